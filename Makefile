@@ -1,0 +1,33 @@
+# make demo   sets up and trains six small U-Nets offline; ends with a report
+# make test   sets up and passes the tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint setup clean
+
+demo: setup
+	$(BIN)/isthmus demo
+
+test: setup lint
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: .venv/installed
+
+# Made again only when what is to be installed has changed.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv dist

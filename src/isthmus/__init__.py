@@ -1,0 +1,44 @@
+"""isthmus trains encoder-decoder image models, compares them honestly and puts the winner to use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isthmus.models.unet import UNet as UNet
+    from isthmus.recipe import Recipe as Recipe
+    from isthmus.recipe import StudyPlan as StudyPlan
+    from isthmus.recipe import load_plan as load_plan
+    from isthmus.refusal import Refusal as Refusal
+    from isthmus.scoring.losses import bce_loss as bce_loss
+    from isthmus.scoring.losses import ce_loss as ce_loss
+    from isthmus.scoring.losses import dice_loss as dice_loss
+    from isthmus.scoring.losses import focal_loss as focal_loss
+    from isthmus.scoring.losses import tversky_loss as tversky_loss
+    from isthmus.scoring.segmentation import segmentation_scores as segmentation_scores
+    from isthmus.study.run import run_study as run_study
+
+_HOMES = {
+    "isthmus.models.unet": ("UNet",),
+    "isthmus.recipe": ("Recipe", "StudyPlan", "load_plan"),
+    "isthmus.refusal": ("Refusal",),
+    "isthmus.scoring.losses": (
+        "bce_loss",
+        "ce_loss",
+        "dice_loss",
+        "focal_loss",
+        "tversky_loss",
+    ),
+    "isthmus.scoring.segmentation": ("segmentation_scores",),
+    "isthmus.study.run": ("run_study",),
+}
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that importing isthmus stays light."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'isthmus' has no attribute {name!r}")

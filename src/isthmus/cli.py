@@ -1,0 +1,187 @@
+"""Words on the command line -> one function call. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isthmus.refusal import Refusal, nearest_name
+
+if TYPE_CHECKING:
+    from isthmus.recipe import StudyPlan
+    from isthmus.requests import RunRequest
+
+Words = Sequence[str]
+
+
+def demo(words: Words) -> int:
+    """Six U-Nets on real handwriting in photographs: small, offline; ends with a report."""
+    return study(["recipes/demo.toml", *words])
+
+
+def study(words: Words) -> int:
+    """Run a study or go on with it: isthmus study RECIPE.toml."""
+    from isthmus import flags
+    from isthmus.requests import StudyRequest
+
+    plan, rest = _plan_named(words, "study")
+    request = flags.parse(StudyRequest, StudyRequest(**_fields(plan)), rest, "isthmus study RECIPE")
+    plan = _with_flags(plan, request)
+    if request.seeds is not None:
+        plan = dataclasses.replace(plan, seeds=tuple(range(request.seeds)))
+    if request.dry_run:
+        from isthmus.study.forecast import print_forecast
+
+        print_forecast(plan, request.data_root)
+        return 0
+    return _run(plan, request, ["study", *words])
+
+
+def train(words: Words) -> int:
+    """Train one variant with one seed: isthmus train RECIPE.toml."""
+    from isthmus import flags
+    from isthmus.requests import TrainRequest
+
+    plan, rest = _plan_named(words, "train")
+    request = flags.parse(TrainRequest, TrainRequest(**_fields(plan)), rest, "isthmus train RECIPE")
+    plan = _with_flags(plan, request)
+    names = [variant.name for variant in plan.variants]
+    if request.variant is None and len(names) > 1:
+        raise Refusal(
+            f"this recipe has {len(names)} variants and train takes one: "
+            f"name it with --variant ({', '.join(names)}), or use isthmus study"
+        )
+    if request.variant is not None and request.variant not in names:
+        raise Refusal(
+            f"--variant {request.variant}: unknown; {nearest_name(request.variant, names)}"
+        )
+    chosen = tuple(v for v in plan.variants if request.variant in (None, v.name))
+    plan = dataclasses.replace(plan, variants=chosen, seeds=(request.seed,))
+    return _run(plan, request, ["train", *words])
+
+
+def report(words: Words) -> int:
+    """Write the report of a study folder again: isthmus report STUDY."""
+    from isthmus.report.page import write_report
+
+    if len(words) != 1 or words[0].startswith("-"):
+        raise Refusal("report takes one word, the folder of a study: isthmus report studies/NAME")
+    print(write_report(Path(words[0])))  # noqa: T201
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Words], int]] = {
+    function.__name__: function for function in (demo, study, train, report)
+}
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "lightning", "pandas", "matplotlib"), "train"),
+    **dict.fromkeys(("mlxtend", "skimage"), "demo"),
+    **dict.fromkeys(("tensorboard", "mlflow"), "track"),
+}
+"""Which extra brings a package."""
+
+
+def main(argv: Words | None = None) -> int:
+    """Run one command; returns its exit status: 0 done, 1 the work failed, 2 the request was wrong."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--debug"]
+    wants_traceback = len(words) < len(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"isthmus {version('isthmus')}\n")
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise Refusal(f"{words[0]}: unknown command; {nearest_name(words[0], COMMANDS)}")
+        return COMMANDS[words[0]](words[1:])
+    except Refusal as refusal:
+        status, sentence = 2, str(refusal)
+    except KeyboardInterrupt:
+        status, sentence = 1, "stopped; the same command goes on where it stopped"
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None or wants_traceback:
+            raise
+        status = 2
+        sentence = f"{words[0]} needs {error.name}: install it with pip install 'isthmus[{extra}]'"
+    except Exception as error:
+        if wants_traceback:
+            raise
+        status, sentence = 1, f"{words[0]} failed: {error} (--debug shows where)"
+    sys.stderr.write(f"isthmus: {sentence}\n")
+    return status
+
+
+def _help() -> str:
+    lines = [f"  {name:<8} {function.__doc__}" for name, function in COMMANDS.items()]
+    return (
+        "isthmus trains encoder-decoder image models and compares them honestly.\n\n"
+        "usage: isthmus COMMAND ...\n\n"
+        + "\n".join(lines)
+        + "\n\nisthmus COMMAND --help lists the flags; every recipe field is one (--model.width 8).\n"
+    )
+
+
+def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
+    """The plan in the file that the first word names, and the other words."""
+    from isthmus.recipe import Recipe, StudyPlan, Variant, load_plan, shipped_recipe
+
+    if words and words[0] in ("-h", "--help"):
+        plan = StudyPlan(name="any", recipe=Recipe(), variants=(Variant(name="any", settings={}),))
+        return plan, words
+    if not words or words[0].startswith("-"):
+        raise Refusal(f"{command} needs a recipe as its first word: isthmus {command} RECIPE.toml")
+    return load_plan(shipped_recipe(Path(words[0]))), words[1:]
+
+
+def _fields(plan: StudyPlan) -> dict[str, object]:
+    return {
+        field.name: getattr(plan.recipe, field.name) for field in dataclasses.fields(plan.recipe)
+    }
+
+
+def _with_flags(plan: StudyPlan, request: RunRequest) -> StudyPlan:
+    """The plan with the recipe fields that the flags changed."""
+    from isthmus.recipe import differing_fields
+
+    for key in differing_fields(plan.recipe, request.recipe):
+        if key in plan.factors:
+            raise Refusal(
+                f"--{key}: this study's variants set it, so the flag would do nothing; "
+                "change the variants in the recipe"
+            )
+    return dataclasses.replace(plan, recipe=request.recipe)
+
+
+def _run(plan: StudyPlan, request: RunRequest, words: Words) -> int:
+    """Run the plan, write its report, and print where it is."""
+    import shlex
+
+    from isthmus.report.page import write_report
+    from isthmus.study.collect import collect
+    from isthmus.study.run import planned_runs, run_study
+
+    folder = request.out or Path("studies") / plan.name
+    plan = run_study(plan, folder, data_root=request.data_root, logger=request.logger)
+    command = shlex.join(["isthmus", *words])
+    collect(plan, folder, data_root=request.data_root, command=command)
+    print(write_report(folder))  # noqa: T201
+    ends = [
+        run.folder.is_finished and run.folder.result()["status"]
+        for run in planned_runs(plan, folder)
+    ]
+    return 0 if set(ends) == {"finished"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

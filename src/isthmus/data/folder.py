@@ -1,0 +1,303 @@
+"""Your own pictures and masks, out of a folder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import ImageOps
+
+from isthmus.data.splits import stratified_cut
+from isthmus.data.store import Item, Part, decoded, file_stamps, read_image, size_in_words
+from isthmus.recipe import IGNORE_INDEX
+from isthmus.refusal import Refusal
+
+_VERSION = 1
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_TEST_CUT_SEED = 20120616
+_FEWEST_PICTURES = 5
+_MOST_LISTED = 8
+_MOST_UNNAMED = 50
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A picture and its mask by path, and the part that its folder puts it in, if any."""
+
+    name: str
+    image: Path
+    mask: Path
+    part: Part | None
+
+
+class Folder:
+    """Pictures in PATH/images and masks in PATH/masks, matched by name without suffix.
+
+    Or in PATH/train/ and PATH/test/, each with images/ and masks/; without these, a cut that
+    never changes for the same files makes the test part. A group is the set of classes that
+    a mask shows.
+
+    Args:
+        path: The folder.
+        classes: Class names; empty: class-0, class-1, ...
+        mask_values: The mask value of each class. Empty: 0 and 255 are two classes; else masks
+            hold class indices 0, 1, 2, ..., and 255 where there is no truth.
+        test_share: Share of the pictures that is the test part, where no folder says so.
+
+    Raises:
+        Refusal: If the folder breaks a rule; masks are looked into only when they are needed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        classes: Sequence[str],
+        mask_values: Sequence[int],
+        test_share: float,
+    ) -> None:
+        _check_classes(classes, mask_values)
+        self._path = path
+        self._classes = tuple(classes)
+        self._mask_values = tuple(mask_values)
+        self._test_share = test_share
+        self._pairs = _pairs(path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return self._classes or tuple(f"class-{i}" for i in range(len(self._values)))
+
+    @property
+    def contract(self) -> str:
+        """Which mask value is which class, in one line."""
+        pairs = zip(self._values, self.class_names, strict=True)
+        return f"folder {self._path.name}, " + " ".join(f"{v}={name}" for v, name in pairs)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the items; where the folder lies does not."""
+        return {
+            "source": "folder",
+            "version": _VERSION,
+            "name": self._path.name,
+            "classes": self._classes,
+            "mask_values": self._mask_values,
+            "test_share": self._test_share,
+            "files": file_stamps([f for p in self._pairs for f in (p.image, p.mask)], self._path),
+        }
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Item]:
+        groups = [self._group(values) for values in self._values_of_each]
+        for pair, group, part in zip(self._pairs, groups, self._parts(groups), strict=True):
+            image, mask = read_image(pair.image), read_mask(pair.mask)
+            if image.shape[:2] != mask.shape:
+                raise Refusal(
+                    f"{pair.image}: {size_in_words(image)}, but its mask {pair.mask.name} is "
+                    f"{size_in_words(mask)}: both must be of one size, once turned as their EXIF tags "
+                    "say; export the mask again at the picture's size"
+                )
+            yield Item(pair.name, group, part, image, self._class_indices(mask))
+
+    @functools.cached_property
+    def _values_of_each(self) -> list[tuple[int, ...]]:
+        """The values that each mask holds; decodes every mask, once."""
+        return [tuple(np.unique(read_mask(pair.mask)).tolist()) for pair in self._pairs]
+
+    @functools.cached_property
+    def _values(self) -> tuple[int, ...]:
+        """The mask value of each class, in the order of the class indices."""
+        first_shown: dict[int, Path] = {}
+        for pair, values in zip(self._pairs, self._values_of_each, strict=True):
+            for value in values:
+                first_shown.setdefault(value, pair.mask)
+        return _class_values(first_shown, self._mask_values, len(self._classes))
+
+    def _group(self, values: tuple[int, ...]) -> str:
+        shown = zip(self._values, self.class_names, strict=True)
+        return "+".join(name for value, name in shown if value in values)
+
+    def _parts(self, groups: list[str]) -> list[Part]:
+        given = [pair.part for pair in self._pairs if pair.part is not None]
+        if given:
+            return given
+        rng = np.random.default_rng(_TEST_CUT_SEED)
+        _, test = stratified_cut(groups, self._test_share, rng)
+        in_test = set(test.tolist())
+        return ["test" if row in in_test else "train" for row in range(len(self))]
+
+    def _class_indices(
+        self, mask: Integer[np.ndarray, "height width"]
+    ) -> UInt8[np.ndarray, "height width"]:
+        indices = np.full(mask.shape, IGNORE_INDEX, np.uint8)
+        for index, value in enumerate(self._values):
+            indices[mask == value] = index
+        return indices
+
+
+def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
+    """The values of a mask file, turned as its EXIF tag says; palette masks give their indices.
+
+    Raises:
+        Refusal: If the file cannot be decoded, is a JPEG, or has no one whole number a pixel.
+    """
+    image = decoded(path)
+    if image.format == "JPEG":
+        raise Refusal(
+            f"{path}: a mask must not be a JPEG, which changes values to save space; "
+            "export the masks again as PNG"
+        )
+    bands = image.getbands()
+    pixels = np.asarray(ImageOps.exif_transpose(image))
+    if pixels.ndim == 3:
+        return _one_channel(pixels, bands, path)
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8)
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise Refusal(
+            f"{path}: holds fractions: a mask holds one class index a pixel; "
+            "save it as a grey PNG with class indices"
+        )
+    return pixels
+
+
+def _one_channel(
+    pixels: UInt8[np.ndarray, "height width channel"], bands: tuple[str, ...], path: Path
+) -> UInt8[np.ndarray, "height width"]:
+    """The grey values of a mask saved with several channels, if it is grey and opaque."""
+    colours = pixels[..., :-1] if bands[-1] == "A" else pixels
+    is_opaque = bands[-1] != "A" or (pixels[..., -1] == 255).all()
+    if not is_opaque or (colours != colours[..., :1]).any():
+        raise Refusal(
+            f"{path}: a mask in colours or with transparency: a mask holds one class index a "
+            "pixel; save it as a palette PNG or a grey PNG with class indices"
+        )
+    return colours[..., 0]
+
+
+def _check_classes(classes: Sequence[str], mask_values: Sequence[int]) -> None:
+    """Refuse classes and mask values that cannot belong together, before any file is read."""
+    for key, given in (("data.classes", classes), ("data.mask_values", mask_values)):
+        if len(given) == 1 or len(given) > IGNORE_INDEX:
+            raise Refusal(
+                f"{key} has {len(given)} entries: 2 to {IGNORE_INDEX} classes can be told apart; "
+                "name them all, the background too"
+            )
+        twice = next((entry for entry in given if list(given).count(entry) > 1), None)
+        if twice is not None:
+            raise Refusal(f"{key} has {twice} twice: each class stands there once; take one out")
+    if classes and mask_values and len(classes) != len(mask_values):
+        raise Refusal(
+            f"data.classes has {len(classes)} entries but data.mask_values has "
+            f"{len(mask_values)}: each class has one mask value; make them equally many"
+        )
+
+
+def _class_values(
+    first_shown: Mapping[int, Path], mask_values: tuple[int, ...], num_named: int
+) -> tuple[int, ...]:
+    """The mask value of each class: as the recipe lists them, or as the masks show them.
+
+    ``first_shown`` has for each value in any mask the first mask that shows it;
+    ``num_named`` is 0 where the recipe names no classes, so that the masks decide.
+    """
+    values = sorted(first_shown)
+    if mask_values:
+        outside = next((value for value in values if value not in mask_values), None)
+        if outside is not None:
+            raise Refusal(
+                f"{first_shown[outside]}: shows the value {outside}: data.mask_values allows "
+                f"only {_listed(mask_values)}; add it there, with its class, or mend the mask"
+            )
+        return mask_values
+    if values == [0, 255] and num_named in (0, 2):
+        return (0, 255)
+    indices = [value for value in values if value != IGNORE_INDEX]
+    num_classes = num_named or min(len(indices), _MOST_UNNAMED)
+    outside = next((value for value in indices if not 0 <= value < num_classes), None)
+    if outside is not None:
+        raise Refusal(
+            f"{first_shown[outside]}: shows the value {outside}: class indices run from 0 to "
+            f"{num_classes - 1} without a gap, and 255 means no truth, but the masks hold "
+            f"{_listed(values)}; {_remedy(values, num_named)}"
+        )
+    if len(indices) < 2:
+        raise Refusal(
+            f"{first_shown[values[0]]} and all other masks show only {_listed(values)}: at least "
+            "two classes must be there; check that the masks are not empty"
+        )
+    return tuple(range(num_classes))
+
+
+def _remedy(values: list[int], num_named: int) -> str:
+    if len(values) > _MOST_LISTED:
+        return "save the masks without smoothing, or name all classes in data.classes"
+    names = f" and name {len(values)} classes" if num_named not in (0, len(values)) else ""
+    return f"set data.mask_values = {values}{names}"
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(str(value) for value in values[:_MOST_LISTED])
+    return shown if len(values) <= _MOST_LISTED else f"{shown} ... ({len(values)} values)"
+
+
+def _pairs(path: Path) -> list[_Pair]:
+    """All pictures with their masks, by part and name."""
+    if not path.is_dir():
+        raise Refusal(f"{path}: no such folder: it must hold images/ and masks/; set data.folder")
+    if (path / "train").is_dir() or (path / "test").is_dir():
+        pairs = _pairs_of(path / "train", "train") + _pairs_of(path / "test", "test")
+    else:
+        pairs = _pairs_of(path, None)
+    if len(pairs) < _FEWEST_PICTURES:
+        raise Refusal(
+            f"{path}: {len(pairs)} pictures: fewer than {_FEWEST_PICTURES} cannot be cut into "
+            "training, validation and test; add pictures"
+        )
+    return pairs
+
+
+def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
+    images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+    if not images:
+        raise Refusal(
+            f"{folder / 'images'}: no picture in it: it must hold {', '.join(_SUFFIXES)} files; "
+            "put them there, or set data.folder"
+        )
+    unmatched = sorted(images.keys() ^ masks.keys())
+    if unmatched:
+        stem = unmatched[0]
+        path = images.get(stem) or masks[stem]
+        what, lacks = ("mask", "masks") if stem in images else ("picture", "images")
+        raise Refusal(
+            f"{path}: has no {what}: expected one of the same name, such as "
+            f"{folder / lacks / stem}.png; add the {what} or take the file out"
+        )
+    prefix = "" if part is None else f"{part}-"
+    return [_Pair(prefix + stem, images[stem], masks[stem], part) for stem in images]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The picture files of a folder by name without suffix, in order; others are passed over."""
+    if not folder.is_dir():
+        raise Refusal(
+            f"{folder}: no such folder: a data folder holds images/ and masks/, or train/ and "
+            "test/ that hold both; set data.folder"
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise Refusal(
+                f"{path}: has the same name as {found[path.stem].name} but for the suffix: masks "
+                "are matched by name without suffix; rename one or take it out"
+            )
+        found[path.stem] = path
+    return found

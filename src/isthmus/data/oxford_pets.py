@@ -1,0 +1,161 @@
+"""Oxford-IIIT Pet: cats and dogs with trimaps, read under one of four label contracts.
+
+Source: Parkhi, Vedaldi, Zisserman and Jawahar 2012, Cats and Dogs (CVPR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from torchvision.datasets import OxfordIIITPet
+
+from isthmus.data.store import Item, Part, decoded, file_stamps, size_in_words
+from isthmus.recipe import IGNORE_INDEX
+from isthmus.refusal import Refusal
+
+_VERSION = 1
+_REFERENCE_SEED = 1234
+_REFERENCE_TRAIN_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class TrimapContract:
+    """What the trimap values 1 pet, 2 background, 3 border are taken to mean."""
+
+    class_names: tuple[str, ...]
+    ids: tuple[int, int, int]
+    """Class index of pet, of background, of border."""
+
+
+CONTRACTS = {
+    "classes3": TrimapContract(("pet", "background", "border"), (0, 1, 2)),
+    "pet+border": TrimapContract(("background", "foreground"), (1, 0, 1)),
+    "pet": TrimapContract(("background", "pet"), (1, 0, 0)),
+    "ignore-border": TrimapContract(("background", "pet"), (1, 0, IGNORE_INDEX)),
+}
+
+
+class OxfordPets:
+    """The data set as torchvision lays it out; a group is a breed.
+
+    Args:
+        root: The folder that holds ``oxford-iiit-pet``.
+        trimap: Label contract, a key of ``CONTRACTS``.
+        split: "official": trainval trains, test tests. "reference": trainval alone, shuffled
+            and cut 80 / 20, as the reference study did.
+        download: Fetch what is missing into ``root``.
+
+    Raises:
+        Refusal: If the data are not there.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        trimap: Literal["classes3", "pet+border", "pet", "ignore-border"],
+        split: Literal["official", "reference"],
+        download: bool,
+    ) -> None:
+        self._root = root
+        self._trimap = trimap
+        self._split = split
+        self._files = _files(root, split, download)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return CONTRACTS[self._trimap].class_names
+
+    @property
+    def contract(self) -> str:
+        """What the masks mean, in one line."""
+        cut = "" if self._split == "official" else f", {self._split} split"
+        return f"oxford-pets, {self._trimap}{cut}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the items."""
+        pictures = [image for image, _, _ in self._files]
+        trimaps = [trimap for _, trimap, _ in self._files]
+        return {
+            "source": "oxford-pets",
+            "version": _VERSION,
+            "trimap": self._trimap,
+            "parts": [part for _, _, part in self._files],
+            "files": file_stamps([*pictures, *trimaps], self._root),
+        }
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[Item]:
+        ids = np.array((0, *CONTRACTS[self._trimap].ids), np.uint8)
+        for image_path, trimap_path, part in self._files:
+            image = np.asarray(decoded(image_path).convert("RGB"))
+            trimap = _trimap_values(trimap_path)
+            if image.shape[:2] != trimap.shape:
+                raise Refusal(
+                    f"{image_path}: {size_in_words(image)}, but its trimap {trimap_path.name} is "
+                    f"{size_in_words(trimap)}: both must be of one size; fetch the data set again"
+                )
+            breed = image_path.stem.rsplit("_", 1)[0]
+            yield Item(image_path.stem, breed, part, image, ids[trimap])
+
+
+def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Part]]:
+    """Picture, trimap and part of each item."""
+    trainval = _listed(root, "trainval", download)
+    if split == "reference":
+        order = np.random.default_rng(_REFERENCE_SEED).permutation(len(trainval))
+        cut = int(_REFERENCE_TRAIN_SHARE * len(trainval))
+        in_train = set(order[:cut].tolist())
+        return [
+            (*pair, "train" if row in in_train else "test") for row, pair in enumerate(trainval)
+        ]
+    test = _listed(root, "test", download)
+    return [(*pair, "train") for pair in trainval] + [(*pair, "test") for pair in test]
+
+
+def _listed(root: Path, split: str, download: bool) -> list[tuple[Path, Path]]:
+    """Paths of picture and trimap, in the order of the official list."""
+    try:
+        listed = OxfordIIITPet(root, split=split, target_types="segmentation", download=download)
+        # torchvision has no public way to the paths, and a refusal must be able to name a file.
+        pairs = list(zip(listed._images, listed._segs, strict=True))
+    except (RuntimeError, OSError) as error:
+        if download:
+            raise Refusal(
+                f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
+                "try again, or name a folder that holds it with --data-root or ISTHMUS_DATA"
+            ) from None
+        raise _not_there(root) from None
+    missing = next((path for pair in pairs for path in pair if not path.is_file()), None)
+    if missing is not None:
+        raise Refusal(
+            f"{missing}: no such file, though {split}.txt lists it: the data set must be whole; "
+            "fetch it again"
+        )
+    return pairs
+
+
+def _not_there(root: Path) -> Refusal:
+    return Refusal(
+        f"no Oxford-IIIT Pet in {root}: expected {root}/oxford-iiit-pet/images and "
+        ".../annotations; name the folder with --data-root or ISTHMUS_DATA, "
+        "or leave it out to download"
+    )
+
+
+def _trimap_values(path: Path) -> UInt8[np.ndarray, "height width"]:
+    trimap = np.asarray(decoded(path))
+    values = np.unique(trimap).tolist()
+    if trimap.ndim != 2 or trimap.dtype != np.uint8 or not set(values) <= {1, 2, 3}:
+        raise Refusal(
+            f"{path}: holds the values {values}: a trimap holds only 1 pet, 2 background and "
+            "3 border; fetch the data set again"
+        )
+    return trimap

@@ -1,0 +1,77 @@
+"""Pictures of a store as a torch data set, each with its own reproducible augmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from isthmus.data.augment import Augmentation
+from isthmus.data.store import Store, as_float
+
+
+class Pictures(Dataset[dict[str, Any]]):
+    """Some rows of a store, as ``{"image": float32, "mask": int64, "index": row}``.
+
+    The augmentation of row i in epoch e is drawn from (seed, e, i) alone: neither the order,
+    nor the number of workers, nor what the network draws can change it, and drawing it
+    changes nothing outside.
+
+    Args:
+        store: The pictures.
+        indices: The rows that belong to this set, in the order of its positions.
+        augmentation: Random changes; None leaves the pictures as they are.
+        seed: First part of every draw's seed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        indices: Int[np.ndarray, " n"],
+        augmentation: Augmentation | None,
+        seed: int,
+    ) -> None:
+        self.store = store
+        self.indices = indices
+        self.augmentation = augmentation
+        self.seed = seed
+        # In shared memory, so that workers which outlive an epoch see the next one.
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose augmentation is drawn; the training loop sets it before each pass."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        row = int(self.indices[position])
+        # Copies, because torch does not take arrays that it must not write to.
+        image = torch.from_numpy(np.array(self.store.images[row]))
+        mask = torch.from_numpy(np.array(self.store.masks[row]))
+        if self.augmentation is not None:
+            image, mask = self._augmented(self.augmentation, image, mask, row)
+        return {"image": as_float(image), "mask": mask.to(torch.int64), "index": row}
+
+    def _augmented(
+        self, augmentation: Augmentation, image: Tensor, mask: Tensor, row: int
+    ) -> tuple[Tensor, Tensor]:
+        words = np.random.SeedSequence([self.seed, self.epoch, row]).generate_state(1, np.uint64)
+        channels_first = tv_tensors.Image(image.movedim(-1, -3).contiguous())
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: it would reseed the GPUs too, which the fork does not restore.
+            torch.default_generator.manual_seed(int(words[0]))
+            changed, changed_mask = augmentation(channels_first, tv_tensors.Mask(mask))
+        return changed.as_subclass(Tensor).movedim(-3, -1), changed_mask.as_subclass(Tensor)

@@ -1,0 +1,1 @@
+"""Networks as topologies, and the parts that are handed to them."""

@@ -1,0 +1,169 @@
+"""Parts of a U-Net: convolution blocks, down-samplers, up-samplers, normalisations, dropouts.
+
+Every part is made by a function of channel counts, so that a network is a topology into
+which these functions are handed. The tables at the end are the only place where a part
+gets the name that recipes use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]
+"""channels -> module."""
+Dropout = Callable[[], nn.Module]
+"""-> module."""
+
+
+def batch_norm(channels: int) -> nn.Module:
+    """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+    return nn.BatchNorm2d(channels)
+
+
+def group_norm(channels: int) -> nn.Module:
+    """Group normalisation (Wu and He 2018, arXiv:1803.08494): at most 8 groups of equal size."""
+    groups = next(count for count in range(min(8, channels), 0, -1) if channels % count == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def no_dropout() -> nn.Module:
+    """Nothing is dropped."""
+    return nn.Identity()
+
+
+class PartMaker:
+    """Makes the convolution stages that all parts of one network share.
+
+    Args:
+        norm: Normalisation after a convolution.
+        dropout: Dropout after the activation.
+    """
+
+    def __init__(self, norm: Norm = batch_norm, dropout: Dropout = no_dropout) -> None:
+        self.norm = norm
+        self.dropout = dropout
+
+    def activated(self, channels: int) -> nn.Sequential:
+        """What follows a convolution: normalisation, ReLU, dropout."""
+        return nn.Sequential(self.norm(channels), nn.ReLU(inplace=True), self.dropout())
+
+    def double_conv(self, channels_in: int, channels_out: int) -> nn.Sequential:
+        """Twice a 3x3 convolution, normalisation, ReLU, dropout."""
+        return nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
+            self.activated(channels_out),
+            nn.Conv2d(channels_out, channels_out, kernel_size=3, padding=1),
+            self.activated(channels_out),
+        )
+
+
+DownSampler = Callable[[PartMaker, int], nn.Module]
+"""channels -> module that halves height and width and keeps the channels."""
+UpSampler = Callable[[PartMaker, int], nn.Module]
+"""channels -> module that doubles height and width and halves the channels."""
+
+
+def max_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
+    """The largest of 2x2."""
+    return nn.MaxPool2d(2)
+
+
+def average_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
+    """The mean of 2x2."""
+    return nn.AvgPool2d(2)
+
+
+def strided_conv(make: PartMaker, channels: int) -> nn.Module:
+    """A 2x2 convolution of stride 2, then normalisation, ReLU, dropout."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, kernel_size=2, stride=2), make.activated(channels)
+    )
+
+
+class BlurPool(nn.Module):
+    """Max-pool of stride 1, then a binomial low-pass filter of stride 2.
+
+    Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again
+    (arXiv:1904.11486), section 3.2, with the 3x3 filter [1, 2, 1] x [1, 2, 1] / 16.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", (row[:, None] * row).expand(channels, 1, 3, 3).clone())
+
+    def forward(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel half_height half_width"]:
+        """The dense maximum, low-passed and halved; edges are replicated."""
+        dense_max = F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), kernel_size=2, stride=1)
+        padded = F.pad(dense_max, (1, 1, 1, 1), mode="replicate")
+        return F.conv2d(padded, self.kernel.to(padded.dtype), stride=2, groups=x.shape[1])
+
+
+def blur_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
+    """Anti-aliased max-pool."""
+    return BlurPool(channels)
+
+
+def transposed_conv(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
+    """A 2x2 transposed convolution of stride 2 (Ronneberger et al. 2015, arXiv:1505.04597)."""
+    return nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2)
+
+
+def bilinear_upsample(make: PartMaker, channels: int) -> nn.Module:
+    """1x1 convolution and bilinear up-sampling with aligned corners, then norm, ReLU, dropout.
+
+    The convolution comes first: the weights of an interpolation sum to one, so the two
+    linear maps commute, and on the small side it costs a quarter.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 2, kernel_size=1),
+        nn.UpsamplingBilinear2d(scale_factor=2),
+        make.activated(channels // 2),
+    )
+
+
+def nearest_upsample(make: PartMaker, channels: int) -> nn.Module:
+    """1x1 convolution and nearest up-sampling, then norm, ReLU, dropout."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 2, kernel_size=1),
+        nn.UpsamplingNearest2d(scale_factor=2),
+        make.activated(channels // 2),
+    )
+
+
+def pixel_shuffle(make: PartMaker, channels: int) -> nn.Module:
+    """Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158), then norm, ReLU, dropout."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 2 * channels, kernel_size=1),
+        nn.PixelShuffle(2),
+        make.activated(channels // 2),
+    )
+
+
+DOWN_SAMPLERS: dict[str, DownSampler] = {
+    "max-pool": max_pool,
+    "strided": strided_conv,
+    "average-pool": average_pool,
+    "blur-pool": blur_pool,
+}
+UP_SAMPLERS: dict[str, UpSampler] = {
+    "transposed": transposed_conv,
+    "bilinear": bilinear_upsample,
+    "nearest": nearest_upsample,
+    "pixel-shuffle": pixel_shuffle,
+}
+NORMS: dict[str, Norm] = {"batch": batch_norm, "group": group_norm}
+DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
+    "element": nn.Dropout,
+    "channel": nn.Dropout2d,
+    "none": lambda _rate: nn.Identity(),
+}

@@ -1,0 +1,153 @@
+"""How the report looks: the only place of its colours and number formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+IGNORED_COLOUR = "#999999"
+"""Pixels that no score looks at; no class has this colour."""
+
+_OKABE_ITO = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+)
+_WORDS = {"iou": "IoU", "dice": "Dice", "f": "F", "gflop": "GFLOP", "lr": "learning rate"}
+
+NO_NUMBER = "—"
+"""Stands where a number is not known."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Ground and inks of a figure, as CSS hex colours."""
+
+    ground: str
+    ink: str
+    faint: str
+    training: str
+    validation: str
+
+
+LIGHT = Paper("#ffffff", "#1b1f24", "#c9ced6", "#0072B2", "#D55E00")
+DARK = Paper("#171a1f", "#e6e8eb", "#454b55", "#56B4E9", "#E69F00")
+
+
+def class_colours(count: int) -> tuple[str, ...]:
+    """One hex colour a class: Okabe and Ito's eight, then the same ones mixed with white.
+
+    The eight can be told apart with every common colour blindness; beyond the eighth
+    class that no longer holds, so the legend's words must be read.
+
+    Source: Okabe and Ito 2008, Color Universal Design.
+
+    >>> class_colours(2)
+    ('#0072B2', '#E69F00')
+    """
+    return tuple(_paler(_OKABE_ITO[k % 8], k // 8) for k in range(count))
+
+
+def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Name and colour of each class, and of the pixels that are no class.
+
+    >>> class_legend(("pet",))
+    (('pet', '#0072B2'), ('ignored', '#999999'))
+    """
+    return (*zip(names, class_colours(len(names)), strict=True), ("ignored", IGNORED_COLOUR))
+
+
+def palette(count: int) -> UInt8[np.ndarray, "256 3"]:
+    """RGB of each mask value: the classes' colours, grey for every other value."""
+    colours = np.full((256, 3), _rgb(IGNORED_COLOUR), dtype=np.uint8)
+    for value, colour in enumerate(class_colours(min(count, 255))):
+        colours[value] = _rgb(colour)
+    return colours
+
+
+def title(name: str) -> str:
+    """A column's name as words.
+
+    >>> title("mean_iou"), title("boundary_f"), title("train_seconds")
+    ('Mean IoU', 'Boundary F', 'Train seconds')
+    """
+    words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+    return words[:1].upper() + words[1:]
+
+
+def score_text(value: float) -> str:
+    """A score with three decimals; a dash where there is none.
+
+    >>> score_text(0.71249), score_text(float("nan"))
+    ('0.712', '—')
+    """
+    return f"{value:.3f}" if np.isfinite(value) else NO_NUMBER
+
+
+def mean_text(values: Float[np.ndarray, " run"]) -> str:
+    """Mean ± standard deviation (n - 1) over runs; of one run, its value alone.
+
+    >>> mean_text(np.array([0.70, 0.72])), mean_text(np.array([0.7])), mean_text(np.array([]))
+    ('0.710 ± 0.014', '0.700', '—')
+    """
+    if values.size == 0:
+        return score_text(np.nan)
+    if values.size == 1:
+        return score_text(float(values[0]))
+    return f"{score_text(float(values.mean()))} ± {score_text(float(values.std(ddof=1)))}"
+
+
+def count_text(value: float) -> str:
+    """A count to three digits, with its thousands or millions.
+
+    >>> count_text(1.934e6), count_text(51_200.0), count_text(96.0), count_text(float("nan"))
+    ('1.93 M', '51.2 k', '96', '—')
+    """
+    if not np.isfinite(value):
+        return NO_NUMBER
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def seconds_text(value: float) -> str:
+    """A duration in its two largest units, without a zero in the second.
+
+    >>> seconds_text(8.25), seconds_text(312.0), seconds_text(7200.0), seconds_text(float("nan"))
+    ('8.2 s', '5 min 12 s', '2 h', '—')
+    """
+    if not np.isfinite(value):
+        return NO_NUMBER
+    if value < 60:
+        return f"{round(value, 1):g} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (seconds, "s"))[0 if hours else 1 :][:2]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun, in the plural where it needs one.
+
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _paler(colour: str, cycle: int) -> str:
+    keep = 0.55**cycle
+    red, green, blue = (round(255 - keep * (255 - part)) for part in _rgb(colour))
+    return f"#{red:02X}{green:02X}{blue:02X}"

@@ -1,0 +1,260 @@
+"""A study folder as plain data: what is there is read, what is absent is a hole."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from isthmus.refusal import Refusal
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Score(_Record):
+    """A score's name, direction and meaning."""
+
+    name: str
+    higher_is_better: bool = True
+    definition: str = ""
+
+
+class About(_Record):
+    """What ``about.json`` says of the study; fields it lacks are empty."""
+
+    name: str = ""
+    question: str = ""
+    contract: str = ""
+    class_names: tuple[str, ...] = ()
+    ignore_index: int = 255
+    scores: tuple[Score, ...] = (Score(name="mean_iou"),)
+    empty_mask_rule: str = ""
+    pictures: dict[str, int] = Field(default_factory=dict)
+    baseline: dict[str, Any] = Field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    loss_differs: bool = False
+    command: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: str = ""
+    precision: str = ""
+
+
+class Picture(_Record):
+    """One test picture of the sheet; file names are relative to ``STUDY/pictures``."""
+
+    picture: str
+    role: str
+    image: str
+    truth: str
+    predictions: dict[str, str]
+    mean_iou: dict[str, float | None] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything the report needs to know of one study folder.
+
+    ``runs`` has a row for every planned run, also for those without a result;
+    ``epochs`` has a row an epoch of every run that wrote ``metrics.csv``.
+    """
+
+    folder: Path
+    about: About
+    plan: str
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    per_picture: pd.DataFrame
+    pictures: tuple[Picture, ...]
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The runs that may enter a mean."""
+        return self.runs[self.runs["status"] == "finished"]
+
+    def values(self, variant: str, column: str) -> Float[np.ndarray, " run"]:
+        """Finite values of one column over the finished runs of one variant, by seed."""
+        if column not in self.finished:
+            return np.empty(0)
+        rows = self.finished[self.finished["variant"] == variant].sort_values("seed")
+        values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64)
+        return values[np.isfinite(values)]
+
+    def mean(self, variant: str, column: str) -> float:
+        """Mean over the finished runs of one variant; NaN without any."""
+        values = self.values(variant, column)
+        return float(values.mean()) if values.size else float("nan")
+
+    def baseline(self, column: str) -> float:
+        """That score of the constant prediction; NaN where it is not known."""
+        value = self.about.baseline.get(column)
+        return float(value) if isinstance(value, int | float) else float("nan")
+
+    @cached_property
+    def by_first_score(self) -> tuple[str, ...]:
+        """Variants, best mean of the first score first; those without a score last."""
+        first = self.about.scores[0]
+        sign = -1.0 if first.higher_is_better else 1.0
+
+        def place(variant: str) -> tuple[bool, float]:
+            mean = self.mean(variant, first.name)
+            return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
+
+        return tuple(sorted(self.about.variants, key=place))
+
+    def settings_of(self, variant: str, prefix: str = "") -> tuple[str, ...]:
+        """A variant's values of the factors whose name starts so; empty text where unknown."""
+        rows = self.runs[self.runs["variant"] == variant]
+        keys = [key for key in self.about.factors if key.startswith(prefix)]
+        return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
+
+
+def read_study(folder: Path) -> Study:
+    """The study that lies in a folder, finished or not.
+
+    Raises:
+        Refusal: If the folder holds no ``plan.toml``, or a file in it cannot be read.
+    """
+    plan = folder / "plan.toml"
+    if not plan.is_file():
+        raise Refusal(
+            f"{folder}: not a study folder, for it holds no plan.toml; "
+            "name the folder that isthmus study wrote"
+        )
+    text = plan.read_text(encoding="utf-8")
+    results = _results(folder / "results.csv")
+    about = _completed(_about(folder / "about.json"), text, results, folder)
+    runs = _with_missing_runs(results, about)
+    return Study(
+        folder=folder,
+        about=about,
+        plan=text,
+        runs=runs,
+        epochs=_epochs(folder, about),
+        per_picture=_per_picture(folder / "per_picture.parquet"),
+        pictures=_pictures(folder / "pictures" / "pictures.json"),
+    )
+
+
+def _about(path: Path) -> About:
+    if not path.is_file():
+        return About()
+    try:
+        return About.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _completed(about: About, plan: str, results: pd.DataFrame, folder: Path) -> About:
+    """Fill what ``about.json`` lacks from the plan, then from the results."""
+    try:
+        study = tomllib.loads(plan).get("study", {})
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(folder / "plan.toml", error) from None
+    planned = tuple(entry["name"] for entry in study.get("variants", []) if "name" in entry)
+    seeds = study.get("seeds", ())
+    known = {
+        "name": about.name or study.get("name") or folder.resolve().name,
+        "question": about.question or study.get("question", ""),
+        "variants": about.variants or planned or tuple(results["variant"].unique()),
+        "seeds": about.seeds
+        or tuple(range(seeds) if isinstance(seeds, int) else seeds)
+        or tuple(int(seed) for seed in sorted(results["seed"].unique())),
+        "scores": about.scores or (Score(name="mean_iou"),),
+    }
+    return about.model_copy(update=known)
+
+
+def _results(path: Path) -> pd.DataFrame:
+    empty = pd.DataFrame(columns=["variant", "seed", "status", "reason"])
+    if not path.is_file():
+        return empty
+    # As text, for a factor's value may be a word that pandas takes for "no value".
+    words = {"variant": str, "status": str, "reason": str}
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        factors = {key: str for key in header if "." in key}
+        table = pd.read_csv(path, converters=words | factors)
+    except pd.errors.EmptyDataError:
+        return empty
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    if absent := [key for key in ("variant", "seed", "status") if key not in table]:
+        raise _unreadable(path, KeyError(f"no column {absent[0]}"))
+    return table if "reason" in table else table.assign(reason="")
+
+
+def _with_missing_runs(results: pd.DataFrame, about: About) -> pd.DataFrame:
+    """The results, with a row of status ``missing`` for every planned run they lack."""
+    there = set(zip(results["variant"], results["seed"], strict=True))
+    lacking = [
+        {"variant": variant, "seed": seed, "status": "missing", "reason": "not in results.csv"}
+        for variant in about.variants
+        for seed in about.seeds
+        if (variant, seed) not in there
+    ]
+    if not lacking:
+        return results
+    rows = [*results.to_dict("records"), *lacking]
+    return pd.DataFrame(rows, columns=results.columns)
+
+
+def _epochs(folder: Path, about: About) -> pd.DataFrame:
+    tables = list(_epoch_tables(folder, about))
+    if not tables:
+        return pd.DataFrame(columns=["variant", "seed", "epoch"])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _epoch_tables(folder: Path, about: About) -> Iterator[pd.DataFrame]:
+    for variant in about.variants:
+        for seed in about.seeds:
+            path = folder / "runs" / variant / f"seed-{seed}" / "metrics.csv"
+            try:
+                table = pd.read_csv(path)
+            except (FileNotFoundError, pd.errors.EmptyDataError):
+                continue
+            except (pd.errors.ParserError, UnicodeDecodeError) as error:
+                raise _unreadable(path, error) from None
+            if "epoch" in table and len(table):
+                yield table.assign(variant=variant, seed=seed)
+
+
+def _per_picture(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(columns=["variant", "seed", "picture"])
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _pictures(path: Path) -> tuple[Picture, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(tuple[Picture, ...]).validate_python(entries)
+    except (ValidationError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> Refusal:
+    lines = str(error).strip().splitlines()
+    reason = ", ".join(line.strip() for line in lines[:3])
+    return Refusal(
+        f"{path}: cannot be read ({reason}); "
+        "take the file away to render without it, or run the study again"
+    )

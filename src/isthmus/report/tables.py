@@ -1,0 +1,222 @@
+"""The tables of the page: a study in, rows of text with the value each cell sorts by out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from isthmus.report.look import NO_NUMBER, count_text, mean_text, score_text, seconds_text, title
+from isthmus.report.read import Score, Study
+
+PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
+"""Column prefix of each score that exists for every class, and its name on the page."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what is sorted by; no sort value means always last."""
+
+    text: str
+    value: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header; ``order`` is the ``aria-sort`` that the column starts with."""
+
+    text: str
+    is_number: bool = True
+    order: str = "none"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells under the columns; the first one heads the row."""
+
+    cells: tuple[Cell, ...]
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table. Rows come sorted by the column that says so, or as planned."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def variant_table(study: Study) -> Table:
+    """Every score of every variant, and of the constant prediction."""
+    scores = study.about.scores
+    columns = (
+        Column("Variant", is_number=False),
+        *(Column(_headed(score), order=_order(score, scores[0])) for score in scores),
+        Column("n finished"),
+    )
+    rows = [
+        Row((_words(variant), *_means(study, variant, names_of(scores)), _finished(study, variant)))
+        for variant in study.by_first_score
+    ]
+    return Table(
+        f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
+        f"{title(scores[0].name)}; an order is not a verdict.",
+        columns,
+        _with_baseline(study, rows, names_of(scores), padding=1),
+    )
+
+
+def class_tables(study: Study) -> tuple[Table, ...]:
+    """One table a score that exists for every class; variants in the order of the first table."""
+    tables = []
+    for prefix, name in PER_CLASS.items():
+        columns = [f"{prefix}_{label}" for label in study.about.class_names]
+        if not any(column in study.runs for column in columns):
+            continue
+        rows = [
+            Row((_words(variant), *_means(study, variant, columns)))
+            for variant in study.by_first_score
+        ]
+        headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
+        caption = f"{name} of each class: mean ± standard deviation over seeds."
+        baseline = _with_baseline(study, rows, columns, padding=0)
+        tables.append(Table(caption, tuple(headers), baseline))
+    return tuple(tables)
+
+
+def picture_table(study: Study) -> Table | None:
+    """How the first score spreads over the test pictures; None without scores of pictures."""
+    first, scores = study.about.scores[0], study.per_picture
+    if scores.empty or first.name not in scores:
+        return None
+    shares = (0.1, 0.5, 0.9)
+    rows = []
+    for variant in study.by_first_score:
+        of_variant = scores[scores["variant"] == variant]
+        by_picture = of_variant.groupby("picture")[first.name].mean().dropna()
+        quantiles = by_picture.quantile(list(shares)) if len(by_picture) else [np.nan] * 3
+        cells = [_number(value, score_text(value)) for value in map(float, quantiles)]
+        rows.append(
+            Row((_words(variant), *cells, _number(float(len(by_picture)), str(len(by_picture)))))
+        )
+    headers = ("10th percentile", "Median", "90th percentile", "n pictures")
+    return Table(
+        f"{title(first.name)} of single test pictures, each averaged over seeds first.",
+        (Column("Variant", is_number=False), *map(Column, headers)),
+        tuple(rows),
+    )
+
+
+def cost_table(study: Study) -> Table:
+    """What each variant costs, beside the first score."""
+    first = study.about.scores[0]
+    columns = (
+        Column("Variant", is_number=False),
+        Column(_headed(first), order=_order(first, first)),
+        Column("Training time"),
+        Column("Parameters"),
+        Column("GFLOP a picture"),
+    )
+    rows = []
+    for variant in study.by_first_score:
+        costs = [
+            _number(value := study.mean(variant, column), as_text(value))
+            for column, as_text in (
+                ("train_seconds", seconds_text),
+                ("parameters", count_text),
+                ("gflop", count_text),
+            )
+        ]
+        rows.append(Row((_words(variant), *_means(study, variant, [first.name]), *costs)))
+    caption = "Means over the finished runs. GFLOP: the forward pass of one picture."
+    return Table(caption, columns, tuple(rows))
+
+
+def run_table(study: Study) -> Table:
+    """A row a planned run, failed and missing ones too."""
+    first = study.about.scores[0].name
+    present = [key for key in study.about.factors if key in study.runs]
+    columns = (
+        *(Column(text, is_number=False) for text in ("Variant", *present)),
+        *(Column("Seed"), Column("Status", is_number=False), Column(title(first))),
+        *(Column(text) for text in ("Epochs", "Scored epoch", "Last training loss", "Time")),
+    )
+    rows = []
+    for _, run in study.runs.iterrows():
+        shown = (
+            (first, score_text),
+            ("epochs", count_text),
+            ("best_epoch", count_text),
+            ("train_loss_last", score_text),
+            ("train_seconds", seconds_text),
+        )
+        words = [_words(str(run[key])) for key in ("variant", *present)]
+        numbers = [
+            _number(value := _float(run.get(column)), as_text(value)) for column, as_text in shown
+        ]
+        seed = _number(float(run["seed"]), str(run["seed"]))
+        rows.append(Row((*words, seed, _words(run["status"]), *numbers)))
+    return Table("Every planned run.", columns, tuple(rows))
+
+
+def names_of(scores: Iterable[Score]) -> list[str]:
+    """Column names of scores."""
+    return [score.name for score in scores]
+
+
+def _headed(score: Score) -> str:
+    return f"{title(score.name)} {'↑' if score.higher_is_better else '↓'}"
+
+
+def _order(score: Score, first: Score) -> str:
+    if score is not first:
+        return "none"
+    return "descending" if score.higher_is_better else "ascending"
+
+
+def _words(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _number(value: float, text: str) -> Cell:
+    return Cell(text, value if np.isfinite(value) else None)
+
+
+def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:
+    return [
+        _number(study.mean(variant, column), mean_text(study.values(variant, column)))
+        for column in columns
+    ]
+
+
+def _finished(study: Study, variant: str) -> Cell:
+    planned = int((study.runs["variant"] == variant).sum())
+    n = int((study.finished["variant"] == variant).sum())
+    return Cell(str(n) if n == planned else f"{n} of {planned}", float(n))
+
+
+def _with_baseline(
+    study: Study, rows: list[Row], columns: list[str], padding: int
+) -> tuple[Row, ...]:
+    """The rows with the constant prediction among them, at its rank by the first score."""
+    values = [study.baseline(column) for column in columns]
+    if not np.isfinite(values).any():
+        return tuple(rows)
+    name = f"{study.about.baseline.get('name', 'one class')} (constant prediction)"
+    cells = [_number(value, score_text(value)) for value in values]
+    baseline = Row((_words(name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True)
+    first = study.about.scores[0]
+    sign = -1.0 if first.higher_is_better else 1.0
+    rank = sign * study.baseline(first.name)
+    place = sum(
+        not np.isfinite(rank) or sign * study.mean(variant, first.name) <= rank
+        for variant in study.by_first_score
+    )
+    return (*rows[:place], baseline, *rows[place:])
+
+
+def _float(value: object) -> float:
+    return float(pd.to_numeric(value, errors="coerce")) if value is not None else float("nan")  # type: ignore[call-overload]

@@ -1,0 +1,1 @@
+"""One recipe, one seed, one folder."""

@@ -1,0 +1,128 @@
+"""What a run leaves on disk. ``result.json`` is written last: its presence means finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isthmus.recipe import Recipe, differing_fields, load_recipe, recipe_as_toml
+from isthmus.refusal import Refusal
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, whole or not at all."""
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One recipe, one seed, one folder."""
+
+    path: Path
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end, good or collapsed."""
+        return (self.path / "result.json").exists()
+
+    @property
+    def metrics(self) -> Path:
+        """A line an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def weights(self) -> Path:
+        """The scored weights, with the recipe in the file's metadata."""
+        return self.path / "model.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Class ids of every test picture: ``masks`` [n, h, w] and ``names`` [n]."""
+        return self.path / "predictions.npz"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of every test picture: one array [n] each."""
+        return self.path / "scores.npz"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Full training state, kept only until the run has finished."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What happened, in words."""
+        return self.path / "log.txt"
+
+    @property
+    def error(self) -> Path:
+        """The traceback of the last attempt, if it broke off."""
+        return self.path / "error.txt"
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the recipe down, or refuse if another recipe has this folder already."""
+        written = self.path / "recipe.toml"
+        if not written.exists():
+            write_text(written, recipe_as_toml(recipe))
+            return
+        before = load_recipe(written.read_text(encoding="utf-8"))
+        if changed := differing_fields(before, recipe):
+            raise Refusal(
+                f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
+                "keeps to one recipe; choose another --out, or delete the folder"
+            )
+
+    def result(self) -> dict[str, Any]:
+        """What ``finish`` wrote."""
+        content: dict[str, Any] = json.loads((self.path / "result.json").read_text("utf-8"))
+        return content
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result, which marks the run as finished."""
+        self.error.unlink(missing_ok=True)
+        write_json(self.path / "result.json", dict(result))
+
+    def add_epoch(self, line: Mapping[str, float]) -> None:
+        """Append one epoch to ``metrics.csv``, in place of any line of the same epoch."""
+        lines = [old for old in self.epochs() if float(old["epoch"]) < line["epoch"]]
+
+        def write(file: Path) -> None:
+            with file.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, fieldnames=list(line))
+                writer.writeheader()
+                writer.writerows([*lines, {key: f"{value:.6g}" for key, value in line.items()}])
+
+        write_whole(self.metrics, write)
+
+    def epochs(self) -> list[dict[str, str]]:
+        """The lines of ``metrics.csv``."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))

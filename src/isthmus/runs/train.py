@@ -1,0 +1,209 @@
+"""Train one recipe with one seed and score it once: the only place that knows Lightning."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L  # noqa: N812 (its own documentation's name)
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+
+from isthmus import build
+from isthmus.data.pictures import Pictures
+from isthmus.data.store import Store
+from isthmus.recipe import Recipe, recipe_as_toml
+from isthmus.runs.cost import cost_of
+from isthmus.runs.folder import RunFolder, write_json, write_whole
+from isthmus.runs.machine import environment, precision_here
+from isthmus.runs.seeds import stream, torch_seed
+from isthmus.runs.segmenter import EpochLines, EpochOrder, Segmenter, Watch, as_u8
+from isthmus.scoring.collapse import collapse_reason
+from isthmus.scoring.losses import loss_range
+from isthmus.scoring.segmentation import segmentation_scores
+
+LoggerName = Literal["none", "tensorboard", "mlflow"]
+
+
+def train_run(
+    recipe: Recipe,
+    seed: int,
+    folder: RunFolder,
+    *,
+    data_root: Path | None = None,
+    logger: LoggerName = "none",
+    watch: Watch = lambda _done, _of, _words: None,
+) -> dict[str, Any]:
+    """Train, choose the epoch on validation, score the test set once, and write it all down.
+
+    A run that was cut short goes on from its last whole epoch, as if it had not been.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        Refusal: If the data break a rule, or the folder holds a run of another recipe.
+    """
+    folder.claim(recipe)
+    store = build.store_for(recipe.data, data_root)
+    split = build.split_for(recipe.data, store, np.random.default_rng(stream(seed, "split")))
+    precision = precision_here(recipe.train.precision)
+    write_json(folder.path / "environment.json", environment(precision))
+
+    torch.manual_seed(torch_seed(stream(seed, "init")))
+    network = build.network_for(recipe.model, 3, len(store.class_names))
+    cost = cost_of(network, recipe.data.size_px)
+    pictures = Pictures(
+        store,
+        split.train,
+        build.augmentation_for(recipe.augment),
+        torch_seed(stream(seed, "augmentation")),
+    )
+    loader = DataLoader(pictures, recipe.train.batch, sampler=EpochOrder(pictures, seed))
+    steps = recipe.train.epochs * len(loader)
+    module = Segmenter(
+        network.to(memory_format=torch.channels_last), recipe, len(store.class_names), steps
+    )
+    checkpoint = ModelCheckpoint(
+        folder.checkpoints, "best", monitor="validation_mean_iou", mode="max", save_last=True
+    )
+    _log(folder, f"training {len(split.train)} pictures, {steps} steps, {precision}, seed {seed}")
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=recipe.train.epochs,
+            devices=1,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            logger=_lightning_logger(logger, folder),
+            callbacks=[EpochLines(folder, seed, watch), checkpoint],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder.path,
+        )
+        last = folder.checkpoints / "last.ckpt"
+        trainer.fit(
+            module,
+            loader,
+            _in_order(store, split.validation, recipe),
+            ckpt_path=last if last.exists() else None,
+        )
+    best = Path(checkpoint.best_model_path)
+    if recipe.train.keep == "best" and best.is_file():
+        module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+
+    prediction = _predict(module, _in_order(store, split.test, recipe), trainer)
+    result = _result(recipe, folder, store, split.test, prediction) | {
+        "recipe_hash": recipe.hash,
+        "seed": seed,
+        "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+        "parameters": cost.parameters,
+        "gflop": cost.gflop,
+    }
+    write_whole(
+        folder.weights,
+        lambda file: save_file(
+            {key: value.contiguous() for key, value in network.state_dict().items()},
+            file,
+            metadata={
+                "recipe": recipe_as_toml(recipe),
+                "class_names": "\n".join(store.class_names),
+            },
+        ),
+    )
+    _log(folder, f"{result['status']}: {result['reason'] or result['scores']}")
+    folder.finish(result)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return result
+
+
+def _in_order(store: Store, indices: Int[np.ndarray, " n"], recipe: Recipe) -> DataLoader[Any]:
+    return DataLoader(Pictures(store, indices, None, 0), recipe.train.batch)
+
+
+def _predict(
+    module: Segmenter, loader: DataLoader[Any], trainer: L.Trainer
+) -> UInt8[np.ndarray, "n height width"]:
+    module.eval()
+    masks = []
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        for batch in loader:
+            image = batch["image"].to(module.device, memory_format=torch.channels_last)
+            masks.append(as_u8(module.network(image).argmax(dim=1)))
+    return np.concatenate(masks)
+
+
+def _result(
+    recipe: Recipe,
+    folder: RunFolder,
+    store: Store,
+    test: Int[np.ndarray, " n"],
+    prediction: UInt8[np.ndarray, "n height width"],
+) -> dict[str, Any]:
+    """Score the test set, write the arrays, and say whether the run can be counted."""
+    truth = np.asarray(store.masks[test])
+    names = [store.names[i] for i in test]
+    scores = segmentation_scores(truth, prediction, store.class_names)
+    epochs = folder.epochs()
+    reason = collapse_reason(
+        prediction,
+        truth,
+        len(store.class_names),
+        [float(line["train_loss"]) for line in epochs],
+        loss_range(recipe.loss.name),
+    )
+    best = max(epochs, key=lambda line: float(line["validation_mean_iou"]))
+    write_whole(
+        folder.predictions, lambda file: np.savez_compressed(file, masks=prediction, names=names)
+    )
+    write_whole(
+        folder.scores,
+        lambda file: np.savez_compressed(file, names=names, **scores.per_picture),
+    )
+    return {
+        "status": "failed" if reason else "finished",
+        "reason": reason or "",
+        "scores": scores.over_set,
+        "contract": store.contract,
+        "class_names": list(store.class_names),
+        "train_loss_last": float(epochs[-1]["train_loss"]),
+        "train_seconds": sum(float(line["seconds"]) for line in epochs),
+        "epochs": len(epochs),
+        "best_epoch": int(float((best if recipe.train.keep == "best" else epochs[-1])["epoch"])),
+    }
+
+
+def _log(folder: RunFolder, words: str) -> None:
+    with folder.log.open("a", encoding="utf-8") as stream:
+        stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+
+
+def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | Literal[False]:
+    if name == "tensorboard":
+        return TensorBoardLogger(folder.path, name="tensorboard", version="")
+    if name == "mlflow":
+        study = folder.path.parents[2]
+        return MLFlowLogger(study.name, tracking_uri=f"sqlite:///{study / 'mlflow.db'}")
+    return False
+
+
+class _quiet_lightning(warnings.catch_warnings):  # noqa: N801 (used as a function)
+    """Silences Lightning's advice that does not apply: one process on purpose, no logger."""
+
+    def __enter__(self) -> None:  # type: ignore[override]
+        super().__enter__()
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        for words in (
+            ".*does not have many workers.*",
+            ".*Checkpoint directory .* exists.*",
+            ".*LeafSpec.* is deprecated.*",
+        ):
+            warnings.filterwarnings("ignore", words)

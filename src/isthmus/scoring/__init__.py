@@ -1,0 +1,1 @@
+"""Losses and metrics: plain torch or numpy, no knowledge of recipes."""

@@ -1,0 +1,1 @@
+"""Which runs, where they run, and what they amount to."""

@@ -1,0 +1,173 @@
+"""Gather the runs of a study into its tables and pictures, from what lies in the folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from isthmus import build
+from isthmus.data.store import Store
+from isthmus.recipe import IGNORE_INDEX, StudyPlan, settings_of
+from isthmus.runs.folder import write_json, write_whole
+from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
+from isthmus.study.run import PlannedRun, planned_runs
+
+TYPICAL, HARDEST, EASIEST = 4, 3, 2
+"""How many test pictures of each role are shown."""
+
+
+def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: str) -> None:
+    """Write results.csv, per_picture.parquet, about.json and pictures/ of a study folder."""
+    runs = planned_runs(plan, study)
+    results = pd.DataFrame([_row(run, plan.factors) for run in runs])
+    write_whole(study / "results.csv", lambda file: results.to_csv(file, index=False))
+    per_picture = _per_picture(runs)
+    write_whole(
+        study / "per_picture.parquet", lambda file: per_picture.to_parquet(file, index=False)
+    )
+    store = build.store_for(plan.recipe.data, data_root)
+    write_json(study / "about.json", _about(plan, runs, store, command))
+    _write_pictures(study / "pictures", runs, store, per_picture)
+
+
+def _row(run: PlannedRun, factors: tuple[str, ...]) -> dict[str, Any]:
+    settings = settings_of(run.recipe)
+    row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
+    row |= {factor: settings[factor] for factor in factors}
+    if run.folder.is_finished:
+        result = run.folder.result()
+        row |= {key: result[key] for key in ("status", "reason")} | result["scores"]
+        row |= {key: result[key] for key in _COSTS}
+    elif run.folder.error.exists():
+        last_line = run.folder.error.read_text(encoding="utf-8").strip().splitlines()[-1]
+        row |= {"status": "failed", "reason": f"broke off: {last_line}"}
+    return row
+
+
+_COSTS = ("train_loss_last", "parameters", "gflop", "train_seconds", "epochs", "best_epoch")
+
+
+def _finished(runs: tuple[PlannedRun, ...]) -> list[PlannedRun]:
+    return [r for r in runs if r.folder.is_finished and r.folder.result()["status"] == "finished"]
+
+
+def _per_picture(runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
+    """One row a finished run and test picture."""
+    tables = []
+    for run in _finished(runs):
+        with np.load(run.folder.scores) as arrays:
+            table = pd.DataFrame({key: arrays[key] for key in arrays.files})
+        table = table.rename(columns={"names": "picture"})
+        table.insert(0, "seed", run.seed)
+        table.insert(0, "variant", run.variant.name)
+        tables.append(table)
+    return pd.concat(tables) if tables else pd.DataFrame(columns=["variant", "seed", "picture"])
+
+
+def _about(
+    plan: StudyPlan, runs: tuple[PlannedRun, ...], store: Store, command: str
+) -> dict[str, Any]:
+    finished = _finished(runs)
+    environment: Mapping[str, Any] = (
+        json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
+        if finished
+        else {}
+    )
+    return {
+        "name": plan.name,
+        "question": plan.question,
+        "contract": store.contract,
+        "class_names": list(store.class_names),
+        "ignore_index": IGNORE_INDEX,
+        "scores": [vars(score) for score in SCORES],
+        "empty_mask_rule": EMPTY_MASK_RULE,
+        "pictures": finished[-1].folder.result()["pictures"] if finished else {},
+        "baseline": _baseline(store),
+        "variants": [variant.name for variant in plan.variants],
+        "factors": list(plan.factors),
+        "seeds": list(plan.seeds),
+        "loss_differs": len({run.recipe.loss for run in runs}) > 1,
+        "command": command,
+        "versions": {"isthmus": version("isthmus")}
+        | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},
+        "machine": ", ".join(
+            f"{environment[key]}" if key != "threads" else f"{environment[key]} threads"
+            for key in ("processor", "vector_instructions", "threads")
+            if key in environment
+        ),
+        "precision": environment.get("precision", ""),
+    }
+
+
+def _baseline(store: Store) -> dict[str, Any]:
+    """The scores of a prediction that is everywhere the training part's commonest class."""
+    parts = np.asarray(store.parts)
+    counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
+    commonest = int(counts[:IGNORE_INDEX].argmax())
+    truth = np.asarray(store.masks[parts == "test"])
+    constant = np.full_like(truth, commonest)
+    scores = segmentation_scores(truth, constant, store.class_names).over_set
+    return {"name": f"all {store.class_names[commonest]}"} | scores
+
+
+def _write_pictures(
+    folder: Path, runs: tuple[PlannedRun, ...], store: Store, per_picture: pd.DataFrame
+) -> None:
+    """The same test pictures for every variant: some typical, the hardest, the easiest."""
+    shown = {run.variant.name: run for run in reversed(_finished(runs))}
+    if not shown:
+        return
+    masks: dict[str, np.ndarray[Any, Any]] = {}
+    names: list[str] = []
+    for variant, run in shown.items():
+        with np.load(run.folder.predictions) as arrays:
+            masks[variant], names = arrays["masks"], arrays["names"].tolist()
+    row_of = {name: row for row, name in enumerate(store.names)}
+    scores = {
+        variant: per_picture[
+            (per_picture["variant"] == variant) & (per_picture["seed"] == run.seed)
+        ].set_index("picture")["mean_iou"]
+        for variant, run in shown.items()
+    }
+    entries = []
+    for name, role in _chosen(per_picture, names):
+        stem = f"{names.index(name):05d}"
+        row = row_of[name]
+        images = {f"{stem}.png": store.images[row], f"{stem}-truth.png": store.masks[row]}
+        predictions = {variant: f"{stem}-{variant}.png" for variant in shown}
+        images |= {predictions[v]: masks[v][names.index(name)] for v in shown}
+        for file_name, pixels in images.items():
+            picture = Image.fromarray(np.asarray(pixels))
+            write_whole(folder / file_name, lambda file, p=picture: p.save(file, "PNG"))  # type: ignore[misc]
+        entries.append(
+            {
+                "picture": name,
+                "role": role,
+                "image": f"{stem}.png",
+                "truth": f"{stem}-truth.png",
+                "predictions": predictions,
+                "mean_iou": {variant: float(scores[variant][name]) for variant in shown},
+            }
+        )
+    write_json(folder / "pictures.json", entries)
+
+
+def _chosen(per_picture: pd.DataFrame, names: list[str]) -> list[tuple[str, str]]:
+    """Typical ones evenly over the test set, whatever came out; then by mean IoU over all runs."""
+    steps = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
+    typical = [names[i] for i in steps]
+    by_score = per_picture.groupby("picture")["mean_iou"].mean().sort_values().index
+    others = [name for name in by_score if name not in typical]
+    easiest = others[max(len(others) - EASIEST, HARDEST) :][::-1]
+    return (
+        [(name, "typical") for name in typical]
+        + [(name, "hardest") for name in others[:HARDEST]]
+        + [(name, "easiest") for name in easiest]
+    )

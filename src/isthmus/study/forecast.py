@@ -1,0 +1,48 @@
+"""What a study will run and what it will cost, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from isthmus import build
+from isthmus.recipe import StudyPlan
+from isthmus.runs.cost import cost_of, seconds_per_step
+from isthmus.runs.seeds import stream
+
+
+def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
+    """Print a table of variants with steps, parameters and estimated minutes, and the total.
+
+    The estimate is the median of three training steps times the number of steps; it leaves
+    out augmentation and validation, which add about a tenth.
+    """
+    console = Console()
+    table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
+    for heading in ("variant", "parameters", "GFLOP", "steps", "minutes a run"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    minutes_all = 0.0
+    for variant in plan.variants:
+        recipe = plan.recipe_of(variant)
+        store = build.store_for(recipe.data, data_root)
+        rng = np.random.default_rng(stream(plan.seeds[0], "split"))
+        pictures = len(build.split_for(recipe.data, store, rng).train)
+        steps = recipe.train.epochs * math.ceil(pictures / recipe.train.batch)
+        minutes = steps * seconds_per_step(recipe, store) / 60
+        cost = cost_of(
+            build.network_for(recipe.model, 3, len(store.class_names)), recipe.data.size_px
+        )
+        table.add_row(
+            variant.name,
+            f"{cost.parameters:,}",
+            f"{cost.gflop:.2f}",
+            f"{steps:,}",
+            f"{minutes:.1f}",
+        )
+        minutes_all += minutes * len(plan.seeds)
+    console.print(table)
+    console.print(f"about {minutes_all:.0f} minutes in all on this machine; nothing was trained")

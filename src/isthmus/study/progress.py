@@ -1,0 +1,56 @@
+"""Two bars: the study, with an estimate of what is left, and the run that is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from isthmus.runs.segmenter import Watch
+
+
+class StudyProgress:
+    """Shows which run of how many is under way, and how long all of them will take."""
+
+    def __init__(self, bars: Progress, runs: int) -> None:
+        self._bars = bars
+        self._runs = runs
+        self._done = 0
+        self._study = bars.add_task("study", total=float(runs))
+        self._run = bars.add_task("", total=1.0, visible=False)
+
+    def skip_run(self) -> None:
+        """Count a run that was finished before."""
+        self._done += 1
+        self._bars.update(self._study, completed=self._done)
+
+    def watch_run(self, name: str) -> Watch:
+        """A watcher for the next run."""
+        self._done += 1
+        before = self._done - 1
+        self._bars.update(self._study, description=f"run {self._done} of {self._runs}")
+        self._bars.reset(self._run, description=name, visible=True, total=1.0)
+
+        def watch(steps_done: int, steps: int, words: str) -> None:
+            share = steps_done / steps
+            self._bars.update(self._run, completed=share, description=f"{name}  {words}")
+            self._bars.update(self._study, completed=before + share)
+
+        return watch
+
+
+@contextmanager
+def study_progress(console: Console, runs: int) -> Iterator[StudyProgress]:
+    """Bars on this console while the block runs; without a terminal, a line a run instead."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
+        yield StudyProgress(bars, runs)

@@ -1,0 +1,135 @@
+"""Run a study: every variant with every seed, one after the other, going on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from isthmus import build
+from isthmus.recipe import (
+    Recipe,
+    StudyPlan,
+    Variant,
+    differing_fields,
+    load_plan,
+    plan_as_toml,
+)
+from isthmus.refusal import Refusal
+from isthmus.runs.folder import RunFolder, write_text
+from isthmus.runs.train import LoggerName, train_run
+from isthmus.study.progress import study_progress
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One variant with one seed, and where it goes."""
+
+    variant: Variant
+    recipe: Recipe
+    seed: int
+    folder: RunFolder
+
+
+def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
+    """Every run of the plan; all variants of one seed before the next, so that pairs come early."""
+    return tuple(
+        PlannedRun(
+            variant,
+            plan.recipe_of(variant),
+            seed,
+            RunFolder(study / "runs" / variant.name / f"seed-{seed}"),
+        )
+        for seed in plan.seeds
+        for variant in plan.variants
+    )
+
+
+def run_study(
+    plan: StudyPlan,
+    study: Path,
+    *,
+    data_root: Path | None = None,
+    logger: LoggerName = "none",
+    console: Console | None = None,
+) -> StudyPlan:
+    """Run what is not finished yet.
+
+    A run that breaks off leaves ``error.txt`` and is tried again by the next call.
+
+    Args:
+        plan: What to run. It may add seeds and variants to those the folder has.
+        study: The study folder; made if it is not there.
+        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
+        logger: A tracker that follows every run too.
+        console: Where progress goes; None: standard error.
+
+    Returns:
+        The plan as the folder now has it, older seeds and variants included.
+
+    Raises:
+        Refusal: If the data break a rule or the folder holds another study.
+    """
+    plan = claimed_plan(plan, study)
+    for recipe in {run.recipe.data: run.recipe for run in planned_runs(plan, study)}.values():
+        build.store_for(
+            recipe.data, data_root
+        )  # data that break a rule are refused before all else
+    write_text(study / "plan.toml", plan_as_toml(plan))
+    runs = planned_runs(plan, study)
+    console = console or Console(stderr=True)
+    with study_progress(console, len(runs)) as progress:
+        for run in runs:
+            if run.folder.is_finished:
+                progress.skip_run()
+                continue
+            name = f"{run.variant.name}, seed {run.seed}"
+            try:
+                result = train_run(
+                    run.recipe,
+                    run.seed,
+                    run.folder,
+                    data_root=data_root,
+                    logger=logger,
+                    watch=progress.watch_run(name),
+                )
+            except Refusal:
+                raise
+            except Exception as error:  # one broken run must not take the study with it
+                write_text(run.folder.error, traceback.format_exc())
+                console.print(f"{name}: broke off: {error}", style="red", markup=False)
+            else:
+                words = result["reason"] or f"mIoU {result['scores']['mean_iou']:.3f}"
+                console.print(f"{name}: {result['status']}, {words}", markup=False)
+    return plan
+
+
+def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+    """The plan together with the seeds and variants that the folder has already.
+
+    Raises:
+        Refusal: If the folder's plan has another recipe.
+    """
+    written = study / "plan.toml"
+    if not written.exists():
+        return plan
+    before = load_plan(written)
+    ours = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
+    for variant in before.variants:
+        recipe = before.recipe_of(variant)
+        changed = differing_fields(recipe, ours.get(variant.name, recipe)) or differing_fields(
+            before.recipe, plan.recipe
+        )
+        if changed:
+            raise Refusal(
+                f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
+                "keeps to one recipe; choose another --out, or delete the folder"
+            )
+    return dataclasses.replace(
+        plan,
+        seeds=tuple(dict.fromkeys((*before.seeds, *plan.seeds))),
+        variants=(*plan.variants, *(v for v in before.variants if v.name not in ours)),
+    )

@@ -1,0 +1,76 @@
+"""Every test has its own cache, and real development data where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache; all tests of a session share one."""
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("ISTHMUS_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The development data, or a skip."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("ISTHMUS_TEST_DATA", beside))
+    if not (root / "oxford-iiit-pet").is_dir():
+        pytest.skip("no development data: set ISTHMUS_TEST_DATA to a folder with oxford-iiit-pet/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 pictures and masks: a bright disc (class 1) on noise (class 0)."""
+    folder = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:32, :32]
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(20):
+        centre, radius = rng.uniform(10, 22, size=2), rng.uniform(5, 9)
+        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
+        image = rng.integers(0, 120, size=(32, 32, 3)) + 120 * disc[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"disc{number:02}.png")
+        Image.fromarray(disc.astype(np.uint8)).save(folder / "masks" / f"disc{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def small_recipe(discs: Path, tmp_path: Path) -> Path:
+    """A recipe of two small variants on the discs: a second or two a run."""
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        f"""
+[[study.variants]]
+model.down = "max-pool"
+
+[[study.variants]]
+model.down = "strided"
+
+[data]
+name = "folder"
+folder = "{discs}"
+size_px = 32
+
+[model]
+width = 8
+depth = 3
+up = "bilinear"
+
+[train]
+epochs = 4
+batch = 4
+precision = "float32"
+""",
+        encoding="utf-8",
+    )
+    return recipe

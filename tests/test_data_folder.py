@@ -1,0 +1,310 @@
+"""Own folders: every kind of mask, and one tested sentence for each kind of bad input."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isthmus.data.folder import Folder, read_mask
+from isthmus.recipe import IGNORE_INDEX
+from isthmus.refusal import Refusal
+
+SIZE = (6, 8)
+
+
+def folder_with(path: Path, masks: list[np.ndarray], under: str = "", start: int = 0) -> Path:
+    """A folder of white pictures with these masks."""
+    for part in ("images", "masks"):
+        (path / under / part).mkdir(parents=True, exist_ok=True)
+    for i, mask in enumerate(masks, start):
+        Image.new("RGB", mask.shape[::-1], "white").save(path / under / f"images/p{i}.png")
+        Image.fromarray(mask).save(path / under / f"masks/p{i}.png")
+    return path
+
+
+def mask_of(*values: int, dtype: type = np.uint8) -> np.ndarray:
+    """A mask that shows each value somewhere."""
+    return np.resize(np.array(values, dtype), SIZE)
+
+
+def opened(path: Path, classes=(), mask_values=(), test_share=0.2) -> Folder:
+    return Folder(path, classes, mask_values, test_share)
+
+
+def refusal(path: Path, **options) -> str:
+    with pytest.raises(Refusal) as caught:
+        list(opened(path, **options))
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert re.search(r"[:;]", sentence)
+    return sentence.replace(str(path), "PATH")
+
+
+def test_class_indices_are_taken_as_they_are(tmp_path):
+    masks = [mask_of(0, 1, 2), mask_of(0, 1), mask_of(1, 2), mask_of(0, 255), mask_of(0, 2)]
+    source = opened(folder_with(tmp_path / "coins", masks), ("table", "coin", "rim"))
+    assert source.class_names == ("table", "coin", "rim")
+    assert source.contract == "folder coins, 0=table 1=coin 2=rim"
+    items = list(source)
+    assert len(source) == len(items) == 5
+    for item, mask in zip(items, masks, strict=True):
+        assert np.array_equal(item.mask, mask)
+    assert [item.name for item in items] == ["p0", "p1", "p2", "p3", "p4"]
+    assert items[0].group == "table+coin+rim"
+    assert items[3].group == "table"
+    assert (items[3].mask == IGNORE_INDEX).any()
+
+
+def test_0_and_255_are_two_classes(tmp_path):
+    source = opened(folder_with(tmp_path, [mask_of(0, 255)] * 5))
+    assert source.class_names == ("class-0", "class-1")
+    assert set(np.unique(next(iter(source)).mask)) == {0, 1}
+
+
+def test_mask_values_give_the_order_of_classes(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 128, 255)] * 5)
+    source = opened(path, ("sky", "tree", "soil"), (255, 0, 128))
+    item = next(iter(source))
+    assert np.array_equal(item.mask, np.resize(np.array([1, 2, 0], np.uint8), SIZE))
+    assert source.contract.endswith("255=sky 0=tree 128=soil")
+
+
+def test_sixteen_bit_values_above_255_can_be_classes(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 1000, dtype=np.uint16)] * 5)
+    assert set(np.unique(next(iter(opened(path, (), (0, 1000)))).mask)) == {0, 1}
+
+
+def test_every_kind_of_mask_file_gives_the_same_values(tmp_path):
+    mask = mask_of(0, 1)
+    palette = Image.fromarray(mask)
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    grey_alpha = Image.merge("LA", [Image.fromarray(mask), Image.new("L", SIZE[::-1], 255)])
+    kinds = {
+        "grey.png": Image.fromarray(mask),
+        "palette.png": palette,
+        "bit.png": Image.fromarray(mask.astype(bool)),
+        "sixteen.png": Image.fromarray(mask.astype(np.uint16)),
+        "sixteen.tif": Image.fromarray(mask.astype(np.uint16)),
+        "rgb.bmp": Image.fromarray(np.stack([mask] * 3, axis=-1)),
+        "la.png": grey_alpha,
+        "rgba.png": Image.merge("RGBA", [Image.fromarray(mask)] * 3 + [grey_alpha.getchannel("A")]),
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+        assert np.array_equal(read_mask(tmp_path / name), mask), name
+
+
+def test_train_and_test_folders_are_kept(tmp_path):
+    folder_with(tmp_path, [mask_of(0, 1)] * 4, "train")
+    folder_with(tmp_path, [mask_of(0, 1)] * 2, "test")
+    items = list(opened(tmp_path))
+    assert Counter(item.part for item in items) == {"train": 4, "test": 2}
+    names = [item.name for item in items]
+    assert names[0] == "train-p0"
+    assert names[-1] == "test-p1"
+    assert len(set(names)) == 6
+
+
+def test_the_test_part_is_the_same_every_time_and_stratified(tmp_path):
+    masks = [mask_of(0, 1)] * 10 + [mask_of(0)] * 10
+    path = folder_with(tmp_path, masks)
+    parts = [item.part for item in opened(path, test_share=0.3)]
+    assert parts == [item.part for item in opened(path, test_share=0.3)]
+    in_test = [item.group for item in opened(path, test_share=0.3) if item.part == "test"]
+    assert Counter(in_test) == {"class-0+class-1": 3, "class-0": 3}
+
+
+def test_pictures_and_masks_match_by_name_whatever_the_format(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
+    Image.open(path / "images/p0.png").save(path / "images/p0.JPG", "JPEG")
+    (path / "images/p0.png").unlink()
+    Image.open(path / "masks/p1.png").save(path / "masks/p1.tif")
+    (path / "masks/p1.png").unlink()
+    (path / "images/Thumbs.db").write_text("not a picture")
+    (path / "images/.hidden.png").write_text("not a picture")
+    assert len(list(opened(path))) == 5
+
+
+def test_the_fingerprint_follows_files_and_options_but_not_the_place(tmp_path):
+    path = folder_with(tmp_path / "a" / "coins", [mask_of(0, 1)] * 5)
+    before = opened(path).fingerprint()
+    shutil.copytree(path, tmp_path / "b" / "coins")  # keeps times of change
+    assert opened(tmp_path / "b" / "coins").fingerprint() == before
+    assert opened(path, ("a", "b")).fingerprint() != before
+    assert opened(path, test_share=0.5).fingerprint() != before
+    Image.fromarray(mask_of(1, 0, 0)).save(path / "masks/p3.png")
+    assert opened(path).fingerprint() != before
+
+
+def test_a_turned_picture_matches_a_mask_that_is_upright(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE, "red").save(path / "images/p0.png", exif=exif)
+    assert next(iter(opened(path))).image.shape == (*SIZE, 3)
+
+
+def good(tmp_path: Path) -> Path:
+    return folder_with(tmp_path / "data", [mask_of(0, 1)] * 5)
+
+
+def test_missing_folders_are_refused(tmp_path):
+    assert refusal(tmp_path / "none") == (
+        "PATH: no such folder: it must hold images/ and masks/; set data.folder"
+    )
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/a.png")
+    assert refusal(tmp_path).startswith("PATH/masks: no such folder: a data folder holds images/")
+    shutil.rmtree(tmp_path / "images")
+    (tmp_path / "train").mkdir()
+    assert refusal(tmp_path).startswith("PATH/train/images: no such folder")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    path = folder_with(tmp_path, [])
+    assert refusal(path) == (
+        "PATH/images: no picture in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp "
+        "files; put them there, or set data.folder"
+    )
+
+
+def test_fewer_than_five_pictures_are_refused(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 1)] * 4)
+    assert refusal(path) == (
+        "PATH: 4 pictures: fewer than 5 cannot be cut into training, validation and test; "
+        "add pictures"
+    )
+
+
+def test_a_picture_without_mask_and_a_mask_without_picture_are_named(tmp_path):
+    path = good(tmp_path)
+    (path / "masks/p2.png").rename(tmp_path / "p2.png")
+    assert refusal(path) == (
+        "PATH/images/p2.png: has no mask: expected one of the same name, such as "
+        "PATH/masks/p2.png; add the mask or take the file out"
+    )
+    (tmp_path / "p2.png").rename(path / "masks/p2.png")
+    (path / "images/p3.png").unlink()
+    assert refusal(path) == (
+        "PATH/masks/p3.png: has no picture: expected one of the same name, such as "
+        "PATH/images/p3.png; add the picture or take the file out"
+    )
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    path = good(tmp_path)
+    Image.new("RGB", SIZE[::-1]).save(path / "images/p1.bmp")
+    assert refusal(path) == (
+        "PATH/images/p1.png: has the same name as p1.bmp but for the suffix: masks are matched "
+        "by name without suffix; rename one or take it out"
+    )
+
+
+def test_different_sizes_are_both_named(tmp_path):
+    path = good(tmp_path)
+    Image.new("RGB", (20, 10)).save(path / "images/p4.png")
+    assert refusal(path) == (
+        "PATH/images/p4.png: 20 x 10 px, but its mask p4.png is 8 x 6 px: both must be of one "
+        "size, once turned as their EXIF tags say; export the mask again at the picture's size"
+    )
+
+
+def test_a_truncated_jpeg_is_named(tmp_path):
+    path = good(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    Image.fromarray(noise).save(path / "images/p4.jpg")
+    (path / "images/p4.png").unlink()
+    whole = (path / "images/p4.jpg").read_bytes()
+    (path / "images/p4.jpg").write_bytes(whole[:-40])
+    assert refusal(path).startswith("PATH/images/p4.jpg: cannot be decoded (image file is trunc")
+
+
+def test_gaps_between_values_are_refused_with_the_values(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 255)] * 4 + [mask_of(0, 128, 255)])
+    rule = (
+        "PATH/masks/p4.png: shows the value 128: class indices run from 0 to 1 without a gap, "
+        "and 255 means no truth, but the masks hold 0, 128, 255; "
+        "set data.mask_values = [0, 128, 255]"
+    )
+    assert refusal(path) == rule
+    assert refusal(path, classes=("a", "b")) == f"{rule} and name 3 classes"
+
+
+def test_smoothed_masks_are_refused_with_another_remedy(tmp_path):
+    path = folder_with(tmp_path, [mask_of(*range(0, 256, 6))] * 5)
+    assert refusal(path).endswith(
+        "but the masks hold 0, 6, 12, 18, 24, 30, 36, 42 ... (43 values); "
+        "save the masks without smoothing, or name all classes in data.classes"
+    )
+    contiguous = folder_with(
+        tmp_path / "full", [np.arange(256, dtype=np.uint8).reshape(16, 16)] * 5
+    )
+    assert "shows the value 50: class indices run from 0 to 49" in refusal(contiguous)
+
+
+def test_a_value_that_the_recipe_does_not_list_is_refused(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 9)] * 4 + [mask_of(0, 9, 7)])
+    assert refusal(path, mask_values=(0, 9)) == (
+        "PATH/masks/p4.png: shows the value 7: data.mask_values allows only 0, 9; "
+        "add it there, with its class, or mend the mask"
+    )
+
+
+def test_masks_of_one_class_are_refused(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0)] * 5)
+    assert refusal(path) == (
+        "PATH/masks/p0.png and all other masks show only 0: at least two classes must be there; "
+        "check that the masks are not empty"
+    )
+
+
+def test_masks_that_are_no_class_indices_are_refused(tmp_path):
+    path = good(tmp_path)
+    (path / "masks/p0.png").unlink()
+    Image.fromarray(mask_of(0, 1)).save(path / "masks/p0.jpg")
+    assert refusal(path) == (
+        "PATH/masks/p0.jpg: a mask must not be a JPEG, which changes values to save space; "
+        "export the masks again as PNG"
+    )
+    (path / "masks/p0.jpg").unlink()
+    Image.new("RGB", SIZE[::-1], (255, 0, 0)).save(path / "masks/p0.png")
+    in_colours = (
+        "PATH/masks/p0.png: a mask in colours or with transparency: a mask holds one class index "
+        "a pixel; save it as a palette PNG or a grey PNG with class indices"
+    )
+    assert refusal(path) == in_colours
+    Image.new("RGBA", SIZE[::-1], (1, 1, 1, 7)).save(path / "masks/p0.png")
+    assert refusal(path) == in_colours
+    (path / "masks/p0.png").unlink()
+    Image.fromarray(np.zeros(SIZE, np.float32)).save(path / "masks/p0.tif")
+    assert refusal(path).startswith("PATH/masks/p0.tif: holds fractions: a mask holds one class")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"classes": ("a",)}, "data.classes has 1 entries: 2 to 255 classes can be told apart; "),
+        ({"mask_values": (3,)}, "data.mask_values has 1 entries: 2 to 255 classes can be told"),
+        ({"mask_values": tuple(range(256))}, "data.mask_values has 256 entries: 2 to 255 classes"),
+        ({"classes": ("a", "b", "a")}, "data.classes has a twice: each class stands there once; "),
+        ({"mask_values": (0, 0)}, "data.mask_values has 0 twice: each class stands there once; "),
+        (
+            {"classes": ("a", "b", "c"), "mask_values": (0, 1)},
+            "data.classes has 3 entries but data.mask_values has 2: each class has one mask value",
+        ),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(tmp_path, options, sentence):
+    assert refusal(tmp_path, **options).startswith(sentence)
+
+
+def test_more_classes_than_named_are_refused_and_fewer_are_not(tmp_path):
+    path = folder_with(tmp_path, [mask_of(0, 2)] * 5)
+    assert refusal(path, classes=("a", "b")).startswith("PATH/masks/p0.png: shows the value 2: ")
+    assert len(list(opened(path, ("a", "b", "c", "d")))) == 5

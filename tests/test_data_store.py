@@ -1,0 +1,248 @@
+"""The store: built once, equal to what PIL gives, rebuilt when anything that decides it changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from isthmus.data.store import (
+    Item,
+    as_float,
+    decoded,
+    file_stamps,
+    open_store,
+    read_image,
+    resized_image,
+    resized_mask,
+)
+from isthmus.recipe import IGNORE_INDEX
+from isthmus.refusal import Refusal
+
+
+@dataclass
+class Noise:
+    """A source of random pictures of different sizes that counts how often it is read."""
+
+    count: int = 4
+    ignored: bool = False
+    times_read: int = field(default=0, init=False)
+
+    class_names = ("background", "coin")
+    contract = "noise"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"source": "noise", "count": self.count, "ignored": self.ignored}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        self.times_read += 1
+        for i in range(self.count):
+            rng = np.random.default_rng(i)
+            size = (20 + i, 30 - i)
+            mask = rng.integers(0, 2, size, np.uint8)
+            mask[0, 0] = IGNORE_INDEX if self.ignored else 0
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            yield Item(f"n{i}", "ab"[i % 2], "test" if i == 0 else "train", image, mask)
+
+
+def test_a_store_holds_what_the_source_gave(tmp_path):
+    store = open_store(Noise(), 16, "nearest", tmp_path)
+    assert store.images.shape == (4, 16, 16, 3)
+    assert isinstance(store.images, np.memmap)
+    for row, item in enumerate(Noise()):
+        expected = Image.fromarray(item.image).resize((16, 16), Image.Resampling.BILINEAR)
+        assert np.array_equal(store.images[row], np.asarray(expected))
+        assert np.array_equal(store.masks[row], resized_mask(item.mask, 16, "nearest"))
+    assert store.names == ("n0", "n1", "n2", "n3")
+    assert store.groups == ("a", "b", "a", "b")
+    assert store.parts == ("test", "train", "train", "train")
+    assert store.class_names == ("background", "coin")
+    assert store.contract == "noise, 16 px, nearest masks"
+
+
+def test_a_store_is_built_once_and_tells_how_far_it_is(tmp_path):
+    source, told = Noise(), []
+    first = open_store(source, 16, "nearest", tmp_path, lambda *done: told.append(done))
+    again = open_store(source, 16, "nearest", tmp_path, lambda *done: told.append(done))
+    assert source.times_read == 1
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert first.key == again.key
+    assert [f.name for f in (tmp_path / "stores").iterdir()] == [first.key]
+
+
+def test_whatever_decides_the_content_changes_the_key(tmp_path):
+    keys = {
+        open_store(Noise(), 16, "nearest", tmp_path).key,
+        open_store(Noise(5), 16, "nearest", tmp_path).key,
+        open_store(Noise(), 17, "nearest", tmp_path).key,
+        open_store(Noise(), 16, "bilinear", tmp_path).key,
+    }
+    assert len(keys) == 4
+
+
+def test_two_builders_at_once_end_with_one_whole_store(tmp_path):
+    meet = threading.Barrier(2)
+
+    class Slow(Noise):
+        def __iter__(self) -> Iterator[Item]:
+            meet.wait(timeout=10)
+            yield from super().__iter__()
+
+    stores, errors = [], []
+
+    def build() -> None:
+        try:
+            stores.append(open_store(Slow(), 16, "nearest", tmp_path))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert np.array_equal(stores[0].images, stores[1].images)
+    assert [f.name for f in (tmp_path / "stores").iterdir()] == [stores[0].key]
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    class Broken(Noise):
+        def __iter__(self) -> Iterator[Item]:
+            yield from list(super().__iter__())[:2]
+            raise Refusal("picture 3 is broken")
+
+    with pytest.raises(Refusal, match="picture 3 is broken"):
+        open_store(Broken(), 16, "nearest", tmp_path)
+    assert list((tmp_path / "stores").iterdir()) == []
+    assert len(open_store(Noise(), 16, "nearest", tmp_path).names) == 4
+
+
+@given(arrays(np.uint8, (7, 11), elements=st.sampled_from([0, 1, 2, IGNORE_INDEX])))
+def test_nearest_invents_no_class(mask):
+    resized = resized_mask(mask, 5, "nearest")
+    assert set(np.unique(resized)) <= set(np.unique(mask))
+
+
+@given(arrays(np.uint8, (9, 9), elements=st.integers(0, 2)), st.integers(3, 20))
+def test_bilinear_on_indices_is_bilinear_on_trimap_values(indices, size_px):
+    raw = Image.fromarray(indices + 1).resize((size_px, size_px), Image.Resampling.BILINEAR)
+    assert np.array_equal(resized_mask(indices, size_px, "bilinear") + 1, np.asarray(raw))
+
+
+def test_bilinear_invents_background_between_pet_and_border():
+    pet_then_border = np.repeat(np.array([[0, 2]], np.uint8), 8, axis=1).repeat(16, axis=0)
+    assert 1 not in pet_then_border
+    assert 1 in resized_mask(pet_then_border, 11, "bilinear")
+    assert 1 not in resized_mask(pet_then_border, 11, "nearest")
+
+
+def test_the_fault_is_on_every_table_and_ignored_pixels_refuse_it(tmp_path):
+    store = open_store(Noise(), 16, "bilinear", tmp_path)
+    assert store.contract == "noise, 16 px, bilinear masks (a fault of the reference, repeated)"
+    with pytest.raises(
+        Refusal, match=r'^data\.mask_resize = "bilinear" cannot average .* "nearest"'
+    ):
+        open_store(Noise(ignored=True), 16, "bilinear", tmp_path)
+
+
+def test_shrinking_averages_all_that_a_pixel_covers():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 254
+    assert np.abs(resized_image(stripes, 8).astype(int) - 127).max() <= 8
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(0, 2), st.integers(1, 4), st.just(5), st.just(3))))
+def test_as_float_keeps_every_value_and_moves_channels_first(images_u8):
+    images = as_float(torch.from_numpy(images_u8))
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert np.array_equal(images.numpy(), images_u8.transpose(0, 3, 1, 2) / np.float32(255))
+
+
+def test_as_float_wants_bytes():
+    with pytest.raises(TypeError):
+        as_float(torch.zeros(4, 4, 3))
+
+
+def save(image: Image.Image, path: Path, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_every_kind_of_picture_becomes_rgb(tmp_path):
+    ramp = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
+    grey = Image.fromarray(ramp)
+    as_rgb = np.stack([ramp] * 3, axis=-1)
+    assert np.array_equal(read_image(save(grey, tmp_path / "grey.png")), as_rgb)
+    assert np.array_equal(read_image(save(grey, tmp_path / "grey.bmp")), as_rgb)
+    sixteen = Image.fromarray(ramp.astype(np.uint16) * 257)
+    assert np.array_equal(read_image(save(sixteen, tmp_path / "16.png")), as_rgb)
+    assert np.array_equal(read_image(save(sixteen, tmp_path / "16.tif")), as_rgb)
+    palette = grey.convert("RGB").quantize(256)
+    expected = np.asarray(palette.convert("RGB"))
+    assert np.array_equal(read_image(save(palette, tmp_path / "palette.png")), expected)
+    one_bit = read_image(save(grey.point(lambda v: 255 * (v > 50), "1"), tmp_path / "bit.png"))
+    assert set(np.unique(one_bit)) == {0, 255}
+    lossless = save(grey.convert("RGB"), tmp_path / "rgb.webp", lossless=True)
+    assert np.array_equal(read_image(lossless), as_rgb)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[0, :, 0] = 200
+    pixels[0, :, 3] = (0, 255, 51)
+    image = read_image(save(Image.fromarray(pixels), tmp_path / "rgba.png"))
+    assert image[0, :2].tolist() == [[255, 255, 255], [200, 0, 0]]
+    assert np.abs(image[0, 2].astype(int) - [244, 204, 204]).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_are_turned_as_their_exif_tag_says(tmp_path, suffix):
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned a quarter clockwise
+    path = save(Image.fromarray(pixels), tmp_path / f"turned.{suffix}", exif=exif)
+    assert np.array_equal(read_image(path), np.rot90(pixels, -1))
+
+
+def test_a_file_that_cannot_be_decoded_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    whole = save(noise, tmp_path / "whole.jpg").read_bytes()
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Refusal, match=r"cut\.jpg: cannot be decoded .*truncated.* fetch it again"):
+        decoded(cut)
+    words = tmp_path / "words.png"
+    words.write_text("no picture")
+    with pytest.raises(Refusal, match=r"words\.png: cannot be decoded"):
+        decoded(words)
+    with pytest.raises(Refusal, match=r"none\.png: cannot be decoded"):
+        decoded(tmp_path / "none.png")
+    fractions = save(Image.fromarray(np.zeros((2, 2), np.float32)), tmp_path / "f.tif")
+    with pytest.raises(Refusal, match=r"f\.tif: holds 32-bit values"):
+        read_image(fractions)
+
+
+def test_a_stamp_changes_with_the_file_and_not_with_its_place(tmp_path):
+    path = tmp_path / "a" / "x.png"
+    path.parent.mkdir()
+    path.write_text("1")
+    before = file_stamps([path], tmp_path)
+    assert before[0][:2] == ("a/x.png", 1)
+    path.write_text("22")
+    assert file_stamps([path], tmp_path) != before

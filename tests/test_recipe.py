@@ -1,0 +1,190 @@
+"""Recipes: TOML in and out, one door for settings, and the sentences at that door."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus import recipe as r
+from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
+from isthmus.refusal import Refusal
+from isthmus.scoring.losses import LOSSES
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.toml"))
+
+
+def plan_from(text: str, folder: Path) -> r.StudyPlan:
+    file = folder / "some.toml"
+    file.write_text(text, encoding="utf-8")
+    return r.load_plan(file)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    plan = r.load_plan(path)
+    assert plan_from(r.plan_as_toml(plan), tmp_path) == plan
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_says_what_it_shows_costs_and_the_command(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert (
+        f"isthmus study {path.relative_to(path.parents[len(path.parts) - 1 - path.parts.index('recipes')])}"
+        in head
+        or "isthmus demo" in head
+    )
+
+
+@given(
+    width=st.integers(1, 40).map(lambda half: 2 * half),
+    lr=st.floats(1e-6, 1.0),
+    classes=st.lists(st.text(min_size=1, max_size=5), max_size=3),
+    limit=st.none() | st.integers(1, 9),
+)
+def test_any_recipe_survives_a_round_trip(
+    width: int, lr: float, classes: list[str], limit: int | None
+) -> None:
+    settings = {"model.width": width, "train.lr": lr, "data.classes": classes, "data.limit": limit}
+    recipe = r.with_settings(r.Recipe(), settings)
+    assert r.load_recipe(r.recipe_as_toml(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("hint", "table"),
+    [
+        (get_type_hints(r.Model)["down"], DOWN_SAMPLERS),
+        (get_type_hints(r.Model)["up"], UP_SAMPLERS),
+        (get_type_hints(r.Model)["norm"], NORMS),
+        (get_type_hints(r.Model)["dropout"], DROPOUTS),
+    ],
+)
+def test_every_choice_has_a_part_and_every_part_a_choice(hint: object, table: dict) -> None:
+    assert set(get_args(hint)) == set(table)
+
+
+def test_every_loss_name_is_a_sum_of_losses() -> None:
+    names = get_args(get_type_hints(r.Loss)["name"])
+    assert {part for name in names for part in name.split("+")} == set(LOSSES)
+
+
+def test_every_field_changes_the_hash() -> None:
+    base = r.Recipe()
+    other = {
+        "data.name": "oxford-pets",
+        "data.folder": "x",
+        "data.classes": ["a"],
+        "data.mask_values": [1],
+        "data.trimap": "pet",
+        "data.mask_resize": "bilinear",
+        "data.split": "reference",
+        "data.limit": 9,
+        "model.down": "strided",
+        "model.up": "nearest",
+        "model.norm": "group",
+        "model.dropout": "channel",
+        "loss.name": "focal",
+        "loss.smooth": 2.0,
+        "loss.gamma": 1.0,
+        "loss.alpha": 0.5,
+        "loss.beta": 0.5,
+        "train.optimiser": "rmsprop",
+        "train.momentum": 0.5,
+        "train.schedule": "constant",
+        "train.precision": "float32",
+        "train.keep": "last",
+    }
+    readers = {"loss.gamma": "focal", "loss.alpha": "tversky", "loss.beta": "tversky"}
+    for key, value in r.settings_of(base).items():
+        if key == "model.name":
+            continue  # only one choice so far
+        changed = {key: other.get(key, value * 2 if isinstance(value, int) else 0.123)}
+        around: dict[str, object] = {}
+        if key in readers:
+            around = {"loss.name": readers[key]}
+        if key == "train.momentum":
+            around = {"train.optimiser": "rmsprop"}
+        if key == "data.split":
+            around = {"train.keep": "last"}
+        before = r.with_settings(base, around)
+        assert r.with_settings(before, changed).hash != before.hash, key
+
+
+def test_variants_are_named_by_their_settings_and_make_the_factors(tmp_path: Path) -> None:
+    plan = plan_from(
+        '[study]\nseeds = 3\n[[study.variants]]\nmodel.down = "strided"\nloss.name = "bce"\n'
+        '[[study.variants]]\nname = "plain"\n',
+        tmp_path,
+    )
+    assert [v.name for v in plan.variants] == ["strided_bce", "plain"]
+    assert plan.factors == ("model.down", "loss.name")
+    assert plan.seeds == (0, 1, 2)
+    assert plan.recipe_of(plan.variants[0]).loss.name == "bce"
+    assert plan.recipe_of(plan.variants[1]) == plan.recipe
+
+
+def test_a_file_without_a_study_is_a_study_of_one(tmp_path: Path) -> None:
+    plan = plan_from("[model]\nwidth = 8\n", tmp_path)
+    assert (plan.name, len(plan.variants), plan.recipe.model.width) == ("some", 1, 8)
+
+
+def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
+    plan = plan_from('[data]\nname = "folder"\nfolder = "mine"\n', tmp_path)
+    assert plan.recipe.data.folder == (tmp_path / "mine").resolve()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[model]\nwidht = 8", "model.widht: unknown key; did you mean width?"),
+        ("[modle]\nwidth = 8", "modle: unknown key; did you mean model?"),
+        ("[study]\nsede = 1", "study.sede: unknown key; did you mean seeds?"),
+        (
+            '[model]\ndown = "maxpool"',
+            "model.down = 'maxpool': Input should be 'max-pool', 'strided', 'average-pool' or "
+            "'blur-pool'; did you mean max-pool?",
+        ),
+        ("[model]\nwidth = 7", "model.width = 7: Input should be a multiple of 2"),
+        ('[train]\nepochs = "ten"', "train.epochs = 'ten': Input should be a valid integer"),
+        ("[train]\nepochs = true", "train.epochs = True: Input should be a valid integer"),
+        ("[train]\nlr = 0.0", "train.lr = 0.0: Input should be greater than 0"),
+        (
+            '[loss]\nname = "bce"\ngamma = 2.0',
+            "loss.gamma does nothing for bce: only focal can read it; take the key out",
+        ),
+        (
+            "[train]\nmomentum = 0.9",
+            "train.momentum does nothing for adamw: only rmsprop can read it; take the key out",
+        ),
+        (
+            '[data]\nname = "folder"',
+            'data.folder is missing: data.name = "folder" needs the path of your folder',
+        ),
+        ('[data]\nsplit = "reference"', 'set train.keep = "last"'),
+        ("[study]\nseeds = [1, 1]", "seed 1 stands twice in the study"),
+        ("[[study.variants]]\nmodel.widht = 8", "model.widht: unknown key; did you mean width?"),
+        ("[model", "not a TOML file"),
+    ],
+)
+def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as refused:
+        plan_from(text, tmp_path)
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith(str(tmp_path / "some.toml: "))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "six.toml").touch()
+    with pytest.raises(Refusal, match=r"sixx\.toml: no such recipe; did you mean six\.toml\?"):
+        r.load_plan(tmp_path / "sixx.toml")
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        r.Recipe().model.width = 3  # type: ignore[misc]

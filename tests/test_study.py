@@ -1,0 +1,179 @@
+"""Studies as users run them: real processes, real files, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from isthmus import recipe as r
+from isthmus.cli import main
+from isthmus.refusal import Refusal
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.train import train_run
+
+
+def results_of(study: Path) -> pd.DataFrame:
+    return pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
+
+
+def test_a_study_ends_with_tables_pictures_and_a_report(
+    small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    assert main(["study", str(small_recipe), "--out", str(study), "--seeds", "2"]) == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    results = results_of(study)
+    assert set(results["status"]) == {"finished"}
+    assert len(results) == 4
+    assert (results["mean_iou"] > 0.5).all(), "a bright disc on dark noise is easy"
+    per_picture = pd.read_parquet(study / "per_picture.parquet")
+    assert len(per_picture) == 4 * 4, "4 runs x a fifth of 20 pictures"
+    pictures = json.loads((study / "pictures" / "pictures.json").read_text())
+    assert {name for entry in pictures for name in entry["predictions"]} == {"max-pool", "strided"}
+    assert all((study / "pictures" / entry["truth"]).exists() for entry in pictures)
+    about = json.loads((study / "about.json").read_text())
+    assert about["baseline"]["mean_iou"] < 0.5
+    html = (study / "report.html").read_text(encoding="utf-8")
+    assert "max-pool" in html
+    assert "strided" in html
+    run = RunFolder(study / "runs" / "strided" / "seed-1")
+    with safe_open(run.weights, "np") as file:
+        written = r.load_recipe(file.metadata()["recipe"])
+    assert written.model.down == "strided"
+    assert written == r.load_recipe((run.path / "recipe.toml").read_text())
+    assert len(run.epochs()) == 4
+    assert not run.checkpoints.exists()
+
+
+def test_seeds_pair_variants_by_split(small_recipe: Path, tmp_path: Path) -> None:
+    """The test set is the same everywhere; scores of one seed stand on the same pictures."""
+    study = tmp_path / "study"
+    main(["study", str(small_recipe), "--out", str(study), "--train.epochs", "1", "--seeds", "2"])
+    per_picture = pd.read_parquet(study / "per_picture.parquet")
+    tested = per_picture.groupby(["variant", "seed"])["picture"].apply(tuple)
+    assert tested.nunique() == 1
+
+
+def test_a_study_killed_between_runs_trains_nothing_twice(
+    small_recipe: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    words = ["study", str(small_recipe), "--out", str(study)]
+    command = [sys.executable, "-m", "isthmus.cli", *words]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    first = study / "runs" / "max-pool" / "seed-0" / "result.json"
+    for _ in range(600):
+        if first.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists()
+    before = first.stat().st_mtime_ns, first.parent.joinpath("model.safetensors").stat().st_mtime_ns
+    assert main(words) == 0
+    after = first.stat().st_mtime_ns, first.parent.joinpath("model.safetensors").stat().st_mtime_ns
+    assert after == before
+    assert set(results_of(study)["status"]) == {"finished"}
+
+
+def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path: Path) -> None:
+    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"model.dropout": "element"})
+    whole = RunFolder(tmp_path / "whole")
+    train_run(recipe, 7, whole)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(done: int, _of: int, _words: str) -> None:
+        if done == 8:  # in the third of four epochs
+            raise PowerCut
+
+    broken = RunFolder(tmp_path / "broken")
+    with pytest.raises(PowerCut):
+        train_run(recipe, 7, broken, watch=cut)
+    assert not broken.is_finished
+    train_run(recipe, 7, broken)
+    ours, theirs = load_file(whole.weights), load_file(broken.weights)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert [line["train_loss"] for line in whole.epochs()] == [
+        line["train_loss"] for line in broken.epochs()
+    ]
+
+
+def test_another_recipe_under_an_old_name_is_refused(
+    small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
+    assert main(study) == 0
+    assert main([*study, "--train.lr", "0.5"]) == 2
+    assert "another recipe (train.lr differ)" in capsys.readouterr().err
+
+
+def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
+    study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
+    main([*study, "--seeds", "1"])
+    main([*study, "--seeds", "2"])
+    main([*study, "--seeds", "1"])
+    results = results_of(tmp_path / "study")
+    assert len(results) == 4
+    assert set(results["status"]) <= {"finished", "failed"}
+
+
+def test_a_run_that_breaks_off_does_not_take_the_study_with_it(
+    small_recipe: Path, tmp_path: Path
+) -> None:
+    """An impossible variant: so wide that no machine has the memory for its first layer."""
+    text = small_recipe.read_text(encoding="utf-8")
+    small_recipe.write_text(
+        '[[study.variants]]\nname = "huge"\nmodel.width = 100000000\n' + text, encoding="utf-8"
+    )
+    study = tmp_path / "study"
+    assert main(["study", str(small_recipe), "--out", str(study), "--train.epochs", "1"]) == 1
+    results = results_of(study)
+    assert results.loc[("huge", 0), "status"] == "failed"
+    assert "broke off" in results.loc[("huge", 0), "reason"]
+    assert (study / "runs" / "huge" / "seed-0" / "error.txt").exists()
+    assert results.loc[("strided", 0), "status"] in {"finished", "failed"}
+    assert "huge" in (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: Path) -> None:
+    recipe = r.with_settings(
+        r.load_plan(small_recipe).recipe,
+        {"train.lr": 1e30, "train.schedule": "constant", "train.epochs": 20},
+    )
+    result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
+    assert result["status"] == "failed"
+    assert result["reason"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(
+    small_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 1})
+    runs = [RunFolder(tmp_path / name) for name in ("a", "b", "c")]
+    for run, seed in zip(runs, (1, 1, 2), strict=True):
+        train_run(recipe, seed, run)
+    a, b, c = (load_file(run.weights)["head.1.weight"] for run in runs)
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.claim(r.Recipe())
+    run.claim(r.Recipe())
+    with pytest.raises(Refusal, match=r"another recipe \(model.width differ\)"):
+        run.claim(r.with_settings(r.Recipe(), {"model.width": 8}))
