@@ -17,8 +17,8 @@ from isthmus.data.pictures import Pictures
 from isthmus.data.store import Store, as_float
 from isthmus.recipe import IGNORE_INDEX
 
-ALL = augmentation(0.5, 15, 0.2, 0.1, 0.3)
-MOVES = augmentation(0.5, 25, 0.2, 0.1, 0)
+ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)
+MOVES = augmentation(0.5, 25.0, 0.2, 0.1, 0.0)
 
 
 def store_of(images: np.ndarray, masks: np.ndarray) -> Store:
@@ -118,7 +118,9 @@ def test_picture_and_mask_move_together():
 def test_uncovered_corners_are_ignored_and_grey_and_no_class_is_made_up():
     masks = np.full((1, 64, 64), 2, np.uint8)
     images = np.full((1, 64, 64, 3), 255, np.uint8)
-    pictures = Pictures(store_of(images, masks), np.arange(1), augmentation(0, 45, 0, 0, 0), 0)
+    pictures = Pictures(
+        store_of(images, masks), np.arange(1), augmentation(0.0, 45.0, 0.0, 0.0, 0.0), 0
+    )
     uncovered = 0
     for pictures.epoch in range(10):
         item = pictures[0]
@@ -135,7 +137,9 @@ def test_colour_leaves_the_mask_alone_and_never_turns_hue():
     rng = np.random.default_rng(0)
     masks = rng.integers(0, 2, (1, 16, 16), np.uint8)
     grey = np.repeat(rng.integers(60, 180, (1, 16, 16, 1), np.uint8), 3, axis=-1)
-    item = Pictures(store_of(grey, masks), np.arange(1), augmentation(0, 0, 0, 0, 0.5), 0)[0]
+    item = Pictures(store_of(grey, masks), np.arange(1), augmentation(0.0, 0.0, 0.0, 0.0, 0.5), 0)[
+        0
+    ]
     assert np.array_equal(item["mask"], masks[0])
     assert not torch.equal(item["image"], as_float(torch.from_numpy(grey[0])))
     assert (item["image"].amax(0) - item["image"].amin(0)).max() < 2.5 / 255  # grey stays grey
@@ -143,7 +147,7 @@ def test_colour_leaves_the_mask_alone_and_never_turns_hue():
 
 def test_a_flip_of_probability_one_half_flips_half():
     image, mask = Image(torch.zeros(3, 2, 2, dtype=torch.uint8)), Mask(torch.tensor([[0, 1]] * 2))
-    flip = augmentation(0.5, 0, 0, 0, 0)
+    flip = augmentation(0.5, 0.0, 0.0, 0.0, 0.0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         flips = sum(int(flip(image, mask)[1][0, 0]) for _ in range(400))
@@ -151,7 +155,7 @@ def test_a_flip_of_probability_one_half_flips_half():
 
 
 def test_all_off_is_identity():
-    off = augmentation(0, 0, 0, 0, 0)
+    off = augmentation(0.0, 0.0, 0.0, 0.0, 0.0)
     image = Image(torch.randint(256, (3, 4, 4), dtype=torch.uint8))
     mask = Mask(torch.ones(4, 4, dtype=torch.uint8))
     assert isinstance(off, v2.Identity)

@@ -224,7 +224,7 @@ def test_following_the_gradient_learns_the_mask(name):
     logits, target = scene(spread=0.1)
     logits.requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=0.5)
-    for _ in range(25):
+    for _ in range(15):
         optimiser.zero_grad()
         loss_named(name)(logits, target).backward()
         optimiser.step()

@@ -118,4 +118,6 @@ def schedule_for(
     """The learning-rate schedule of a recipe over all its steps."""
     if train.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=train.lr, total_steps=steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=train.lr, total_steps=steps, pct_start=train.warmup
+    )

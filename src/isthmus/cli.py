@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isthmus.refusal import Refusal, nearest_name
 
@@ -144,7 +144,8 @@ def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
     return load_plan(shipped_recipe(Path(words[0]))), words[1:]
 
 
-def _fields(plan: StudyPlan) -> dict[str, object]:
+def _fields(plan: StudyPlan) -> dict[str, Any]:
+    """The tables of the plan's recipe, by name."""
     return {
         field.name: getattr(plan.recipe, field.name) for field in dataclasses.fields(plan.recipe)
     }

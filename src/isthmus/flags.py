@@ -80,7 +80,7 @@ def _mirror(kind: type, default: Any) -> type:
             flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=description)]
             fields.append((field.name, flag, dataclasses.field(default=value)))
             continue
-        text = tuple[str, ...] if isinstance(value, tuple) else str
+        text: Any = tuple[str, ...] if isinstance(value, tuple) else str
         kept = Annotated[text, tyro.conf.arg(help=description, metavar=_metavar(hint))]
         fields.append((field.name, kept, dataclasses.field(default=_text(value))))
     return dataclasses.make_dataclass(

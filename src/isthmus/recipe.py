@@ -163,6 +163,8 @@ class Train:
     """For rmsprop: momentum."""
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     """Learning-rate schedule over all steps."""
+    warmup: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """For one-cycle: share of the steps in which the learning rate climbs to its peak."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 autocast where the processor has it, else float32; the run writes down which."""
     keep: Literal["best", "last"] = "best"

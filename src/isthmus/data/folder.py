@@ -27,12 +27,12 @@ _MOST_UNNAMED = 50
 
 @dataclass(frozen=True)
 class _Pair:
-    """A picture and its mask by path, and the part that its folder puts it in, if any."""
+    """A picture and its mask by path."""
 
     name: str
     image: Path
     mask: Path
-    part: Part | None
+    part: Part | None  # None where no folder says so
 
 
 class Folder:
@@ -153,10 +153,9 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
             f"{path}: a mask must not be a JPEG, which changes values to save space; "
             "export the masks again as PNG"
         )
-    bands = image.getbands()
     pixels = np.asarray(ImageOps.exif_transpose(image))
     if pixels.ndim == 3:
-        return _one_channel(pixels, bands, path)
+        return _one_channel(pixels, image.getbands(), path)
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
@@ -171,9 +170,9 @@ def _one_channel(
     pixels: UInt8[np.ndarray, "height width channel"], bands: tuple[str, ...], path: Path
 ) -> UInt8[np.ndarray, "height width"]:
     """The grey values of a mask saved with several channels, if it is grey and opaque."""
-    colours = pixels[..., :-1] if bands[-1] == "A" else pixels
-    is_opaque = bands[-1] != "A" or (pixels[..., -1] == 255).all()
-    if not is_opaque or (colours != colours[..., :1]).any():
+    has_alpha = bands[-1] == "A"
+    colours = pixels[..., :-1] if has_alpha else pixels
+    if (has_alpha and pixels[..., -1].min() < 255) or (colours != colours[..., :1]).any():
         raise Refusal(
             f"{path}: a mask in colours or with transparency: a mask holds one class index a "
             "pixel; save it as a palette PNG or a grey PNG with class indices"
@@ -256,10 +255,8 @@ def _pairs(path: Path) -> list[_Pair]:
     else:
         pairs = _pairs_of(path, None)
     if len(pairs) < _FEWEST_PICTURES:
-        raise Refusal(
-            f"{path}: {len(pairs)} pictures: fewer than {_FEWEST_PICTURES} cannot be cut into "
-            "training, validation and test; add pictures"
-        )
+        rule = f"fewer than {_FEWEST_PICTURES} cannot be cut into training, validation and test"
+        raise Refusal(f"{path}: {len(pairs)} pictures: {rule}; add pictures")
     return pairs
 
 

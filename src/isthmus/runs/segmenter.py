@@ -153,7 +153,7 @@ class EpochLines(Callback):
         self.words = f"validation mIoU {validation.mean_iou:.3f}"
         self.folder.add_epoch(
             {
-                "epoch": trainer.current_epoch + 1,
+                "epoch": float(trainer.current_epoch + 1),
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
                 "train_loss": train.loss,
                 "train_pixel_accuracy": train.pixel_accuracy,

@@ -6,13 +6,15 @@ import logging
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812 (its own documentation's name)
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
@@ -25,11 +27,9 @@ from isthmus.recipe import Recipe, recipe_as_toml
 from isthmus.runs.cost import cost_of
 from isthmus.runs.folder import RunFolder, write_json, write_whole
 from isthmus.runs.machine import environment, precision_here
+from isthmus.runs.score import predicted_masks, scored_run
 from isthmus.runs.seeds import stream, torch_seed
-from isthmus.runs.segmenter import EpochLines, EpochOrder, Segmenter, Watch, as_u8
-from isthmus.scoring.collapse import collapse_reason
-from isthmus.scoring.losses import loss_range
-from isthmus.scoring.segmentation import segmentation_scores
+from isthmus.runs.segmenter import EpochLines, EpochOrder, Segmenter, Watch
 
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 
@@ -100,8 +100,8 @@ def train_run(
     if recipe.train.keep == "best" and best.is_file():
         module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
 
-    prediction = _predict(module, _in_order(store, split.test, recipe), trainer)
-    result = _result(recipe, folder, store, split.test, prediction) | {
+    prediction = predicted_masks(module, _in_order(store, split.test, recipe), trainer)
+    result = scored_run(recipe, folder, store, split.test, prediction) | {
         "recipe_hash": recipe.hash,
         "seed": seed,
         "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
@@ -129,58 +129,6 @@ def _in_order(store: Store, indices: Int[np.ndarray, " n"], recipe: Recipe) -> D
     return DataLoader(Pictures(store, indices, None, 0), recipe.train.batch)
 
 
-def _predict(
-    module: Segmenter, loader: DataLoader[Any], trainer: L.Trainer
-) -> UInt8[np.ndarray, "n height width"]:
-    module.eval()
-    masks = []
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        for batch in loader:
-            image = batch["image"].to(module.device, memory_format=torch.channels_last)
-            masks.append(as_u8(module.network(image).argmax(dim=1)))
-    return np.concatenate(masks)
-
-
-def _result(
-    recipe: Recipe,
-    folder: RunFolder,
-    store: Store,
-    test: Int[np.ndarray, " n"],
-    prediction: UInt8[np.ndarray, "n height width"],
-) -> dict[str, Any]:
-    """Score the test set, write the arrays, and say whether the run can be counted."""
-    truth = np.asarray(store.masks[test])
-    names = [store.names[i] for i in test]
-    scores = segmentation_scores(truth, prediction, store.class_names)
-    epochs = folder.epochs()
-    reason = collapse_reason(
-        prediction,
-        truth,
-        len(store.class_names),
-        [float(line["train_loss"]) for line in epochs],
-        loss_range(recipe.loss.name),
-    )
-    best = max(epochs, key=lambda line: float(line["validation_mean_iou"]))
-    write_whole(
-        folder.predictions, lambda file: np.savez_compressed(file, masks=prediction, names=names)
-    )
-    write_whole(
-        folder.scores,
-        lambda file: np.savez_compressed(file, names=names, **scores.per_picture),
-    )
-    return {
-        "status": "failed" if reason else "finished",
-        "reason": reason or "",
-        "scores": scores.over_set,
-        "contract": store.contract,
-        "class_names": list(store.class_names),
-        "train_loss_last": float(epochs[-1]["train_loss"]),
-        "train_seconds": sum(float(line["seconds"]) for line in epochs),
-        "epochs": len(epochs),
-        "best_epoch": int(float((best if recipe.train.keep == "best" else epochs[-1])["epoch"])),
-    }
-
-
 def _log(folder: RunFolder, words: str) -> None:
     with folder.log.open("a", encoding="utf-8") as stream:
         stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
@@ -195,15 +143,15 @@ def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | Literal[F
     return False
 
 
-class _quiet_lightning(warnings.catch_warnings):  # noqa: N801 (used as a function)
-    """Silences Lightning's advice that does not apply: one process on purpose, no logger."""
-
-    def __enter__(self) -> None:  # type: ignore[override]
-        super().__enter__()
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice that does not apply: one process on purpose, no logger."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
         for words in (
             ".*does not have many workers.*",
             ".*Checkpoint directory .* exists.*",
             ".*LeafSpec.* is deprecated.*",
         ):
             warnings.filterwarnings("ignore", words)
+        yield
