@@ -67,8 +67,9 @@ depth = 3
 up = "bilinear"
 
 [train]
-epochs = 4
-batch = 4
+epochs = 6
+batch = 2
+lr = 1e-2
 precision = "float32"
 """,
         encoding="utf-8",

@@ -84,6 +84,7 @@ def test_every_field_changes_the_hash() -> None:
         "data.mask_resize": "bilinear",
         "data.split": "reference",
         "data.limit": 9,
+        "model.depth": 6,
         "model.down": "strided",
         "model.up": "nearest",
         "model.norm": "group",

@@ -52,7 +52,7 @@ def test_a_study_ends_with_tables_pictures_and_a_report(
         written = r.load_recipe(file.metadata()["recipe"])
     assert written.model.down == "strided"
     assert written == r.load_recipe((run.path / "recipe.toml").read_text())
-    assert len(run.epochs()) == 4
+    assert len(run.epochs()) == 6
     assert not run.checkpoints.exists()
 
 
@@ -88,7 +88,9 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 
 
 def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path: Path) -> None:
-    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"model.dropout": "element"})
+    recipe = r.with_settings(
+        r.load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
+    )
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 7, whole)
 
@@ -96,7 +98,7 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
         pass
 
     def cut(done: int, _of: int, _words: str) -> None:
-        if done == 8:  # in the third of four epochs
+        if done == 17:  # in the third of six epochs
             raise PowerCut
 
     broken = RunFolder(tmp_path / "broken")
@@ -116,7 +118,7 @@ def test_another_recipe_under_an_old_name_is_refused(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
-    assert main(study) == 0
+    assert main(study) in (0, 1), "one epoch may well collapse"
     assert main([*study, "--train.lr", "0.5"]) == 2
     assert "another recipe (train.lr differ)" in capsys.readouterr().err
 
@@ -131,22 +133,24 @@ def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
     assert set(results["status"]) <= {"finished", "failed"}
 
 
-def test_a_run_that_breaks_off_does_not_take_the_study_with_it(
+def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_again(
     small_recipe: Path, tmp_path: Path
 ) -> None:
-    """An impossible variant: so wide that no machine has the memory for its first layer."""
-    text = small_recipe.read_text(encoding="utf-8")
-    small_recipe.write_text(
-        '[[study.variants]]\nname = "huge"\nmodel.width = 100000000\n' + text, encoding="utf-8"
-    )
+    """Something lies where the weights of the first run must go."""
     study = tmp_path / "study"
-    assert main(["study", str(small_recipe), "--out", str(study), "--train.epochs", "1"]) == 1
+    words = ["study", str(small_recipe), "--out", str(study)]
+    obstacle = study / "runs" / "max-pool" / "seed-0" / "model.safetensors" / "in the way"
+    obstacle.mkdir(parents=True)
+    assert main(words) == 1
     results = results_of(study)
-    assert results.loc[("huge", 0), "status"] == "failed"
-    assert "broke off" in results.loc[("huge", 0), "reason"]
-    assert (study / "runs" / "huge" / "seed-0" / "error.txt").exists()
-    assert results.loc[("strided", 0), "status"] in {"finished", "failed"}
-    assert "huge" in (study / "report.html").read_text(encoding="utf-8")
+    assert results.loc[("max-pool", 0), "status"] == "failed"
+    assert "broke off: " in results.loc[("max-pool", 0), "reason"]
+    assert results.loc[("strided", 0), "status"] == "finished"
+    assert "broke off: " in (study / "report.html").read_text(encoding="utf-8")
+    obstacle.rmdir()
+    obstacle.parent.rmdir()
+    assert main(words) == 0
+    assert set(results_of(study)["status"]) == {"finished"}
 
 
 def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: Path) -> None:

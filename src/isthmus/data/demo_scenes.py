@@ -23,7 +23,7 @@ from isthmus.data.store import Item, Part, read_image
 from isthmus.refusal import Refusal
 
 _VERSION = 1
-_SIDE_PX = 128
+_SIDE_PX = 96
 _PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",
@@ -54,7 +54,7 @@ class _Material:
 
 
 class DemoScenes:
-    """Scenes of 128 x 128 px with one to three digits; every fourth is of the test part.
+    """Scenes of 96 x 96 px with one or two digits; every fourth is of the test part.
 
     Classes as in a pets trimap: inside of a digit, background, and a border of about 3 px
     along each outline. A group is the photograph behind. Scene i depends on the seed and i
@@ -133,10 +133,10 @@ def _scene(name: str, part: Part, rng: np.random.Generator) -> Item:
     material = _material(part)
     photograph = str(rng.choice(sorted(material.photographs)))
     colours = _crop(material.photographs[photograph], rng)
-    for _ in range(rng.integers(2, 7)):
+    for _ in range(rng.integers(1, 5)):
         colours = _painted(colours, _distractor(rng), material, rng)
     inside = np.zeros((_SIDE_PX, _SIDE_PX), bool)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 3)):
         alpha = _digit(material.digits[rng.integers(len(material.digits))], rng)
         colours = _painted(colours, alpha, material, rng)
         inside |= alpha >= 0.5
@@ -160,7 +160,7 @@ def trimap(inside: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heigh
 def _crop(photograph: UInt8[np.ndarray, "_ _ 3"], rng: np.random.Generator) -> Colours:
     """A random square of a photograph at scene size, in [0, 1], perhaps mirrored, relit."""
     height, width, _ = photograph.shape
-    side = int(rng.integers(80, min(height, width) + 1))
+    side = int(rng.integers(_SIDE_PX, min(height, width) + 1))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
     square = Image.fromarray(photograph[top : top + side, left : left + side])
     square = square.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
@@ -172,7 +172,7 @@ def _crop(photograph: UInt8[np.ndarray, "_ _ 3"], rng: np.random.Generator) -> C
 
 def _digit(digit: Float[np.ndarray, "28 28"], rng: np.random.Generator) -> Alpha:
     """Opacity of a digit at a random place, size, slant and turn; its outline is at 0.5."""
-    zoom = np.exp(rng.uniform(np.log(1.8), np.log(4.2)))
+    zoom = np.exp(rng.uniform(np.log(2.0), np.log(3.4)))
     angle, slant = rng.uniform(-0.7, 0.7), rng.uniform(-0.3, 0.3)
     cos, sin = np.cos(angle), np.sin(angle)
     # From scene pixels to digit pixels, which is the way that affine_transform asks for.
@@ -182,7 +182,7 @@ def _digit(digit: Float[np.ndarray, "28 28"], rng: np.random.Generator) -> Alpha
     ink = ndimage.affine_transform(
         digit, to_digit, 13.5 - to_digit @ centre, (_SIDE_PX, _SIDE_PX), order=1
     )
-    outline = rng.uniform(0.35, 0.6)  # a higher one draws thinner strokes
+    outline = rng.uniform(0.25, 0.45)  # a higher one draws thinner strokes
     alpha: Alpha = np.clip((ink - outline) * 2 * zoom + 0.5, 0, 1)
     return alpha
 
@@ -194,7 +194,7 @@ def _distractor(rng: np.random.Generator) -> Alpha:
     draw = ImageDraw.Draw(canvas)
     width = scale * int(rng.integers(3, 9))
     x, y = rng.uniform(0, scale * _SIDE_PX, 2)
-    across, down = scale * rng.uniform(8, 36, 2)
+    across, down = scale * rng.uniform(8, 30, 2)
     match rng.choice(["line", "disc", "frame", "zigzag"]):
         case "line":
             turn = rng.uniform(0, np.pi)
@@ -221,7 +221,7 @@ def _painted(
         offset = rng.uniform(-4, 4, 2)
         shadow = ndimage.gaussian_filter(ndimage.shift(alpha, offset, order=1), rng.uniform(1, 3))
         colours = colours * (1 - rng.uniform(0.2, 0.6) * shadow[..., None])
-    opacity = rng.uniform(0.5, 1.0) * alpha[..., None]
+    opacity = rng.uniform(0.7, 1.0) * alpha[..., None]
     painted: Colours = colours * (1 - opacity) + _fill(colours, alpha, material, rng) * opacity
     return painted
 
@@ -234,7 +234,7 @@ def _fill(colours: Colours, alpha: Alpha, material: _Material, rng: np.random.Ge
     """
     behind = (colours * alpha[..., None]).sum((0, 1)) / max(alpha.sum(), 1e-9)
     away = rng.normal(size=3)
-    away *= np.exp(rng.uniform(np.log(0.15), np.log(0.7))) / np.linalg.norm(away)
+    away *= np.exp(rng.uniform(np.log(0.25), np.log(0.8))) / np.linalg.norm(away)
     away = np.where((behind + away > 1) | (behind + away < 0), -away, away)
     match rng.choice(["plain", "gradient", "photograph"], p=[0.5, 0.25, 0.25]):
         case "plain":
@@ -255,9 +255,9 @@ def _photographed(
     colours: Colours, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The scene as a poor camera sees it: blurred and noisy, in 8 bits."""
-    blur_px = rng.uniform(0, 1.2)
+    blur_px = rng.uniform(0, 0.9)
     blurred = ndimage.gaussian_filter(colours, (blur_px, blur_px, 0))
-    noisy = blurred + rng.normal(scale=rng.uniform(0, 0.07), size=colours.shape)
+    noisy = blurred + rng.normal(scale=rng.uniform(0, 0.05), size=colours.shape)
     image_u8: UInt8[np.ndarray, "height width 3"] = np.round(255 * np.clip(noisy, 0, 1)).astype(
         np.uint8
     )

@@ -10,16 +10,10 @@ from jaxtyping import Float, UInt8
 IGNORED_COLOUR = "#999999"
 """Pixels that no score looks at; no class has this colour."""
 
-_OKABE_ITO = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#000000",
-)
+BACKGROUND_COLOUR = "#262B36"
+"""A class called background stands back."""
+
+_OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 _WORDS = {"iou": "IoU", "dice": "Dice", "f": "F", "gflop": "GFLOP", "lr": "learning rate"}
 
 NO_NUMBER = "—"
@@ -41,33 +35,38 @@ LIGHT = Paper("#ffffff", "#1b1f24", "#c9ced6", "#0072B2", "#D55E00")
 DARK = Paper("#171a1f", "#e6e8eb", "#454b55", "#56B4E9", "#E69F00")
 
 
-def class_colours(count: int) -> tuple[str, ...]:
-    """One hex colour a class: Okabe and Ito's eight, then the same ones mixed with white.
+def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One hex colour a class: dark for a background, else Okabe and Ito's seven, then paler ones.
 
-    The eight can be told apart with every common colour blindness; beyond the eighth
+    The seven can be told apart with every common colour blindness; beyond the seventh
     class that no longer holds, so the legend's words must be read.
 
-    Source: Okabe and Ito 2008, Color Universal Design.
+    Source: Okabe and Ito 2008, Color Universal Design, without black.
 
-    >>> class_colours(2)
-    ('#0072B2', '#E69F00')
+    >>> class_colours(("pet", "background"))
+    ('#E69F00', '#262B36')
     """
-    return tuple(_paler(_OKABE_ITO[k % 8], k // 8) for k in range(count))
+    things = [name for name in names if name != "background"]
+    of_thing = {
+        name: _paler(_OKABE_ITO[k % len(_OKABE_ITO)], k // len(_OKABE_ITO))
+        for k, name in enumerate(things)
+    }
+    return tuple(of_thing.get(name, BACKGROUND_COLOUR) for name in names)
 
 
 def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Name and colour of each class, and of the pixels that are no class.
 
     >>> class_legend(("pet",))
-    (('pet', '#0072B2'), ('ignored', '#999999'))
+    (('pet', '#E69F00'), ('ignored', '#999999'))
     """
-    return (*zip(names, class_colours(len(names)), strict=True), ("ignored", IGNORED_COLOUR))
+    return (*zip(names, class_colours(names), strict=True), ("ignored", IGNORED_COLOUR))
 
 
-def palette(count: int) -> UInt8[np.ndarray, "256 3"]:
+def palette(names: tuple[str, ...]) -> UInt8[np.ndarray, "256 3"]:
     """RGB of each mask value: the classes' colours, grey for every other value."""
     colours = np.full((256, 3), _rgb(IGNORED_COLOUR), dtype=np.uint8)
-    for value, colour in enumerate(class_colours(min(count, 255))):
+    for value, colour in enumerate(class_colours(names[:255])):
         colours[value] = _rgb(colour)
     return colours
 

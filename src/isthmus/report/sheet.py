@@ -67,13 +67,13 @@ def tile(study: Study, file: str | None, *, is_mask: bool, side_px: int) -> Imag
             return shown
         mask = opened.convert("L")
     mask.thumbnail((side_px, side_px), Image.Resampling.NEAREST)
-    return painted(np.asarray(mask), len(study.about.class_names))
+    return painted(np.asarray(mask), study.about.class_names)
 
 
-def painted(mask: UInt8[np.ndarray, "height width"], classes: int) -> Image.Image:
+def painted(mask: UInt8[np.ndarray, "height width"], class_names: tuple[str, ...]) -> Image.Image:
     """A mask of class ids as a palette picture; ids that are no class are grey."""
     picture = Image.fromarray(mask)
-    picture.putpalette(palette(classes).tobytes())
+    picture.putpalette(palette(class_names).tobytes())
     return picture
 
 

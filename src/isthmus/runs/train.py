@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 import time
@@ -68,14 +69,20 @@ def train_run(
         build.augmentation_for(recipe.augment),
         torch_seed(stream(seed, "augmentation")),
     )
-    loader = DataLoader(pictures, recipe.train.batch, sampler=EpochOrder(pictures, seed))
+    loader = DataLoader(
+        pictures,
+        recipe.train.batch,
+        sampler=EpochOrder(pictures, seed),
+        generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
+    )
     steps = recipe.train.epochs * len(loader)
     module = Segmenter(
         network.to(memory_format=torch.channels_last), recipe, len(store.class_names), steps
     )
-    checkpoint = ModelCheckpoint(
-        folder.checkpoints, "best", monitor="validation_mean_iou", mode="max", save_last=True
-    )
+    # At the end of an epoch, else the epoch under way would be counted as not begun.
+    keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
+    best = keep("best", monitor="validation_mean_iou", mode="max")
+    last = keep("last", enable_version_counter=False)
     _log(folder, f"training {len(split.train)} pictures, {steps} steps, {precision}, seed {seed}")
     with _quiet_lightning():
         trainer = L.Trainer(
@@ -83,22 +90,21 @@ def train_run(
             devices=1,
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             logger=_lightning_logger(logger, folder),
-            callbacks=[EpochLines(folder, seed, watch), checkpoint],
+            callbacks=[EpochLines(folder, seed, watch), best, last],
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder.path,
         )
-        last = folder.checkpoints / "last.ckpt"
+        before = folder.checkpoints / "last.ckpt"
         trainer.fit(
             module,
             loader,
             _in_order(store, split.validation, recipe),
-            ckpt_path=last if last.exists() else None,
+            ckpt_path=before if before.exists() else None,
         )
-    best = Path(checkpoint.best_model_path)
-    if recipe.train.keep == "best" and best.is_file():
-        module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+    if recipe.train.keep == "best" and (path := Path(best.best_model_path)).is_file():
+        module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
 
     prediction = predicted_masks(module, _in_order(store, split.test, recipe), trainer)
     result = scored_run(recipe, folder, store, split.test, prediction) | {
