@@ -169,19 +169,21 @@ def _run(plan: StudyPlan, request: RunRequest, words: Words) -> int:
     import shlex
 
     from isthmus.report.page import write_report
-    from isthmus.study.collect import collect
-    from isthmus.study.run import planned_runs, run_study
+    from isthmus.study.planned import planned_runs
+    from isthmus.study.run import run_study
 
-    folder = request.out or Path("studies") / plan.name
-    plan = run_study(plan, folder, data_root=request.data_root, logger=request.logger)
-    command = shlex.join(["isthmus", *words])
-    collect(plan, folder, data_root=request.data_root, command=command)
-    print(write_report(folder))  # noqa: T201
-    ends = [
-        run.folder.is_finished and run.folder.result()["status"]
-        for run in planned_runs(plan, folder)
-    ]
-    return 0 if set(ends) == {"finished"} else 1
+    study = request.out or Path("studies") / plan.name
+    plan = run_study(
+        plan,
+        study,
+        data_root=request.data_root,
+        logger=request.logger,
+        command=shlex.join(["isthmus", *words]),
+    )
+    print(write_report(study))  # noqa: T201
+    folders = [run.folder for run in planned_runs(plan, study)]
+    is_whole = all(f.is_finished and f.result()["status"] == "finished" for f in folders)
+    return 0 if is_whole else 1
 
 
 if __name__ == "__main__":

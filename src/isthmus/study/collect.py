@@ -17,7 +17,7 @@ from isthmus.data.store import Store
 from isthmus.recipe import IGNORE_INDEX, StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_whole
 from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
-from isthmus.study.run import PlannedRun, planned_runs
+from isthmus.study.planned import PlannedRun, planned_runs
 
 TYPICAL, HARDEST, EASIEST = 4, 3, 2
 """How many test pictures of each role are shown."""

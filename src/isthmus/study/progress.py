@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from isthmus.runs.segmenter import Watch
 
@@ -54,3 +61,12 @@ def study_progress(console: Console, runs: int) -> Iterator[StudyProgress]:
     )
     with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
         yield StudyProgress(bars, runs)
+
+
+@contextmanager
+def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar for pictures that are decoded for the first time; nothing where none is."""
+    columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", visible=False)
+        yield lambda done, of: bars.update(task, completed=done, total=of, visible=True)

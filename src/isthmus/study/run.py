@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from isthmus import build
-from isthmus.recipe import (
-    Recipe,
-    StudyPlan,
-    Variant,
-    differing_fields,
-    load_plan,
-    plan_as_toml,
-)
+from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
 from isthmus.refusal import Refusal
-from isthmus.runs.folder import RunFolder, write_text
+from isthmus.runs.folder import write_text
 from isthmus.runs.train import LoggerName, train_run
-from isthmus.study.progress import study_progress
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One variant with one seed, and where it goes."""
-
-    variant: Variant
-    recipe: Recipe
-    seed: int
-    folder: RunFolder
-
-
-def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
-    """Every run of the plan; all variants of one seed before the next, so that pairs come early."""
-    return tuple(
-        PlannedRun(
-            variant,
-            plan.recipe_of(variant),
-            seed,
-            RunFolder(study / "runs" / variant.name / f"seed-{seed}"),
-        )
-        for seed in plan.seeds
-        for variant in plan.variants
-    )
+from isthmus.study.collect import collect
+from isthmus.study.planned import planned_runs
+from isthmus.study.progress import decoding_progress, study_progress
 
 
 def run_study(
@@ -55,8 +25,9 @@ def run_study(
     data_root: Path | None = None,
     logger: LoggerName = "none",
     console: Console | None = None,
+    command: str = "",
 ) -> StudyPlan:
-    """Run what is not finished yet.
+    """Run what is not finished yet; write the study's tables and pictures after every run.
 
     A run that breaks off leaves ``error.txt`` and is tried again by the next call.
 
@@ -66,6 +37,7 @@ def run_study(
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that follows every run too.
         console: Where progress goes; None: standard error.
+        command: The command line that asked for this; the report prints it.
 
     Returns:
         The plan as the folder now has it, older seeds and variants included.
@@ -74,13 +46,12 @@ def run_study(
         Refusal: If the data break a rule or the folder holds another study.
     """
     plan = claimed_plan(plan, study)
-    for recipe in {run.recipe.data: run.recipe for run in planned_runs(plan, study)}.values():
-        build.store_for(
-            recipe.data, data_root
-        )  # data that break a rule are refused before all else
+    console = console or Console(stderr=True)
+    with decoding_progress(console) as on_progress:
+        for data in dict.fromkeys(run.recipe.data for run in planned_runs(plan, study)):
+            build.store_for(data, data_root, on_progress)  # bad data are refused before all else
     write_text(study / "plan.toml", plan_as_toml(plan))
     runs = planned_runs(plan, study)
-    console = console or Console(stderr=True)
     with study_progress(console, len(runs)) as progress:
         for run in runs:
             if run.folder.is_finished:
@@ -104,6 +75,8 @@ def run_study(
             else:
                 words = result["reason"] or f"mIoU {result['scores']['mean_iou']:.3f}"
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
+            collect(plan, study, data_root=data_root, command=command)
+    collect(plan, study, data_root=data_root, command=command)
     return plan
 
 

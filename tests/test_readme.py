@@ -1,0 +1,54 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from isthmus.cli import COMMANDS, main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(block("toml"), encoding="utf-8")
+    assert len(block("toml").splitlines()) < 15
+    shutil.copytree(discs, tmp_path / "my-pictures")
+    study = tmp_path / "study"
+    faster = [
+        "--data.size-px",
+        "32",
+        "--train.epochs",
+        "6",
+        "--train.batch",
+        "2",
+        "--model.width",
+        "8",
+    ]
+    assert main(["study", str(recipe), "--out", str(study), *faster]) == 0
+    results = pd.read_csv(study / "results.csv")
+    assert set(results["variant"]) == {"max-pool", "strided"}
+    assert {"iou_background", "iou_leaf"} <= set(results.columns)
+
+
+def test_the_library_example_runs() -> None:
+    names: dict[str, object] = {}
+    exec(block("python"), names)
+    assert tuple(names["logits"].shape) == (1, 2, 120, 90)  # type: ignore[attr-defined]
+    assert 0 <= float(names["loss"]) <= 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`\n?isthmus (\w+)", README))))
+def test_every_command_it_names_exists(name: str) -> None:
+    assert name in COMMANDS
