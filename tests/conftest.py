@@ -75,3 +75,66 @@ precision = "float32"
         encoding="utf-8",
     )
     return recipe
+
+
+@pytest.fixture(scope="session")
+def strokes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three classes, 16 px: an upright, a level and a slanted stroke, 60 of each."""
+    folder = tmp_path_factory.mktemp("strokes")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:16, :16]
+    distance = {
+        "level": lambda at: rows - at,
+        "slanted": lambda at: (rows - columns + 2 * (at - 7)) / 1.5,
+        "upright": lambda at: columns - at,
+    }
+    for name, of in distance.items():
+        (folder / name).mkdir()
+        for number in range(60):
+            ink = np.abs(of(rng.uniform(5, 10))) < rng.uniform(0.8, 2.2)
+            Image.fromarray((255 * ink).astype(np.uint8)).save(folder / name / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def stroke_recipe(strokes: Path, tmp_path: Path) -> Path:
+    """A recipe of two small VAEs on the strokes: a few seconds a run."""
+    recipe = tmp_path / "strokes.toml"
+    recipe.write_text(
+        f"""
+task = "generate"
+
+[[study.variants]]
+name = "told"
+objective.invariance = "adversary"
+objective.invariance_weight = 20.0
+
+[[study.variants]]
+name = "not_told"
+model.where = "none"
+
+[data]
+name = "classes"
+folder = "{strokes}"
+size_px = 16
+
+[model]
+width = 8
+latent = 4
+fusion = "film"
+
+[measure]
+importance_samples = 20
+nll_pictures = 12
+judge_width = 8
+judge_epochs = 10
+
+[train]
+epochs = 40
+batch = 8
+lr = 4e-3
+precision = "float32"
+""",
+        encoding="utf-8",
+    )
+    return recipe

@@ -8,14 +8,14 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
-from isthmus.data import demo_scenes
+from isthmus.data import demo_digits, demo_scenes
 from isthmus.data.demo_scenes import DemoScenes, trimap
-from isthmus.data.store import Item
+from isthmus.data.store import MaskedItem
 from isthmus.refusal import Refusal
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Item]:
+def scenes() -> list[MaskedItem]:
     return list(DemoScenes(48))
 
 
@@ -106,7 +106,7 @@ def test_a_missing_package_is_refused_with_the_extra(monkeypatch):
     def none_installed(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(demo_scenes, "version", none_installed)
+    monkeypatch.setattr(demo_digits, "version", none_installed)
     with pytest.raises(Refusal) as caught:
         DemoScenes(10)
     assert str(caught.value) == "demo-scenes needs the demo extra: pip install 'isthmus[demo]'"

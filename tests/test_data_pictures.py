@@ -14,21 +14,30 @@ from torchvision.tv_tensors import Image, Mask
 
 from isthmus.data.augment import augmentation
 from isthmus.data.pictures import Pictures
-from isthmus.data.store import Store, as_float
+from isthmus.data.store import MaskedStore, as_float
 from isthmus.recipe import IGNORE_INDEX
 
 ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)
 MOVES = augmentation(0.5, 25.0, 0.2, 0.1, 0.0)
 
 
-def store_of(images: np.ndarray, masks: np.ndarray) -> Store:
+def store_of(images: np.ndarray, masks: np.ndarray) -> MaskedStore:
     n = len(images)
     names = tuple(f"p{i}" for i in range(n))
-    return Store(images, masks, names, ("a",) * n, ("train",) * n, ("a", "b"), "noise", "0")
+    return MaskedStore(
+        images=images,
+        masks=masks,
+        names=names,
+        groups=("a",) * n,
+        parts=("train",) * n,
+        class_names=("a", "b"),
+        contract="noise",
+        key="0",
+    )
 
 
 @pytest.fixture(scope="module")
-def noise() -> Store:
+def noise() -> MaskedStore:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
     return store_of(images, rng.integers(0, 2, (6, 32, 32), np.uint8))
@@ -160,6 +169,13 @@ def test_all_off_is_identity():
     mask = Mask(torch.ones(4, 4, dtype=torch.uint8))
     assert isinstance(off, v2.Identity)
     assert all(torch.equal(a, b) for a, b in zip(off(image, mask), (image, mask), strict=True))
+
+
+def test_a_loader_collates_pictures_into_one_dict(noise):
+    pictures = Pictures(noise, np.arange(6), None, 0)
+    batch = next(iter(DataLoader(pictures, 4, collate_fn=pictures.collate)))
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    assert torch.equal(batch["image"][2], pictures[2]["image"])
 
 
 def test_pictures_can_be_copied_with_their_epoch(noise):

@@ -22,7 +22,6 @@ def store_with(parts: list[str], groups: list[str]) -> Store:
     n = len(parts)
     return Store(
         images=np.zeros((n, 8, 8, 3), np.uint8),
-        masks=np.zeros((n, 8, 8), np.uint8),
         names=tuple(f"picture-{i}" for i in range(n)),
         groups=tuple(groups),
         parts=tuple(parts),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,18 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from isthmus.data.store import (
-    Item,
-    as_float,
-    decoded,
-    file_stamps,
-    open_store,
-    read_image,
-    resized_image,
-    resized_mask,
-)
+from isthmus.data.picture_files import decoded, file_stamps, read_image
+from isthmus.data.resize import resized_image, resized_mask
+from isthmus.data.store import MaskedItem, as_float, open_store
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.refusal import Refusal
+
+CHANNELS = st.sampled_from([1, 3])
 
 
 @dataclass
@@ -47,7 +44,7 @@ class Noise:
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[MaskedItem]:
         self.times_read += 1
         for i in range(self.count):
             rng = np.random.default_rng(i)
@@ -55,7 +52,7 @@ class Noise:
             mask = rng.integers(0, 2, size, np.uint8)
             mask[0, 0] = IGNORE_INDEX if self.ignored else 0
             image = rng.integers(0, 256, (*size, 3), np.uint8)
-            yield Item(f"n{i}", "ab"[i % 2], "test" if i == 0 else "train", image, mask)
+            yield MaskedItem(f"n{i}", "ab"[i % 2], "test" if i == 0 else "train", image, mask)
 
 
 def test_a_store_holds_what_the_source_gave(tmp_path):
@@ -93,11 +90,18 @@ def test_whatever_decides_the_content_changes_the_key(tmp_path):
     assert len(keys) == 4
 
 
+def test_stores_of_earlier_versions_are_found_again(tmp_path):
+    decides = [1, Noise().fingerprint(), 16, "nearest"]
+    text = json.dumps(decides, sort_keys=True).encode()
+    key = hashlib.sha256(text).hexdigest()[:16]
+    assert open_store(Noise(), 16, "nearest", tmp_path).key == key
+
+
 def test_two_builders_at_once_end_with_one_whole_store(tmp_path):
     meet = threading.Barrier(2)
 
     class Slow(Noise):
-        def __iter__(self) -> Iterator[Item]:
+        def __iter__(self) -> Iterator[MaskedItem]:
             meet.wait(timeout=10)
             yield from super().__iter__()
 
@@ -121,7 +125,7 @@ def test_two_builders_at_once_end_with_one_whole_store(tmp_path):
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):
     class Broken(Noise):
-        def __iter__(self) -> Iterator[Item]:
+        def __iter__(self) -> Iterator[MaskedItem]:
             yield from list(super().__iter__())[:2]
             raise Refusal("picture 3 is broken")
 
@@ -165,7 +169,7 @@ def test_shrinking_averages_all_that_a_pixel_covers():
     assert np.abs(resized_image(stripes, 8).astype(int) - 127).max() <= 8
 
 
-@given(arrays(np.uint8, st.tuples(st.integers(0, 2), st.integers(1, 4), st.just(5), st.just(3))))
+@given(arrays(np.uint8, st.tuples(st.integers(0, 2), st.integers(1, 4), st.just(5), CHANNELS)))
 def test_as_float_keeps_every_value_and_moves_channels_first(images_u8):
     images = as_float(torch.from_numpy(images_u8))
     assert images.dtype == torch.float32

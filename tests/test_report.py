@@ -135,7 +135,14 @@ def _write_about(folder, variants, seeds):
         ],
         "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
         "pictures": {"train": 320, "validation": 57, "test": 335},
-        "baseline": {"name": "all background", "mean_iou": 0.193, "pixel_accuracy": 0.58},
+        "baselines": [
+            {
+                "name": "all background (constant prediction)",
+                "definition": "the same class everywhere",
+                "is_floor": True,
+                "scores": {"mean_iou": 0.193, "pixel_accuracy": 0.58},
+            }
+        ],
         "variants": variants,
         "factors": ["model.down", "model.up", "loss.name"],
         "seeds": seeds,
@@ -317,7 +324,7 @@ def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=(0,))
     change_results(folder, lambda t: t.assign(mean_iou=[0.1, 0.5]))
     low = next(n for n in notices(read_study(folder)) if n.text.startswith("No better"))
-    assert low.details == VARIANTS[:1]
+    assert low.details == (f"{VARIANTS[0]}: no better than all background (constant prediction)",)
     assert [r.is_baseline for r in variant_table(read_study(folder)).rows] == [False, True, False]
 
 

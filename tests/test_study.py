@@ -43,7 +43,7 @@ def test_a_study_ends_with_tables_pictures_and_a_report(
     assert {name for entry in pictures for name in entry["predictions"]} == {"max-pool", "strided"}
     assert all((study / "pictures" / entry["truth"]).exists() for entry in pictures)
     about = json.loads((study / "about.json").read_text())
-    assert about["baseline"]["mean_iou"] < 0.5
+    assert about["baselines"][0]["scores"]["mean_iou"] < 0.5
     html = (study / "report.html").read_text(encoding="utf-8")
     assert "max-pool" in html
     assert "strided" in html
@@ -177,7 +177,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
 
 def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(r.Recipe())
-    run.claim(r.Recipe())
+    run.claim(r.SegmentRecipe())
+    run.claim(r.SegmentRecipe())
     with pytest.raises(Refusal, match=r"another recipe \(model.width differ\)"):
-        run.claim(r.with_settings(r.Recipe(), {"model.width": 8}))
+        run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus.models.unet import UNet as UNet
-    from isthmus.recipe import Recipe as Recipe
+    from isthmus.recipe import GenerateRecipe as GenerateRecipe
+    from isthmus.recipe import SegmentRecipe as SegmentRecipe
     from isthmus.recipe import StudyPlan as StudyPlan
     from isthmus.recipe import load_plan as load_plan
     from isthmus.refusal import Refusal as Refusal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "isthmus.models.unet": ("UNet",),
-    "isthmus.recipe": ("Recipe", "StudyPlan", "load_plan"),
+    "isthmus.recipe": ("GenerateRecipe", "SegmentRecipe", "StudyPlan", "load_plan"),
     "isthmus.refusal": ("Refusal",),
     "isthmus.scoring.losses": (
         "bce_loss",

@@ -6,25 +6,56 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import platformdirs
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from isthmus import recipe as r
 from isthmus.data.augment import Augmentation, augmentation
+from isthmus.data.class_folder import ClassFolder
+from isthmus.data.demo_digits import DemoDigits
 from isthmus.data.demo_scenes import DemoScenes
 from isthmus.data.folder import Folder
+from isthmus.data.labelled_pictures import LabelledPictures
+from isthmus.data.labelled_sets import TorchvisionSet
 from isthmus.data.oxford_pets import OxfordPets
+from isthmus.data.pictures import Pictures
 from isthmus.data.splits import Split, split_of
-from isthmus.data.store import Source, Store, open_store
+from isthmus.data.store import (
+    LabelledStore,
+    MaskedSource,
+    MaskedStore,
+    Source,
+    Store,
+    open_labelled_store,
+    open_store,
+)
+from isthmus.models.autoencoder_blocks import BODIES, decoder_body, encoder_body
 from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
+from isthmus.models.cvae import PRIORS, ConditionalVAE
+from isthmus.models.fusion import FUSIONS, WHERE
+from isthmus.models.judge import Judge
 from isthmus.models.unet import UNet
 from isthmus.refusal import Refusal
+from isthmus.scoring.invariance import Adversary
+from isthmus.scoring.likelihoods import likelihood_named
 from isthmus.scoring.losses import loss_named
+from isthmus.scoring.penalties import (
+    KERNEL_PENALTIES,
+    AdversaryPenalty,
+    KernelPenalty,
+    NoPenalty,
+    Penalty,
+)
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+OnProgress = Callable[[int, int], None]
+Rows = Int[np.ndarray, " n"]
 
 
 def cache_folder() -> Path:
@@ -32,13 +63,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ISTHMUS_CACHE") or platformdirs.user_cache_dir("isthmus"))
 
 
-def source_for(data: r.Data, data_root: Path | None) -> Source:
-    """The pictures that a recipe names, not yet decoded.
-
-    Args:
-        data: The recipe's data table.
-        data_root: Where data sets lie; None: ISTHMUS_DATA, or the cache folder, into which
-            a missing data set is then downloaded.
+def masked_source_for(data: r.Data, data_root: Path | None) -> MaskedSource:
+    """The pictures with masks that a recipe names, not yet decoded.
 
     Raises:
         Refusal: If the data are not there or break a rule.
@@ -48,28 +74,67 @@ def source_for(data: r.Data, data_root: Path | None) -> Source:
     if data.name == "folder":
         assert data.folder is not None  # the recipe has checked it
         return Folder(data.folder, data.classes, data.mask_values, data.test)
+    root, download = _root(data_root)
+    return OxfordPets(root, data.trimap, data.split, download)
+
+
+def labelled_source_for(data: r.LabelledData, data_root: Path | None) -> Source:
+    """The pictures with labels that a recipe names, not yet decoded.
+
+    Raises:
+        Refusal: If the data are not there or break a rule.
+    """
+    if data.name == "demo-digits":
+        return DemoDigits()
+    if data.name == "classes":
+        assert data.folder is not None  # the recipe has checked it
+        return ClassFolder(data.folder, data.test)
+    root, download = _root(data_root)
+    return TorchvisionSet(data.name, root, download)
+
+
+def _root(data_root: Path | None) -> tuple[Path, bool]:
+    """Where data sets lie, and whether a missing one may be downloaded into it.
+
+    Args:
+        data_root: None: ISTHMUS_DATA, or the cache folder, into which is then downloaded.
+    """
     named = data_root or (Path(text) if (text := os.environ.get("ISTHMUS_DATA")) else None)
     if named is not None and not named.is_dir():
         raise Refusal(
             f"data root {named} is not a folder: it must hold the data sets; "
             "name another with --data-root or ISTHMUS_DATA, or leave it out to download"
         )
-    return OxfordPets(named or cache_folder(), data.trimap, data.split, download=named is None)
+    return named or cache_folder(), named is None
 
 
+@overload
 def store_for(
-    data: r.Data,
+    data: r.Data, data_root: Path | None = ..., on_progress: OnProgress | None = ...
+) -> MaskedStore: ...
+@overload
+def store_for(
+    data: r.LabelledData, data_root: Path | None = ..., on_progress: OnProgress | None = ...
+) -> LabelledStore: ...
+def store_for(
+    data: r.Data | r.LabelledData,
     data_root: Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Store:
-    """The pictures and masks that a recipe names, decoded once and memory-mapped."""
-    source = source_for(data, data_root)
-    return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
+    on_progress: OnProgress | None = None,
+) -> MaskedStore | LabelledStore:
+    """The pictures that a recipe names, decoded once and memory-mapped."""
+    if isinstance(data, r.LabelledData):
+        labelled = labelled_source_for(data, data_root)
+        return open_labelled_store(
+            labelled, data.size_px, data.channels, cache_folder(), on_progress
+        )
+    masked = masked_source_for(data, data_root)
+    return open_store(masked, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
 
-def split_for(data: r.Data, store: Store, rng: np.random.Generator) -> Split:
+def split_for(data: r.Data | r.LabelledData, store: Store, rng: np.random.Generator) -> Split:
     """Which pictures train, choose the epoch, and score; the test part never depends on ``rng``."""
-    validation = None if data.split == "reference" else data.validation
+    has_none = isinstance(data, r.Data) and data.split == "reference"
+    validation = None if has_none else data.validation
     return split_of(store, validation, data.limit, rng)
 
 
@@ -82,8 +147,26 @@ def augmentation_for(augment: r.Augment) -> Augmentation | None:
     )
 
 
-def network_for(model: r.Model, channels_in: int, num_classes: int) -> UNet:
-    """The network of a recipe, with fresh weights from torch's global generator."""
+def training_pictures(
+    recipe: r.AnyRecipe, store: Any, rows: Rows, seed: int
+) -> Pictures | LabelledPictures:
+    """Rows of a store with the recipe's random changes, drawn from the seed."""
+    if isinstance(recipe, r.SegmentRecipe):
+        return Pictures(store, rows, augmentation_for(recipe.augment), seed)
+    return LabelledPictures(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
+
+
+def loader_in_order(recipe: r.AnyRecipe, store: Any, rows: Rows) -> DataLoader[Any]:
+    """Batches of these rows in order, without random changes."""
+    if isinstance(recipe, r.SegmentRecipe):
+        pictures: Pictures | LabelledPictures = Pictures(store, rows, None, 0)
+    else:
+        pictures = LabelledPictures(store, rows, 0.0, 0, 0)
+    return DataLoader(pictures, recipe.train.batch, collate_fn=pictures.collate)
+
+
+def unet_for(model: r.Model, channels_in: int, num_classes: int) -> UNet:
+    """The U-Net of a recipe, with fresh weights from torch's global generator."""
     return UNet(
         channels_in=channels_in,
         num_classes=num_classes,
@@ -96,6 +179,44 @@ def network_for(model: r.Model, channels_in: int, num_classes: int) -> UNet:
             dropout=functools.partial(DROPOUTS[model.dropout], model.dropout_rate),
         ),
     )
+
+
+def vae_for(recipe: r.GenerateRecipe, num_labels: int) -> ConditionalVAE:
+    """The VAE of a recipe, with fresh weights from torch's global generator."""
+    model, data = recipe.model, recipe.data
+    likelihood = likelihood_named(recipe.objective.likelihood)
+    body = BODIES[model.body]
+    encoder_side, decoder_side = WHERE[model.where](FUSIONS[model.fusion])
+    encoder = encoder_body(data.channels, data.size_px, model.width, body, encoder_side.modulate)
+    maps = data.channels * likelihood.params_per_channel
+    decoder = decoder_body(
+        model.latent, maps, data.size_px, model.width, body, decoder_side.modulate
+    )
+    return ConditionalVAE(
+        encoder,
+        decoder,
+        enter_encoder=encoder_side.enter(encoder.features, num_labels),
+        enter_decoder=decoder_side.enter(model.latent, num_labels),
+        prior=PRIORS[model.prior](model.latent, num_labels),
+        likelihood=likelihood,
+        latent=model.latent,
+        num_labels=num_labels,
+    )
+
+
+def judge_for(recipe: r.ClassifyRecipe, num_labels: int) -> Judge:
+    """The classifier of a recipe, with fresh weights from torch's global generator."""
+    return Judge(recipe.data.channels, num_labels, recipe.model.width)
+
+
+def penalty_for(objective: r.Objective, latent: int, num_labels: int) -> Penalty:
+    """What keeps the label out of z; a module, for an adversary has weights of its own."""
+    weight = objective.invariance_weight
+    if weight is None:
+        return NoPenalty()
+    if objective.invariance == "adversary":
+        return AdversaryPenalty(Adversary(latent, num_labels), weight)
+    return KernelPenalty(KERNEL_PENALTIES[objective.invariance], weight, num_labels)
 
 
 def loss_for(loss: r.Loss) -> LossFunction:

@@ -7,20 +7,27 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isthmus.refusal import Refusal, nearest_name
 
 if TYPE_CHECKING:
-    from isthmus.recipe import StudyPlan
+    from isthmus.recipe import AnyRecipe, StudyPlan
     from isthmus.requests import RunRequest
 
 Words = Sequence[str]
 
+DEMO = ("recipes/demo.toml", "recipes/demo_digits.toml")
+"""The studies of the demo: one a half."""
+
 
 def demo(words: Words) -> int:
-    """Six U-Nets on real handwriting in photographs: small, offline; ends with a report."""
-    return study(["recipes/demo.toml", *words])
+    """Six U-Nets and three VAEs on real handwriting: small, offline; ends with two reports."""
+    from isthmus import flags
+    from isthmus.requests import DemoRequest
+
+    request = flags.parse(DemoRequest(), words, "isthmus demo")
+    return max([study([recipe, "--out", str(request.out / Path(recipe).stem)]) for recipe in DEMO])
 
 
 def study(words: Words) -> int:
@@ -29,8 +36,10 @@ def study(words: Words) -> int:
     from isthmus.requests import StudyRequest
 
     plan, rest = _plan_named(words, "study")
-    request = flags.parse(StudyRequest, StudyRequest(**_fields(plan)), rest, "isthmus study RECIPE")
-    plan = _with_flags(plan, request)
+    recipe, request = flags.parse_with_recipe(
+        plan.recipe, StudyRequest(), rest, "isthmus study RECIPE"
+    )
+    plan = _with_flags(plan, recipe)
     if request.seeds is not None:
         plan = dataclasses.replace(plan, seeds=tuple(range(request.seeds)))
     if request.dry_run:
@@ -47,8 +56,10 @@ def train(words: Words) -> int:
     from isthmus.requests import TrainRequest
 
     plan, rest = _plan_named(words, "train")
-    request = flags.parse(TrainRequest, TrainRequest(**_fields(plan)), rest, "isthmus train RECIPE")
-    plan = _with_flags(plan, request)
+    recipe, request = flags.parse_with_recipe(
+        plan.recipe, TrainRequest(), rest, "isthmus train RECIPE"
+    )
+    plan = _with_flags(plan, recipe)
     names = [variant.name for variant in plan.variants]
     if request.variant is None and len(names) > 1:
         raise Refusal(
@@ -74,8 +85,75 @@ def report(words: Words) -> int:
     return 0
 
 
+def generate(words: Words) -> int:
+    """Draw pictures by label: isthmus generate RUN --labels 3,7."""
+    from isthmus import flags
+    from isthmus.requests import GenerateRequest
+
+    leading, rest = _leading(words)
+    request = flags.parse(GenerateRequest(), rest, "isthmus generate RUN")
+    if len(leading) != 1:
+        raise Refusal("generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0")
+
+    import numpy as np
+
+    from isthmus.report.class_sheets import label_columns
+    from isthmus.report.page import write_figure
+    from isthmus.use.generate import generated
+    from isthmus.use.vae import load_vae
+
+    model = load_vae(Path(leading[0]))
+    names = _named(request.labels) or model.class_names
+    columns = [
+        generated(model, np.full(request.count, label), request.seed)
+        for label in model.labels_named(names)
+    ]
+    rows = np.stack(columns, axis=1)
+    print(write_figure(label_columns(rows, names), request.out))  # noqa: T201
+    return 0
+
+
+def swap(words: Words) -> int:
+    """Draw pictures again under other labels: isthmus swap RUN PICTURES... --labels 3,7."""
+    from isthmus import flags
+    from isthmus.requests import SwapRequest
+
+    leading, rest = _leading(words)
+    request = flags.parse(SwapRequest(), rest, "isthmus swap RUN PICTURES...")
+    if len(leading) < 2:
+        raise Refusal("swap takes a model and pictures: isthmus swap RUN PICTURE.png ...")
+
+    from isthmus.report.class_sheets import label_columns
+    from isthmus.report.page import write_figure
+    from isthmus.use.swap import read_pictures, swapped_pictures
+    from isthmus.use.vae import load_vae
+
+    model = load_vae(Path(leading[0]))
+    files = [Path(word) for word in leading[1:]]
+    names = _named(request.labels) or model.class_names
+    labels = model.labels_named(names)
+    true = model.vae.network.null_label
+    if request.true is not None:
+        (true,) = model.labels_named((request.true,))
+    images = read_pictures(model, files)
+    rows = swapped_pictures(model, images, true, labels, request.seed)
+    sheet = label_columns(rows, names, sources=images, row_names=[file.stem for file in files])
+    print(write_figure(sheet, request.out))  # noqa: T201
+    return 0
+
+
+def _leading(words: Words) -> tuple[Words, Words]:
+    """The words before the first flag, and the rest."""
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:first], words[first:]
+
+
+def _named(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 COMMANDS: dict[str, Callable[[Words], int]] = {
-    function.__name__: function for function in (demo, study, train, report)
+    function.__name__: function for function in (demo, study, train, report, generate, swap)
 }
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "lightning", "pandas", "matplotlib"), "train"),
@@ -134,34 +212,29 @@ def _help() -> str:
 
 def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
     """The plan in the file that the first word names, and the other words."""
-    from isthmus.recipe import Recipe, StudyPlan, Variant, load_plan, shipped_recipe
+    from isthmus.recipe import SegmentRecipe, StudyPlan, Variant, load_plan, shipped_recipe
 
     if words and words[0] in ("-h", "--help"):
-        plan = StudyPlan(name="any", recipe=Recipe(), variants=(Variant(name="any", settings={}),))
+        plan = StudyPlan(
+            name="any", recipe=SegmentRecipe(), variants=(Variant(name="any", settings={}),)
+        )
         return plan, words
     if not words or words[0].startswith("-"):
         raise Refusal(f"{command} needs a recipe as its first word: isthmus {command} RECIPE.toml")
     return load_plan(shipped_recipe(Path(words[0]))), words[1:]
 
 
-def _fields(plan: StudyPlan) -> dict[str, Any]:
-    """The tables of the plan's recipe, by name."""
-    return {
-        field.name: getattr(plan.recipe, field.name) for field in dataclasses.fields(plan.recipe)
-    }
-
-
-def _with_flags(plan: StudyPlan, request: RunRequest) -> StudyPlan:
+def _with_flags(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
     """The plan with the recipe fields that the flags changed."""
     from isthmus.recipe import differing_fields
 
-    for key in differing_fields(plan.recipe, request.recipe):
+    for key in differing_fields(plan.recipe, recipe):
         if key in plan.factors:
             raise Refusal(
                 f"--{key}: this study's variants set it, so the flag would do nothing; "
                 "change the variants in the recipe"
             )
-    return dataclasses.replace(plan, recipe=request.recipe)
+    return dataclasses.replace(plan, recipe=recipe)
 
 
 def _run(plan: StudyPlan, request: RunRequest, words: Words) -> int:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -21,15 +21,23 @@ from pydantic import TypeAdapter, ValidationError
 from isthmus.recipe import checked, nested, settings_of
 from isthmus.refusal import Refusal, nearest_name
 
+Settings = TypeVar("Settings")
 Request = TypeVar("Request")
 
 
-def parse(kind: type[Request], default: Request, arguments: Sequence[str], prog: str) -> Request:
-    """The request that the arguments make of ``default``.
+def parse_with_recipe(
+    recipe: Settings, request: Request, arguments: Sequence[str], prog: str
+) -> tuple[Settings, Request]:
+    """Recipe and request as the arguments change them; see ``parse``."""
+    changed: tuple[Settings, Request] = _parsed((recipe, request), arguments, prog)
+    return changed
+
+
+def parse(request: Request, arguments: Sequence[str], prog: str) -> Request:
+    """The request as the arguments change it.
 
     Args:
-        kind: A pydantic dataclass; dataclasses inside it become groups of dotted flags.
-        default: What holds where no flag says otherwise.
+        request: A pydantic dataclass; dataclasses inside it become groups of dotted flags.
         arguments: Words of the command line.
         prog: Name of the command, for the help.
 
@@ -37,20 +45,35 @@ def parse(kind: type[Request], default: Request, arguments: Sequence[str], prog:
         Refusal: If a flag is unknown or a value breaks its rule.
         SystemExit: With status 0, after printing the help.
     """
-    before = settings_of(default)
-    mirror, unknown = _filled(_mirror(kind, default), list(arguments), prog)
+    changed: tuple[Request] = _parsed((request,), arguments, prog)
+    return changed[0]
+
+
+def _parsed(parts: tuple[Any, ...], arguments: Sequence[str], prog: str) -> Any:
+    """The parts, changed, in a tuple."""
+    before: dict[str, Any] = {}
+    types: dict[str, Any] = {}
+    for part in parts:
+        before |= settings_of(part)
+        types |= _types(type(part))
+    mirror, unknown = _filled(_mirror(*parts), list(arguments), prog)
+    given = settings_of(mirror)
     if unknown:
         flag = unknown[0]
         if not flag.startswith("-"):
             raise Refusal(f"{flag}: this word belongs to no flag; see {prog} --help")
-        known = ["--" + key.replace("_", "-") for key in before]
+        known = ["--" + key.replace("_", "-") for key in given]
         raise Refusal(f"{flag}: unknown flag; {nearest_name(flag.partition('=')[0], known)}")
-    given = settings_of(mirror)
-    types = _types(kind)
     changed = {
-        key: _value(types[key], given[key]) for key in before if given[key] != _text(before[key])
+        key: _value(types[key], given[key]) for key in given if given[key] != _text(before[key])
     }
-    return checked(kind, nested(before | changed))
+    return tuple(
+        checked(
+            type(part),
+            nested({key: changed.get(key, old) for key, old in settings_of(part).items()}),
+        )
+        for part in parts
+    )
 
 
 def _filled(mirror: type, arguments: list[str], prog: str) -> tuple[Any, list[str]]:
@@ -66,26 +89,34 @@ def _filled(mirror: type, arguments: list[str], prog: str) -> tuple[Any, list[st
         raise Refusal(f"{flag[1]}: this flag needs a value; see {prog} --help") from None
 
 
-def _mirror(kind: type, default: Any) -> type:
-    """The same dataclass with texts for values, which tyro cannot refuse."""
-    hints = get_type_hints(kind)
-    fields: list[tuple[str, Any, Any]] = []
-    for field in dataclasses.fields(kind):
-        value, hint = getattr(default, field.name), hints[field.name]
-        if dataclasses.is_dataclass(value):
-            fields.append((field.name, _mirror(hint, value), dataclasses.field()))
-            continue
-        description = _description(kind, field.name)
-        if hint is bool:
-            flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=description)]
-            fields.append((field.name, flag, dataclasses.field(default=value)))
-            continue
-        text: Any = tuple[str, ...] if isinstance(value, tuple) else str
-        kept = Annotated[text, tyro.conf.arg(help=description, metavar=_metavar(hint))]
-        fields.append((field.name, kept, dataclasses.field(default=_text(value))))
+def _mirror(*parts: Any) -> type:
+    """One dataclass with the fields of all parts, texts for values, which tyro cannot refuse."""
+    fields = [field for part in parts for field in _mirrored_fields(part)]
     return dataclasses.make_dataclass(
-        kind.__name__, fields, kw_only=True, frozen=True, namespace={"__doc__": kind.__doc__}
+        type(parts[-1]).__name__,
+        fields,
+        kw_only=True,
+        frozen=True,
+        namespace={"__doc__": type(parts[-1]).__doc__},
     )
+
+
+def _mirrored_fields(part: Any) -> Iterator[tuple[str, Any, Any]]:
+    hints = get_type_hints(type(part))
+    for field in dataclasses.fields(part):
+        value, hint = getattr(part, field.name), hints[field.name]
+        description = _description(type(part), field.name)
+        if dataclasses.is_dataclass(value):
+            yield field.name, _mirror(value), dataclasses.field()
+        elif get_origin(hint) is Literal and len(get_args(hint)) == 1:
+            continue  # nothing to choose
+        elif hint is bool:
+            flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=description)]
+            yield field.name, flag, dataclasses.field(default=value)
+        else:
+            text: Any = tuple[str, ...] if isinstance(value, tuple) else str
+            kept = Annotated[text, tyro.conf.arg(help=description, metavar=_metavar(hint))]
+            yield field.name, kept, dataclasses.field(default=_text(value))
 
 
 def _description(kind: type, name: str) -> str | None:

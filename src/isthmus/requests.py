@@ -1,20 +1,19 @@
-"""What the commands take besides the fields of a recipe."""
+"""What the commands take, besides the fields of a recipe."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe import STRICT, Positive, Recipe
+from isthmus.recipe import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RunRequest(Recipe):
-    """Flags that study, train and demo share; every recipe field is a flag too."""
+class RunRequest:
+    """Flags that study, train and demo share."""
 
     out: Path | None = None
     """Folder of the study; none: studies/NAME. What is finished there is kept."""
@@ -23,12 +22,13 @@ class RunRequest(Recipe):
     logger: Literal["none", "tensorboard", "mlflow"] = "none"
     """A tracker that follows every run too."""
 
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe fields alone."""
-        return Recipe(
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        )
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DemoRequest:
+    """Run the studies of the demo, or go on with them."""
+
+    out: Path = Path("studies")
+    """Where their folders go."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -49,3 +49,31 @@ class TrainRequest(RunRequest):
     """Which variant; none: the only one."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateRequest:
+    """Draw pictures by label and write them as one sheet."""
+
+    labels: str = ""
+    """Names of labels with commas between; none: every label the model knows."""
+    count: Positive = 5
+    """Pictures of each label."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Draws the style."""
+    out: Path = Path("generated.png")
+    """Where the sheet goes."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SwapRequest:
+    """Draw pictures again under other labels and write them as one sheet."""
+
+    labels: str = ""
+    """Names of labels with commas between; none: every label the model knows."""
+    true: str | None = None
+    """The label that the pictures show; none: not told to the model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Draws the binarisation, where the model has one."""
+    out: Path = Path("swapped.png")
+    """Where the sheet goes."""

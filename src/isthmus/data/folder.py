@@ -12,14 +12,20 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ImageOps
 
-from isthmus.data.splits import stratified_cut
-from isthmus.data.store import Item, Part, decoded, file_stamps, read_image, size_in_words
+from isthmus.data.picture_files import (
+    decoded,
+    file_stamps,
+    no_picture_in,
+    picture_files,
+    read_image,
+    size_in_words,
+)
+from isthmus.data.splits import drawn_parts
+from isthmus.data.store import MaskedItem, Part
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.refusal import Refusal
 
 _VERSION = 1
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_TEST_CUT_SEED = 20120616
 _FEWEST_PICTURES = 5
 _MOST_LISTED = 8
 _MOST_UNNAMED = 50
@@ -93,7 +99,7 @@ class Folder:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[MaskedItem]:
         groups = [self._group(values) for values in self._values_of_each]
         for pair, group, part in zip(self._pairs, groups, self._parts(groups), strict=True):
             image, mask = read_image(pair.image), read_mask(pair.mask)
@@ -103,7 +109,7 @@ class Folder:
                     f"{size_in_words(mask)}: both must be of one size, once turned as their EXIF tags "
                     "say; export the mask again at the picture's size"
                 )
-            yield Item(pair.name, group, part, image, self._class_indices(mask))
+            yield MaskedItem(pair.name, group, part, image, self._class_indices(mask))
 
     @functools.cached_property
     def _values_of_each(self) -> list[tuple[int, ...]]:
@@ -127,10 +133,7 @@ class Folder:
         given = [pair.part for pair in self._pairs if pair.part is not None]
         if given:
             return given
-        rng = np.random.default_rng(_TEST_CUT_SEED)
-        _, test = stratified_cut(groups, self._test_share, rng)
-        in_test = set(test.tolist())
-        return ["test" if row in in_test else "train" for row in range(len(self))]
+        return drawn_parts(groups, self._test_share)
 
     def _class_indices(
         self, mask: Integer[np.ndarray, "height width"]
@@ -263,10 +266,7 @@ def _pairs(path: Path) -> list[_Pair]:
 def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     if not images:
-        raise Refusal(
-            f"{folder / 'images'}: no picture in it: it must hold {', '.join(_SUFFIXES)} files; "
-            "put them there, or set data.folder"
-        )
+        raise no_picture_in(folder / "images", "put them there, or set data.folder")
     unmatched = sorted(images.keys() ^ masks.keys())
     if unmatched:
         stem = unmatched[0]
@@ -288,9 +288,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             "test/ that hold both; set data.folder"
         )
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
-            continue
+    for path in picture_files(folder):
         if path.stem in found:
             raise Refusal(
                 f"{path}: has the same name as {found[path.stem].name} but for the suffix: masks "

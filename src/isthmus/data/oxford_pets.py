@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torchvision.datasets import OxfordIIITPet
 
-from isthmus.data.store import Item, Part, decoded, file_stamps, size_in_words
+from isthmus.data.picture_files import decoded, file_stamps, size_in_words
+from isthmus.data.store import MaskedItem, Part
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.refusal import Refusal
 
@@ -92,7 +93,7 @@ class OxfordPets:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[MaskedItem]:
         ids = np.array((0, *CONTRACTS[self._trimap].ids), np.uint8)
         for image_path, trimap_path, part in self._files:
             image = np.asarray(decoded(image_path).convert("RGB"))
@@ -103,7 +104,7 @@ class OxfordPets:
                     f"{size_in_words(trimap)}: both must be of one size; fetch the data set again"
                 )
             breed = image_path.stem.rsplit("_", 1)[0]
-            yield Item(image_path.stem, breed, part, image, ids[trimap])
+            yield MaskedItem(image_path.stem, breed, part, image, ids[trimap])
 
 
 def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Part]]:

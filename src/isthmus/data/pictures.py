@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import default_collate
 from torchvision import tv_tensors
 
 from isthmus.data.augment import Augmentation
-from isthmus.data.store import Store, as_float
+from isthmus.data.rows import Rows
+from isthmus.data.store import MaskedStore, as_float
 
 
-class Pictures(Dataset[dict[str, Any]]):
+class Pictures(Rows):
     """Some rows of a store, as ``{"image": float32, "mask": int64, "index": row}``.
 
     The augmentation of row i in epoch e is drawn from (seed, e, i) alone: neither the order,
@@ -31,30 +32,14 @@ class Pictures(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        store: Store,
+        store: MaskedStore,
         indices: Int[np.ndarray, " n"],
         augmentation: Augmentation | None,
         seed: int,
     ) -> None:
+        super().__init__(indices, seed, default_collate)
         self.store = store
-        self.indices = indices
         self.augmentation = augmentation
-        self.seed = seed
-        # In shared memory, so that workers which outlive an epoch see the next one.
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose augmentation is drawn; the training loop sets it before each pass."""
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         row = int(self.indices[position])

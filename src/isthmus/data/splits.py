@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from isthmus.data.store import Store
+from isthmus.data.store import Part, Store
 from isthmus.refusal import Refusal
+
+_TEST_CUT_SEED = 20120616
 
 Indices = Int[np.ndarray, " n"]
 
@@ -56,6 +58,14 @@ def stratified_cut(
     steps = (np.arange(total + 1) * count + rng.integers(total)) // total
     is_held_out = np.diff(steps) == 1
     return np.sort(in_row[~is_held_out]), np.sort(in_row[is_held_out])
+
+
+def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
+    """The part of each item where no folder says so: a cut that the groups alone decide."""
+    rng = np.random.default_rng(_TEST_CUT_SEED)
+    _, test = stratified_cut(groups, test_share, rng)
+    in_test = set(test.tolist())
+    return ["test" if row in in_test else "train" for row in range(len(groups))]
 
 
 def split_of(

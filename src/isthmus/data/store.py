@@ -1,4 +1,4 @@
-"""One uint8 store: every picture and mask decoded once, resized, and memory-mapped afterwards."""
+"""One uint8 store: every picture decoded once, resized, and memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.data.resize import MaskResize, resized_image, resized_mask, with_channels
 from isthmus.refusal import Refusal
 
 Part = Literal["train", "test"]
-MaskResize = Literal["nearest", "bilinear"]
+OnProgress = Callable[[int, int], None]
+"""(how many pictures are done, how many there are) -> nothing."""
 
 _FORMAT_VERSION = 1
 _MASK_RESIZE_IN_WORDS = {
     "nearest": "nearest masks",
     "bilinear": "bilinear masks (a fault of the reference, repeated)",
 }
+_CHANNELS_IN_WORDS = {1: "grey", 3: "colour"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture with its mask, at the size it was found."""
+    """One picture, at the size it was found."""
 
     name: str
     """Unique in its source."""
     group: str
-    """The stratum that splits keep in proportion, such as a breed."""
+    """The stratum that splits keep in proportion: a breed, or the label."""
     part: Part
-    image: UInt8[np.ndarray, "height width 3"]
+    image: UInt8[np.ndarray, "height width channel"]
+    """One channel or three."""
+
+
+@dataclass(frozen=True)
+class MaskedItem(Item):
+    """One picture with its mask."""
+
     mask: UInt8[np.ndarray, "height width"]
     """Class index per pixel; ``IGNORE_INDEX`` where there is no truth."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where pictures come from, not yet decoded."""
+    """Where pictures come from, not yet decoded; in a source of labels a group is a class name."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -54,7 +62,7 @@ class Source(Protocol):
 
     @property
     def contract(self) -> str:
-        """What the masks mean, in one line: "oxford-pets, classes3"."""
+        """What the masks or labels mean, in one line: "oxford-pets, classes3"."""
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the items, ready for JSON; cheap, for it is read at every opening."""
@@ -64,29 +72,50 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Item]: ...
 
 
-@dataclass(frozen=True)
-class Store:
-    """All pictures and masks of a source at one size, in the order of the source."""
+@runtime_checkable
+class MaskedSource(Source, Protocol):
+    """Where pictures with masks come from, not yet decoded."""
 
-    images: UInt8[np.ndarray, "n height width 3"]
-    masks: UInt8[np.ndarray, "n height width"]
+    def __iter__(self) -> Iterator[MaskedItem]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """All pictures of a source at one size, in the order of the source."""
+
+    images: UInt8[np.ndarray, "n height width channel"]
     names: tuple[str, ...]
     groups: tuple[str, ...]
     parts: tuple[str, ...]
     class_names: tuple[str, ...]
     contract: str
-    """What the masks mean and how they reached their size; part of every table."""
+    """What the truth means and how the pictures reached their size; part of every table."""
     key: str
     """Hash of all that decided the content."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedStore(Store):
+    """All pictures and masks of a source."""
+
+    masks: UInt8[np.ndarray, "n height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledStore(Store):
+    """All pictures of a source whose groups are classes."""
+
+    labels: Int64[np.ndarray, " n"]
+    """Index of each picture's group in ``class_names``."""
+
+
 def open_store(
-    source: Source,
+    source: MaskedSource,
     size_px: int,
     mask_resize: MaskResize,
     cache: Path,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Store:
+    on_progress: OnProgress | None = None,
+) -> MaskedStore:
     """The source's pictures and masks at ``size_px``, from the cache or decoded into it.
 
     A store is built in a temporary folder and renamed when it is whole: a cut-short build
@@ -98,26 +127,60 @@ def open_store(
         mask_resize: "bilinear" averages class indices and rounds, which invents classes at
             their seams; it only serves to repeat a study that did so.
         cache: Stores lie in ``cache/stores/KEY``.
-        on_progress: Told after each picture: how many are done, how many there are.
+        on_progress: Told after each picture.
 
     Raises:
         Refusal: If a file of the source cannot be used.
     """
-    key = _key(source.fingerprint(), size_px, mask_resize)
-    folder = cache / "stores" / key
-    if not folder.is_dir():
-        _build(source, size_px, mask_resize, folder, on_progress)
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    return Store(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        masks=np.load(folder / "masks.npy", mmap_mode="r"),
-        contract=about.pop("contract"),
-        key=key,
-        **{name: tuple(values) for name, values in about.items()},
+    kept = _Kept(
+        shapes={"images": (size_px, size_px, 3), "masks": (size_px, size_px)},
+        arrays_of=lambda item: {
+            "images": resized_image(item.image, size_px),
+            "masks": resized_mask(item.mask, size_px, mask_resize),
+        },
+        in_words=f"{size_px} px, {_MASK_RESIZE_IN_WORDS[mask_resize]}",
+        decided_by=(size_px, mask_resize),
     )
+    return MaskedStore(**_fields(source, kept, cache, on_progress))
 
 
-def as_float(images_u8: UInt8[Tensor, "*n height width 3"]) -> Float[Tensor, "*n 3 height width"]:
+def open_labelled_store(
+    source: Source,
+    size_px: int,
+    channels: int,
+    cache: Path,
+    on_progress: OnProgress | None = None,
+) -> LabelledStore:
+    """The source's pictures at ``size_px`` with the label of each; built as in ``open_store``.
+
+    Args:
+        source: Where the pictures come from; the group of each is one of its class names.
+        size_px: Height and width of every picture, in pixels; pictures that have this size
+            are kept byte by byte.
+        channels: 1 turns every picture grey, 3 repeats a grey one.
+        cache: Stores lie in ``cache/stores/KEY``.
+        on_progress: Told after each picture.
+
+    Raises:
+        Refusal: If a file of the source cannot be used, or ``channels`` is neither.
+    """
+    if channels not in _CHANNELS_IN_WORDS:
+        raise Refusal(f"{channels} channels: a picture has 1 (grey) or 3 (colour); choose one")
+    kept = _Kept(
+        shapes={"images": (size_px, size_px, channels)},
+        arrays_of=lambda item: {
+            "images": resized_image(with_channels(item.image, channels), size_px)
+        },
+        in_words=f"{size_px} px, {_CHANNELS_IN_WORDS[channels]}",
+        decided_by=(size_px, channels),
+    )
+    fields = _fields(source, kept, cache, on_progress)
+    return LabelledStore(labels=_labels(fields["groups"], fields["class_names"]), **fields)
+
+
+def as_float(
+    images_u8: UInt8[Tensor, "*n height width channel"],
+) -> Float[Tensor, "*n channel height width"]:
     """The same pictures as float32 in [0, 1], channels first: the one place where bytes turn float.
 
     >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
@@ -126,106 +189,51 @@ def as_float(images_u8: UInt8[Tensor, "*n height width 3"]) -> Float[Tensor, "*n
     return images_u8.movedim(-1, -3).contiguous().to(torch.float32) / 255
 
 
-def decoded(path: Path) -> Image.Image:
-    """The picture of a file, all of it decoded, not yet turned as its EXIF tag says.
+@dataclass(frozen=True)
+class _Kept:
+    """What a kind of store keeps of each item, beside its name, group and part."""
 
-    Raises:
-        Refusal: If the file is missing, is no picture or is cut short.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refusal(
-            f"{path}: cannot be decoded ({error}): every file must hold a whole picture; "
-            "fetch it again or take it out"
-        ) from None
+    shapes: dict[str, tuple[int, ...]]
+    """Of one item's array, by the field of the store that keeps it."""
+    arrays_of: Callable[[Any], dict[str, np.ndarray]]
+    """Item -> the same fields."""
+    in_words: str
+    """How an item becomes them, for the contract."""
+    decided_by: tuple[int | str, ...]
+    """All of it that the key must know, beside the source."""
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture of a file as 8-bit RGB, turned as its EXIF tag says.
-
-    Grey becomes RGB, 16 bits become 8 (65535 becomes 255), what is transparent lies on white.
-
-    Raises:
-        Refusal: If the file cannot be decoded, or its values have no range of their own.
-    """
-    image = ImageOps.exif_transpose(decoded(path))
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise Refusal(
-            f"{path}: holds 32-bit values, of which nobody knows the white: pictures have 8 or "
-            "16 bits a channel; export it so"
-        )
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+def _fields(
+    source: Source, kept: _Kept, cache: Path, on_progress: OnProgress | None
+) -> dict[str, Any]:
+    """The fields of a store, read from the cache, after building it there if need be."""
+    key = _key(source.fingerprint(), kept)
+    folder = cache / "stores" / key
+    if not folder.is_dir():
+        _build(source, kept, folder, on_progress)
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    arrays = {field: np.load(folder / f"{field}.npy", mmap_mode="r") for field in kept.shapes}
+    contract = about.pop("contract")
+    lists = {field: tuple(values) for field, values in about.items()}
+    return {**arrays, **lists, "contract": contract, "key": key}
 
 
-def size_in_words(pixels: np.ndarray) -> str:
-    """Width and height as people say them.
-
-    >>> size_in_words(np.zeros((2, 3)))
-    '3 x 2 px'
-    """
-    return f"{pixels.shape[1]} x {pixels.shape[0]} px"
-
-
-def resized_image(
-    image: UInt8[np.ndarray, "height width 3"], size_px: int
-) -> UInt8[np.ndarray, "size size 3"]:
-    """A picture at another size: bilinear, each new pixel averaging all that it covers."""
-    return np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR))
-
-
-def resized_mask(
-    mask: UInt8[np.ndarray, "height width"], size_px: int, how: MaskResize
-) -> UInt8[np.ndarray, "size size"]:
-    """A mask at another size; "bilinear" averages class indices and rounds, as the reference did.
-
-    Averaging invents: between classes 0 and 2 lies a seam of class 1, which is not there.
-
-    Raises:
-        Refusal: If ``how`` is "bilinear" and a pixel is ``IGNORE_INDEX``, which has no average.
-
-    >>> resized_mask(np.array([[0, 2]] * 2, np.uint8), 3, "bilinear")[0].tolist()
-    [0, 1, 2]
-    """
-    if how == "bilinear" and (mask == IGNORE_INDEX).any():
-        raise Refusal(
-            'data.mask_resize = "bilinear" cannot average pixels to be ignored: '
-            'use "nearest", or a label contract without them'
-        )
-    filter_ = Image.Resampling.NEAREST if how == "nearest" else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(mask).resize((size_px, size_px), filter_))
-
-
-def file_stamps(paths: Iterable[Path], root: Path) -> list[tuple[str, int, int]]:
-    """Name below ``root``, bytes and time of change of each file: tells when one changed."""
-    stats = ((path.relative_to(root).as_posix(), path.stat()) for path in paths)
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def _key(fingerprint: dict[str, Any], size_px: int, mask_resize: MaskResize) -> str:
-    decides = [_FORMAT_VERSION, fingerprint, size_px, mask_resize]
+def _key(fingerprint: dict[str, Any], kept: _Kept) -> str:
+    decides = [_FORMAT_VERSION, fingerprint, *kept.decided_by]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _build(
-    source: Source,
-    size_px: int,
-    mask_resize: MaskResize,
-    folder: Path,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
+def _labels(groups: Sequence[str], class_names: Sequence[str]) -> Int64[np.ndarray, " n"]:
+    index_of = {name: index for index, name in enumerate(class_names)}
+    return np.array([index_of[group] for group in groups], np.int64)
+
+
+def _build(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | None) -> None:
     """Decode the whole source into a temporary folder, then rename it to ``folder``."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=folder.parent))
     try:
-        _write(source, size_px, mask_resize, unfinished, on_progress)
+        _write(source, kept, unfinished, on_progress)
         try:
             unfinished.rename(folder)
         except OSError:
@@ -235,34 +243,29 @@ def _build(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write(
-    source: Source,
-    size_px: int,
-    mask_resize: MaskResize,
-    folder: Path,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
+def _write(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | None) -> None:
     total = len(source)
-    images = _new_array(folder / "images.npy", (total, size_px, size_px, 3))
-    masks = _new_array(folder / "masks.npy", (total, size_px, size_px))
+    arrays = {
+        field: _new_array(folder / f"{field}.npy", (total, *shape))
+        for field, shape in kept.shapes.items()
+    }
     names, groups, parts = [], [], []
     for row, item in enumerate(source):
-        images[row] = resized_image(item.image, size_px)
-        masks[row] = resized_mask(item.mask, size_px, mask_resize)
+        for field, value in kept.arrays_of(item).items():
+            arrays[field][row] = value
         names.append(item.name)
         groups.append(item.group)
         parts.append(item.part)
         if on_progress is not None:
             on_progress(row + 1, total)
-    images.flush()
-    masks.flush()
-    contract = f"{source.contract}, {size_px} px, {_MASK_RESIZE_IN_WORDS[mask_resize]}"
+    for array in arrays.values():
+        array.flush()
     about = {
         "names": names,
         "groups": groups,
         "parts": parts,
         "class_names": source.class_names,
-        "contract": contract,
+        "contract": f"{source.contract}, {kept.in_words}",
     }
     (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 

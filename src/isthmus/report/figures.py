@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from isthmus.report.look import LIGHT, Paper, count_text, seconds_text, title
+from isthmus.report.look import DPI, LIGHT, Paper, count_text, seconds_text
 from isthmus.report.read import Study
 
-DPI = 140
 _COLUMNS = 3
-_CURVES = (("loss", "Loss"), ("pixel_accuracy", "Pixel accuracy"))
 _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("train_seconds", "Training time", seconds_text),
     ("parameters", "Parameters", count_text),
@@ -25,10 +23,10 @@ _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 
 def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
-    """Loss and accuracy by epoch, a small multiple a variant; None if no run wrote any.
+    """Loss and the study's curve by epoch, a small multiple a variant; None if no run wrote any.
 
-    Accuracy shares one axis throughout. Loss shares one among the variants that
-    minimise the same loss only. Lines are means over the runs that did not fail,
+    The curve, such as pixel accuracy, shares one axis throughout. Loss shares one among the
+    variants that minimise the same loss only. Lines are means over the runs that did not fail,
     bands reach from the lowest to the highest; failed runs are dotted.
     """
     variants = study.about.variants
@@ -52,14 +50,16 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
             continue
         panels[0].set_title(variants[place], color=paper.ink, fontsize=10, loc="left")
         panels[1].set_xlabel("Epoch", color=paper.ink)
-        for axes, (quantity, name) in zip(panels, _CURVES, strict=True):
+        for axes, quantity in zip(panels, ("loss", study.about.curve), strict=True):
             own = _loss_of(study, variants[place]) if quantity == "loss" else ()
             _bare(axes, paper)
             _curve(axes, study, variants[place], quantity, paper)
             _share_height(axes, sharing.setdefault((quantity, *own), axes))
             if column == 0 or own:
-                words = f"{name} ({', '.join(own)})" if own else name
-                axes.set_ylabel(words, color=paper.ink)
+                said = ", ".join(value for value in own if value not in ("", "none"))
+                words = study.about.title_of(quantity)
+                gap = " " if len(said) < 14 else "\n"
+                axes.set_ylabel(f"{words}{gap}({said})" if said else words, color=paper.ink)
     _name_lines(figure, paper)
     return figure
 
@@ -84,7 +84,7 @@ def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
         axes.set_xlabel(name, color=paper.ink)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _, text=as_text: text(x)))
-    grid[0].set_ylabel(title(first.name), color=paper.ink)
+    grid[0].set_ylabel(first.title, color=paper.ink)
     line = 0.19 / (grid[-1].get_position().height * height)
     _name_points(grid[-1], {v: study.mean(v, first.name) for v in shown}, line, paper)
     return figure
@@ -110,7 +110,8 @@ def _loss_of(study: Study, variant: str) -> tuple[str, ...]:
     """What tells this variant's loss from others; nothing if all minimise the same one."""
     if not study.about.loss_differs:
         return ()
-    return study.settings_of(variant, prefix="loss.") or (variant,)
+    prefix = "objective." if study.about.task == "generate" else "loss."
+    return study.settings_of(variant, prefix) or (variant,)
 
 
 def _share_height(axes: Axes, first: Axes) -> None:

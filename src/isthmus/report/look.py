@@ -1,4 +1,4 @@
-"""How the report looks: the only place of its colours and number formats."""
+"""How the report looks: the only place of its colours, its resolution and its number formats."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+DPI = 140
+"""Pixels an inch of every figure."""
 
 IGNORED_COLOUR = "#999999"
 """Pixels that no score looks at; no class has this colour."""
@@ -26,13 +29,14 @@ class Paper:
 
     ground: str
     ink: str
+    quiet: str
     faint: str
     training: str
     validation: str
 
 
-LIGHT = Paper("#ffffff", "#1b1f24", "#c9ced6", "#0072B2", "#D55E00")
-DARK = Paper("#171a1f", "#e6e8eb", "#454b55", "#56B4E9", "#E69F00")
+LIGHT = Paper("#ffffff", "#1b1f24", "#59616d", "#c9ced6", "#0072B2", "#D55E00")
+DARK = Paper("#171a1f", "#e6e8eb", "#a3abb8", "#454b55", "#56B4E9", "#E69F00")
 
 
 def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,10 +69,29 @@ def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def palette(names: tuple[str, ...]) -> UInt8[np.ndarray, "256 3"]:
     """RGB of each mask value: the classes' colours, grey for every other value."""
-    colours = np.full((256, 3), _rgb(IGNORED_COLOUR), dtype=np.uint8)
+    colours = np.full((256, 3), rgb(IGNORED_COLOUR), dtype=np.uint8)
     for value, colour in enumerate(class_colours(names[:255])):
-        colours[value] = _rgb(colour)
+        colours[value] = rgb(colour)
     return colours
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of a CSS hex colour, 0 .. 255 each.
+
+    >>> rgb("#ff8000")
+    (255, 128, 0)
+    """
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def mixed(ground: str, ink: str, share: float) -> str:
+    """The ground with a share of the ink, as a CSS hex colour.
+
+    >>> mixed("#ffffff", "#000000", 0.2)
+    '#CCCCCC'
+    """
+    parts = zip(rgb(ground), rgb(ink), strict=True)
+    return "#{:02X}{:02X}{:02X}".format(*(round(a + share * (b - a)) for a, b in parts))
 
 
 def title(name: str) -> str:
@@ -82,12 +105,12 @@ def title(name: str) -> str:
 
 
 def score_text(value: float) -> str:
-    """A score with three decimals; a dash where there is none.
+    """A score with three decimals, fewer from ten on; a dash where there is none.
 
-    >>> score_text(0.71249), score_text(float("nan"))
-    ('0.712', '—')
+    >>> score_text(0.71249), score_text(-83.1249), score_text(2048.123), score_text(float("nan"))
+    ('0.712', '-83.12', '2048.1', '—')
     """
-    return f"{value:.3f}" if np.isfinite(value) else NO_NUMBER
+    return f"{value:.{_decimals(value)}f}" if np.isfinite(value) else NO_NUMBER
 
 
 def mean_text(values: Float[np.ndarray, " run"]) -> str:
@@ -98,9 +121,22 @@ def mean_text(values: Float[np.ndarray, " run"]) -> str:
     """
     if values.size == 0:
         return score_text(np.nan)
+    mean = score_text(float(values.mean()))
     if values.size == 1:
-        return score_text(float(values[0]))
-    return f"{score_text(float(values.mean()))} ± {score_text(float(values.std(ddof=1)))}"
+        return mean
+    return f"{mean} ± {values.std(ddof=1):.{_decimals(float(values.mean()))}f}"
+
+
+def range_text(values: Float[np.ndarray, " run"]) -> str:
+    """Lowest to highest; one number where they read the same.
+
+    >>> range_text(np.array([0.2, 0.1])), range_text(np.array([0.2]))
+    ('0.100 to 0.200', '0.200')
+    """
+    if values.size == 0:
+        return NO_NUMBER
+    low, high = score_text(float(values.min())), score_text(float(values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def count_text(value: float) -> str:
@@ -142,11 +178,9 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def _decimals(value: float) -> int:
+    return 3 if abs(value) < 10 else 2 if abs(value) < 1000 else 1
 
 
 def _paler(colour: str, cycle: int) -> str:
-    keep = 0.55**cycle
-    red, green, blue = (round(255 - keep * (255 - part)) for part in _rgb(colour))
-    return f"#{red:02X}{green:02X}{blue:02X}"
+    return mixed("#ffffff", colour, 0.55**cycle)

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.report.look import counted, title
+import numpy as np
+from jaxtyping import Float
+
+from isthmus.report.look import counted, range_text, score_text
 from isthmus.report.read import Study
 
 ENOUGH_SEEDS = 5
 """With fewer, the spread over seeds is itself too uncertain for a verdict."""
+
+OBEYED = 0.9
+"""A run obeys the label where the lower end of the interval of its swap success lies above this."""
+
+GOOD_JUDGE = 0.9
+"""A judge that is right less often has its accuracy said in a notice."""
+
+PROTOCOLS = ("swap_encoded_true", "swap_encoded_wrong")
+_OBEYING = {
+    (True, True): "Under both protocols:",
+    (True, False): "Only when encoded with the true label:",
+    (False, True): "Only when encoded with the wrong label:",
+    (False, False): "Under neither protocol:",
+}
 
 
 @dataclass(frozen=True)
@@ -20,13 +37,45 @@ class Notice:
 
 
 def headline(study: Study) -> str:
-    """One sentence: what ran, and on how many pictures it was scored."""
+    """What ran, and on how many pictures it was scored; for VAEs also how many obey the label."""
     about = study.about
     product = f"{counted(len(about.variants), 'variant')} with {counted(len(about.seeds), 'seed')}"
     ran = f"{len(study.finished)} of {counted(len(study.runs), 'run')} finished"
     pictures = about.pictures.get("test")
     scored = f", each scored once on {counted(pictures, 'test picture')}" if pictures else ""
-    return f"{product} each: {ran}{scored}."
+    sentence = f"{product} each: {ran}{scored}."
+    return f"{sentence} {_obeying_sentence(study)}" if about.task == "generate" else sentence
+
+
+def obeying(study: Study) -> tuple[Notice, ...]:
+    """The variants with finished runs, by the protocols under which every run obeys the label."""
+    by_protocols: dict[tuple[bool, bool], list[str]] = {protocols: [] for protocols in _OBEYING}
+    for variant in study.about.variants:
+        if study.values(variant, PROTOCOLS[0]).size:
+            by_protocols[_obeys(study, variant)].append(variant)
+    return tuple(
+        Notice(_OBEYING[protocols], tuple(variants))
+        for protocols, variants in by_protocols.items()
+        if variants
+    )
+
+
+def yardsticks(study: Study) -> tuple[str, ...]:
+    """What a VAE's scores are to be read against, as far as the results say it."""
+    recipe = study.recipe_of(study.about.variants[0]) if study.about.variants else {}
+    k, pictures = (recipe.get(f"measure.{key}") for key in ("importance_samples", "nll_pictures"))
+    sampled = f"; k = {k}, at most {pictures} test pictures" if k and pictures else ""
+    sentences = {
+        "nll_standard_error": "NLL: its standard error over pictures is {} nats" + sampled + ".",
+        "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}.",
+        "style_kept_shuffled": "Style kept: pairs drawn at random give {}.",
+    }
+    found = {
+        sentence: np.concatenate([study.values(v, column) for v in study.about.variants])
+        for column, sentence in sentences.items()
+        if study.about.variants
+    }
+    return tuple(s.format(range_text(values)) for s, values in found.items() if values.size)
 
 
 def notices(study: Study) -> tuple[Notice, ...]:
@@ -35,7 +84,8 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _few_seeds(study),
         _unfinished(study, "failed"),
         _unfinished(study, "missing"),
-        _no_better_than_constant(study),
+        _weak_judge(study),
+        _no_better_than_floor(study),
         _different_losses(study),
     )
     return tuple(notice for notice in found if notice)
@@ -70,20 +120,59 @@ def _unfinished(study: Study, status: str) -> Notice | None:
     return Notice(f"{status.capitalize()}: {of_all}, kept out of every mean.", tuple(lines))
 
 
-def _no_better_than_constant(study: Study) -> Notice | None:
+def _no_better_than_floor(study: Study) -> Notice | None:
     first = study.about.scores[0]
     sign = 1.0 if first.higher_is_better else -1.0
-    constant = sign * study.baseline(first.name)
-    low = [v for v in study.about.variants if sign * study.mean(v, first.name) <= constant]
-    if not low:
+    lines = [
+        f"{variant}: no better than {floor.name}"
+        for floor in study.about.baselines
+        if floor.is_floor and first.name in floor.scores
+        for variant in study.about.variants
+        if sign * study.mean(variant, first.name) <= sign * floor.scores[first.name]
+    ]
+    if not lines:
         return None
-    return Notice(f"No better than the constant prediction by {title(first.name)}:", tuple(low))
+    return Notice(f"No better than what has learned nothing, by {first.title}:", tuple(lines))
 
 
 def _different_losses(study: Study) -> Notice | None:
     if not study.about.loss_differs:
         return None
+    word, several = "a loss", "losses"
+    if study.about.task == "generate":
+        word, several = "an objective", "objectives"
     return Notice(
-        "The variants minimise different losses: a loss value cannot rank them. "
-        "Compare loss curves within one loss only."
+        f"The variants minimise different {several}: {word} value cannot rank them. "
+        f"Compare its curves within one {word.split()[1]} only."
+    )
+
+
+def _weak_judge(study: Study) -> Notice | None:
+    accuracies = [study.values(variant, "judge_accuracy") for variant in study.about.variants]
+    accuracy = min(np.concatenate([[1.0], *accuracies]))
+    if accuracy >= GOOD_JUDGE:
+        return None
+    return Notice(
+        f"The judge says the true label of only {score_text(float(accuracy))} of the real test "
+        "pictures: what it says of generated ones is no surer than that."
+    )
+
+
+def _obeys(study: Study, variant: str) -> tuple[bool, bool]:
+    """For each protocol, whether every finished run of the variant obeys the label."""
+    of_true, of_wrong = (study.values(variant, f"{protocol}_low") for protocol in PROTOCOLS)
+    return _all_above(of_true), _all_above(of_wrong)
+
+
+def _all_above(ends: Float[np.ndarray, " run"]) -> bool:
+    return bool(ends.size) and bool((ends > OBEYED).all())
+
+
+def _obeying_sentence(study: Study) -> str:
+    count = sum(all(_obeys(study, variant)) for variant in study.about.variants)
+    verb = "obeys" if count == 1 else "obey"
+    return (
+        f"{count} of {counted(len(study.about.variants), 'variant')} {verb} a wrong label under "
+        f"both protocols: in every finished run the lower end of the 95 % interval of swap "
+        f"success lies above {OBEYED}."
     )

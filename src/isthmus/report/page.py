@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
 from isthmus.report import figures, tables
-from isthmus.report.look import DARK, LIGHT, Paper, class_legend, score_text, title
-from isthmus.report.notices import headline, notices
+from isthmus.report.embedded import Drawing, data_uri, write_file
+from isthmus.report.look import DARK, LIGHT, Paper, class_legend, score_text
+from isthmus.report.notices import OBEYED, headline, notices, obeying, yardsticks
 from isthmus.report.read import Picture, Study, read_study
 from isthmus.report.sheet import score_of, sheet, tile
+from isthmus.report.vae_figures import designs, variant_sheets
+
+_SECTIONS = {
+    "listening": "Does it listen?",
+    "scores": "Scores",
+    "designs": "Where the label enters",
+    "classes": "Classes",
+    "curves": "Learning curves",
+    "sheets": "What it draws",
+    "pictures": "Pictures",
+    "cost": "Cost",
+    "made": "How this was made",
+}
+"""Every section's id and its words in the navigation, in the order of the page."""
+
+_ONLY = {
+    "listening": "generate",
+    "designs": "generate",
+    "sheets": "generate",
+    "classes": "segment",
+    "pictures": "segment",
+}
+"""Sections that one task only has."""
 
 _ROLES = {
     "typical": "Typical: spread evenly over the test set, whatever came out",
@@ -38,14 +60,6 @@ _IN_PAGE = ("learning_curves", "cost")
 
 _ALL_TILES_PX = 6_000_000
 """Pixels of all tiles together: keeps the page below 5 MB however many variants there are."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure as data URIs, for light and for dark screens; empty where there is none."""
-
-    light: str
-    dark: str
 
 
 @dataclass(frozen=True)
@@ -71,14 +85,20 @@ def write_report(study: Path) -> Path:
     light = {name: _drawn(draw, content, LIGHT) for name, draw in _FIGURES.items()}
     dark = {name: _drawn(_FIGURES[name], content, DARK) for name in _IN_PAGE}
     for name, png in light.items():
-        _write(study / "figures" / f"{name}.png", png)
+        write_file(study / "figures" / f"{name}.png", png)
     drawings = {
-        name: Drawing(_data_uri(light[name], "png"), _data_uri(dark[name], "png"))
+        name: Drawing(data_uri(light[name], "png"), data_uri(dark[name], "png"))
         for name in _IN_PAGE
     }
     page = study / "report.html"
-    _write(page, _html(content, drawings).encode())
+    write_file(page, _html(content, drawings).encode())
     return page
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG; return where it lies."""
+    write_file(path, figures.as_png(figure))
+    return path
 
 
 def _drawn(draw: Draw, study: Study, paper: Paper) -> bytes:
@@ -87,30 +107,33 @@ def _drawn(draw: Draw, study: Study, paper: Paper) -> bytes:
     return figures.as_png(figure) if figure else b""
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; no content leaves no file."""
-    if not content:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
 def _html(study: Study, drawings: dict[str, Drawing]) -> str:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("isthmus", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"title": title, "breakable": _breakable}
-    template = resources.files("isthmus.report").joinpath("page.html.jinja")
-    return environment.from_string(template.read_text("utf-8")).render(
+    environment.filters["breakable"] = _breakable
+    sections = {
+        key: words
+        for key, words in _SECTIONS.items()
+        if _ONLY.get(key, study.about.task) == study.about.task
+    }
+    return environment.get_template("page.html.jinja").render(
         study=study,
         about=study.about,
+        sections=sections,
         headline=headline(study),
         notices=notices(study),
+        obeyed=OBEYED,
+        obeying=obeying(study),
+        yardsticks=yardsticks(study),
         tables=tables,
         drawings=drawings,
+        designs=designs(study) if "designs" in sections else [],
+        sheets=variant_sheets(study) if "sheets" in sections else {},
         groups=list(_groups(study)),
         legend=class_legend(study.about.class_names),
         light=LIGHT,
@@ -151,13 +174,7 @@ def _source(study: Study, file: str | None, *, is_mask: bool) -> str:
 def _encoded(picture: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, kind.upper(), optimize=True, quality=88)
-    return _data_uri(buffer.getvalue(), kind)
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    if not content:
-        return ""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_uri(buffer.getvalue(), kind)
 
 
 def _breakable(name: str) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,47 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from jaxtyping import Float, Shaped
+from pydantic import Field, TypeAdapter, ValidationError
 
+from isthmus.recipe.door import flattened
 from isthmus.refusal import Refusal
+from isthmus.report.about import About, Record, Score
+
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Score(_Record):
-    """A score's name, direction and meaning."""
-
-    name: str
-    higher_is_better: bool = True
-    definition: str = ""
-
-
-class About(_Record):
-    """What ``about.json`` says of the study; fields it lacks are empty."""
-
-    name: str = ""
-    question: str = ""
-    contract: str = ""
-    class_names: tuple[str, ...] = ()
-    ignore_index: int = 255
-    scores: tuple[Score, ...] = (Score(name="mean_iou"),)
-    empty_mask_rule: str = ""
-    pictures: dict[str, int] = Field(default_factory=dict)
-    baseline: dict[str, Any] = Field(default_factory=dict)
-    variants: tuple[str, ...] = ()
-    factors: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    loss_differs: bool = False
-    command: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-    machine: str = ""
-    precision: str = ""
-
-
-class Picture(_Record):
+class Picture(Record):
     """One test picture of the sheet; file names are relative to ``STUDY/pictures``."""
 
     picture: str
@@ -97,11 +68,6 @@ class Study:
         values = self.values(variant, column)
         return float(values.mean()) if values.size else float("nan")
 
-    def baseline(self, column: str) -> float:
-        """That score of the constant prediction; NaN where it is not known."""
-        value = self.about.baseline.get(column)
-        return float(value) if isinstance(value, int | float) else float("nan")
-
     @cached_property
     def by_first_score(self) -> tuple[str, ...]:
         """Variants, best mean of the first score first; those without a score last."""
@@ -119,6 +85,25 @@ class Study:
         rows = self.runs[self.runs["variant"] == variant]
         keys = [key for key in self.about.factors if key.startswith(prefix)]
         return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
+
+    def recipe_of(self, variant: str) -> dict[str, Any]:
+        """A variant's recipe as far as ``plan.toml`` says it: dotted key to value."""
+        tables = tomllib.loads(self.plan)
+        variants = tables.pop("study", {}).get("variants", [])
+        own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
+        return dict(flattened(tables)) | dict(flattened(own))
+
+    def sheets_of(self, variant: str) -> Arrays:
+        """What the lowest finished seed of a variant left in sheets.npz; empty if it left none."""
+        seeds = self.finished.loc[self.finished["variant"] == variant, "seed"]
+        path = self.folder / "runs" / variant / f"seed-{seeds.min()}" / "sheets.npz"
+        if not path.is_file():
+            return {}
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise _unreadable(path, error) from None
 
 
 def read_study(folder: Path) -> Study:
@@ -181,12 +166,14 @@ def _results(path: Path) -> pd.DataFrame:
     empty = pd.DataFrame(columns=["variant", "seed", "status", "reason"])
     if not path.is_file():
         return empty
-    # As text, for a factor's value may be a word that pandas takes for "no value".
-    words = {"variant": str, "status": str, "reason": str}
     try:
         header = pd.read_csv(path, nrows=0).columns
-        factors = {key: str for key in header if "." in key}
-        table = pd.read_csv(path, converters=words | factors)
+        # As text, for a factor's value may be a word that pandas takes for "no value".
+        words = [key for key in header if "." in key or key in ("variant", "status", "reason")]
+        blank = {key: ["", "nan"] for key in header if key not in words}
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=blank
+        )
     except pd.errors.EmptyDataError:
         return empty
     except (pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from isthmus.report.look import NO_NUMBER, count_text, mean_text, score_text, seconds_text, title
-from isthmus.report.read import Score, Study
+from isthmus.report.about import Score
+from isthmus.report.look import NO_NUMBER, count_text, mean_text, score_text, seconds_text
+from isthmus.report.read import Study
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each score that exists for every class, and its name on the page."""
+
+LISTENING = {
+    "swap_encoded_true": "↑",
+    "swap_encoded_wrong": "↑",
+    "prior_fidelity": "↑",
+    "stay_rate": "↓",
+}
+"""Shares that say whether a decoder listens, and which way each is better."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,41 @@ def variant_table(study: Study) -> Table:
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{title(scores[0].name)}; an order is not a verdict.",
+        f"{scores[0].title}; an order is not a verdict.{_data(study)}",
         columns,
-        _with_baseline(study, rows, names_of(scores), padding=1),
+        _with_baselines(study, rows, names_of(scores), padding=1),
+    )
+
+
+def listening_table(study: Study) -> Table:
+    """Whether each finished run obeys its label: shares with their intervals, a row a run."""
+    finished = study.finished.sort_values("seed")
+    rows = [
+        Row(
+            (
+                _words(variant),
+                _number(float(run["seed"]), str(run["seed"])),
+                *(_share(run, column) for column in LISTENING),
+                _number(value := _float(run.get("judge_accuracy")), score_text(value)),
+            )
+        )
+        for variant in study.by_first_score
+        for _, run in finished[finished["variant"] == variant].iterrows()
+    ]
+    columns = (
+        Column("Variant", is_number=False),
+        Column("Seed"),
+        *(
+            Column(f"{study.about.title_of(column)}\N{NO-BREAK SPACE}{way}")
+            for column, way in LISTENING.items()
+        ),
+        Column("Judge's accuracy"),
+    )
+    return Table(
+        "A row a trained network: the share of test pictures, and in brackets its 95 % Wilson "
+        f"interval, which knows nothing of other seeds.{_judge(study)}{_data(study)}",
+        columns,
+        tuple(rows),
     )
 
 
@@ -81,9 +122,9 @@ def class_tables(study: Study) -> tuple[Table, ...]:
             for variant in study.by_first_score
         ]
         headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
-        caption = f"{name} of each class: mean ± standard deviation over seeds."
-        baseline = _with_baseline(study, rows, columns, padding=0)
-        tables.append(Table(caption, tuple(headers), baseline))
+        caption = f"{name} of each class: mean ± standard deviation over seeds.{_data(study)}"
+        ranked = _with_baselines(study, rows, columns, padding=0)
+        tables.append(Table(caption, tuple(headers), ranked))
     return tuple(tables)
 
 
@@ -104,7 +145,7 @@ def picture_table(study: Study) -> Table | None:
         )
     headers = ("10th percentile", "Median", "90th percentile", "n pictures")
     return Table(
-        f"{title(first.name)} of single test pictures, each averaged over seeds first.",
+        f"{first.title} of single test pictures, each averaged over seeds first.{_data(study)}",
         (Column("Variant", is_number=False), *map(Column, headers)),
         tuple(rows),
     )
@@ -131,7 +172,8 @@ def cost_table(study: Study) -> Table:
             )
         ]
         rows.append(Row((_words(variant), *_means(study, variant, [first.name]), *costs)))
-    caption = "Means over the finished runs. GFLOP: the forward pass of one picture."
+    about_gflop = "GFLOP: the forward pass of one picture."
+    caption = f"Means over the finished runs. {about_gflop}{_data(study)}"
     return Table(caption, columns, tuple(rows))
 
 
@@ -139,10 +181,11 @@ def run_table(study: Study) -> Table:
     """A row a planned run, failed and missing ones too."""
     first = study.about.scores[0].name
     present = [key for key in study.about.factors if key in study.runs]
+    loss = f"Last training {study.about.title_of('loss').lower()}"
     columns = (
         *(Column(text, is_number=False) for text in ("Variant", *present)),
-        *(Column("Seed"), Column("Status", is_number=False), Column(title(first))),
-        *(Column(text) for text in ("Epochs", "Scored epoch", "Last training loss", "Time")),
+        *(Column("Seed"), Column("Status", is_number=False), Column(study.about.title_of(first))),
+        *(Column(text) for text in ("Epochs", "Scored epoch", loss, "Time")),
     )
     rows = []
     for _, run in study.runs.iterrows():
@@ -167,8 +210,24 @@ def names_of(scores: Iterable[Score]) -> list[str]:
     return [score.name for score in scores]
 
 
+def _judge(study: Study) -> str:
+    """Who says what a picture shows, and how often that is right."""
+    judge = study.about.judge
+    if not judge.name:
+        return ""
+    return (
+        f" The judge {judge.name} says what a picture shows; of real test pictures it says the "
+        f"true label of {score_text(judge.accuracy)}."
+    )
+
+
+def _data(study: Study) -> str:
+    """The label contract: every table says it, for scores under two contracts do not compare."""
+    return f" Data: {study.about.contract}." if study.about.contract else ""
+
+
 def _headed(score: Score) -> str:
-    return f"{title(score.name)} {'↑' if score.higher_is_better else '↓'}"
+    return f"{score.title}\N{NO-BREAK SPACE}{'↑' if score.higher_is_better else '↓'}"
 
 
 def _order(score: Score, first: Score) -> str:
@@ -185,6 +244,13 @@ def _number(value: float, text: str) -> Cell:
     return Cell(text, value if np.isfinite(value) else None)
 
 
+def _share(run: pd.Series, column: str) -> Cell:
+    """A share with its interval, which stands in the columns beside it."""
+    value, low, high = (_float(run.get(f"{column}{end}")) for end in ("", "_low", "_high"))
+    interval = f" [{score_text(low)}, {score_text(high)}]" if np.isfinite(low + high) else ""
+    return _number(value, f"{score_text(value)}{interval}")
+
+
 def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:
     return [
         _number(study.mean(variant, column), mean_text(study.values(variant, column)))
@@ -198,24 +264,27 @@ def _finished(study: Study, variant: str) -> Cell:
     return Cell(str(n) if n == planned else f"{n} of {planned}", float(n))
 
 
-def _with_baseline(
+def _with_baselines(
     study: Study, rows: list[Row], columns: list[str], padding: int
 ) -> tuple[Row, ...]:
-    """The rows with the constant prediction among them, at its rank by the first score."""
-    values = [study.baseline(column) for column in columns]
-    if not np.isfinite(values).any():
-        return tuple(rows)
-    name = f"{study.about.baseline.get('name', 'one class')} (constant prediction)"
-    cells = [_number(value, score_text(value)) for value in values]
-    baseline = Row((_words(name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True)
+    """The rows with each baseline among them, at its rank by the first score."""
     first = study.about.scores[0]
     sign = -1.0 if first.higher_is_better else 1.0
-    rank = sign * study.baseline(first.name)
-    place = sum(
-        not np.isfinite(rank) or sign * study.mean(variant, first.name) <= rank
-        for variant in study.by_first_score
-    )
-    return (*rows[:place], baseline, *rows[place:])
+    ranked = [
+        (sign * study.mean(variant, first.name), row)
+        for variant, row in zip(study.by_first_score, rows, strict=True)
+    ]
+    for baseline in study.about.baselines:
+        values = [baseline.scores.get(column, np.nan) for column in columns]
+        if np.isfinite(values).any():
+            cells = [_number(value, score_text(value)) for value in values]
+            row = Row(
+                (_words(baseline.name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True
+            )
+            ranked.append((sign * baseline.scores.get(first.name, np.nan), row))
+    # A variant before a baseline that equals it; without a score, last.
+    ranked.sort(key=lambda of: (not np.isfinite(of[0]), of[0] if np.isfinite(of[0]) else 0.0))
+    return tuple(row for _, row in ranked)
 
 
 def _float(value: object) -> float:

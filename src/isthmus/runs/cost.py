@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from isthmus import build
-from isthmus.data.pictures import Pictures
 from isthmus.data.store import Store
-from isthmus.recipe import Recipe
-from isthmus.runs.machine import precision_here
-from isthmus.runs.segmenter import Segmenter
+from isthmus.recipe import AnyRecipe
+from isthmus.runs.machine import autocast, precision_here
+from isthmus.runs.module import TaskModule
+from isthmus.runs.tasks import module_for
 
 
 @dataclass(frozen=True)
@@ -28,32 +26,30 @@ class Cost:
     """Billions of floating-point operations of one forward pass of one picture."""
 
 
-def cost_of(network: nn.Module, size_px: int) -> Cost:
-    """The cost of a network on one RGB picture of this height and width."""
+def cost_of(module: TaskModule) -> Cost:
+    """The cost of a module's network on one picture."""
+    network = module.network
     was_training = network.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, size_px, size_px))
+        network.eval()(*module.example_inputs())
     network.train(was_training)
     parameters = sum(weight.numel() for weight in network.parameters())
     return Cost(parameters, counter.get_total_flops() / 1e9)
 
 
-def seconds_per_step(recipe: Recipe, store: Store) -> float:
+def seconds_per_step(recipe: AnyRecipe, store: Store) -> float:
     """The median wall time of a training step, from three steps after a first one."""
-    pictures = Pictures(store, np.arange(len(store.names)), None, 0)
-    num_classes = len(store.class_names)
-    network = build.network_for(recipe.model, 3, num_classes)
-    module = Segmenter(network.to(memory_format=torch.channels_last), recipe, num_classes, steps=4)
+    module = module_for(recipe, store, steps=4)
     module.on_train_epoch_start()
-    optimiser = build.optimiser_for(recipe.train, network.parameters())
-    precision = precision_here(recipe.train.precision)
-    batch = next(iter(DataLoader(pictures, recipe.train.batch)))
+    optimiser = build.optimiser_for(recipe.train, module.parameters())
+    rows = np.arange(min(len(store.names), recipe.train.batch))
+    batch = next(iter(build.loader_in_order(recipe, store, rows)))
     seconds = []
     for _ in range(4):
         began = time.monotonic()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(precision_here(recipe.train.precision)):
             loss = module.training_step(batch, 0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         seconds.append(time.monotonic() - began)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.recipe import Recipe, differing_fields, load_recipe, recipe_as_toml
+from isthmus.recipe import AnyRecipe, differing_fields, load_recipe, recipe_as_toml
 from isthmus.refusal import Refusal
 
 
@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "predictions.npz"
 
     @property
+    def sheets(self) -> Path:
+        """Pictures that a VAE has made, with the labels that went in: see ``runs/sheets.py``."""
+        return self.path / "sheets.npz"
+
+    @property
     def scores(self) -> Path:
         """Scores of every test picture: one array [n] each."""
         return self.path / "scores.npz"
@@ -92,7 +97,7 @@ class RunFolder:
         """The traceback of the last attempt, if it broke off."""
         return self.path / "error.txt"
 
-    def claim(self, recipe: Recipe) -> None:
+    def claim(self, recipe: AnyRecipe) -> None:
         """Write the recipe down, or refuse if another recipe has this folder already."""
         written = self.path / "recipe.toml"
         if not written.exists():

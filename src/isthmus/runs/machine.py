@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Literal
 
@@ -23,6 +24,12 @@ def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
+def autocast(precision: Precision) -> AbstractContextManager[object]:
+    """A context in which networks compute in this precision."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
 def environment(precision: Precision) -> dict[str, str | int]:

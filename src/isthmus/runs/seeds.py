@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-Stream = Literal["split", "init", "order", "augmentation", "dropout"]
+Stream = Literal["split", "init", "order", "augmentation", "dropout", "sampling", "probe"]
 """What a random draw is for. Split and order never depend on the variant."""
 
 

@@ -1,76 +1,50 @@
-"""A network, its loss and its data as Lightning wants them, and what is noted each epoch."""
+"""A segmentation network while it trains: its loss, and what is counted in an epoch."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+import functools
+from typing import ClassVar, Literal
 
-import lightning as L  # noqa: N812 (its own documentation's name)
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 
 from isthmus import build
-from isthmus.data.pictures import Pictures
-from isthmus.recipe import Recipe
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.seeds import stream, torch_seed
+from isthmus.recipe import SegmentRecipe
+from isthmus.runs.module import TaskModule
 from isthmus.scoring.segmentation import confusion, iou, pixel_accuracy
 
-Watch = Callable[[int, int, str], None]
-"""Told after each step: steps done, steps in all, and the last epoch's score in words."""
 
+class Segmenter(TaskModule):
+    """A network that gives every pixel a class, with the recipe's loss."""
 
-class Segmenter(L.LightningModule):
-    """A network, its loss and its optimiser, as Lightning wants them."""
+    chooses: ClassVar[str] = "mean_iou"
+    direction: ClassVar[Literal["min", "max"]] = "max"
 
-    def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, steps: int) -> None:
-        super().__init__()
-        self.network = network
-        self.recipe = recipe
-        self.num_classes = num_classes
-        self.steps = steps
+    def __init__(
+        self, network: nn.Module, recipe: SegmentRecipe, num_classes: int, steps: int
+    ) -> None:
+        super().__init__(
+            network, recipe.train, steps, functools.partial(SegmentationTally, num_classes)
+        )
+        self.size_px = recipe.data.size_px
         self.loss = build.loss_for(recipe.loss)
-        self.tallies: dict[str, Tally] = {}
 
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, with its schedule stepped after every batch."""
-        optimiser = build.optimiser_for(self.recipe.train, self.network.parameters())
-        schedule = build.schedule_for(self.recipe.train, optimiser, self.steps)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def on_train_epoch_start(self) -> None:
-        """Start both tallies of the epoch anew."""
-        self.tallies = {part: Tally(self.num_classes) for part in ("train", "validation")}
-
-    def training_step(self, batch: dict[str, Tensor], _batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: dict[str, Tensor], _batch_idx: int) -> None:
-        """Tally one batch; the last one makes the score that chooses the epoch."""
-        self._step(batch, "validation")
-
-    def on_validation_epoch_end(self) -> None:
-        """Tell Lightning the score that chooses the epoch."""
-        self.log("validation_mean_iou", self.tallies["validation"].mean_iou)
-
-    def _step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+        """The recipe's loss of one batch."""
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(image)
-        loss = self.loss(logits, batch["mask"])
+        loss: Tensor = self.loss(logits, batch["mask"])
         self.tallies[part].add(loss.detach(), logits.detach(), batch["mask"])
         return loss
 
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """One picture."""
+        return (torch.zeros(1, 3, self.size_px, self.size_px),)
 
-class Tally:
+
+class SegmentationTally:
     """Loss and confusion of one epoch, gathered batch by batch."""
 
     def __init__(self, num_classes: int) -> None:
@@ -91,80 +65,13 @@ class Tally:
             as_u8(mask), as_u8(logits.argmax(dim=1)), len(self.confusion)
         ).sum(axis=0)
 
-    @property
-    def loss(self) -> float:
-        """Mean over pictures."""
-        return self.loss_sum / max(self.pictures, 1)
-
-    @property
-    def pixel_accuracy(self) -> float:
-        """Share of pixels."""
-        return float(pixel_accuracy(self.confusion))
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean over the classes that occur."""
-        return float(np.nanmean(iou(self.confusion)))
-
-
-class EpochOrder(Sampler[int]):
-    """A fresh order of the training pictures each epoch, drawn from seed and epoch alone."""
-
-    def __init__(self, pictures: Pictures, seed: int) -> None:
-        self.pictures = pictures
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning, also when training goes on from a checkpoint."""
-        self.epoch = self.pictures.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng(stream(self.seed, "order", self.epoch))
-        yield from rng.permutation(len(self.pictures)).tolist()
-
-
-class EpochLines(Callback):
-    """Writes a CSV line an epoch, tells the watcher, and seeds dropout for each epoch."""
-
-    def __init__(self, folder: RunFolder, seed: int, watch: Watch) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.watch = watch
-        self.words = ""
-        self.began = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: ARG002
-        """Seed what still draws from torch's global generator: dropout."""
-        torch.manual_seed(torch_seed(stream(self.seed, "dropout", trainer.current_epoch)))
-        self.began = time.monotonic()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Tell the watcher."""
-        self.watch(trainer.global_step, int(trainer.estimated_stepping_batches), self.words)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Write the line; Lightning has validated by now. A loss that is not finite ends the run."""
-        assert isinstance(module, Segmenter)
-        train, validation = module.tallies["train"], module.tallies["validation"]
-        self.words = f"validation mIoU {validation.mean_iou:.3f}"
-        self.folder.add_epoch(
-            {
-                "epoch": float(trainer.current_epoch + 1),
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                "train_loss": train.loss,
-                "train_pixel_accuracy": train.pixel_accuracy,
-                "validation_loss": validation.loss,
-                "validation_pixel_accuracy": validation.pixel_accuracy,
-                "validation_mean_iou": validation.mean_iou,
-                "seconds": time.monotonic() - self.began,
-            }
-        )
-        if not np.isfinite(train.loss):
-            trainer.should_stop = True
+    def numbers(self) -> dict[str, float]:
+        """Loss a picture, share of pixels that are right, mean IoU of the classes that occur."""
+        return {
+            "loss": self.loss_sum / max(self.pictures, 1),
+            "pixel_accuracy": float(pixel_accuracy(self.confusion)),
+            "mean_iou": float(np.nanmean(iou(self.confusion))),
+        }
 
 
 def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

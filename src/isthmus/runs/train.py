@@ -15,28 +15,28 @@ from typing import Any, Literal
 import lightning as L  # noqa: N812 (its own documentation's name)
 import numpy as np
 import torch
-from jaxtyping import Int
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from isthmus import build
-from isthmus.data.pictures import Pictures
-from isthmus.data.store import Store
-from isthmus.recipe import Recipe, recipe_as_toml
+from isthmus.data.store import LabelledStore
+from isthmus.recipe import AnyRecipe, GenerateRecipe, recipe_as_toml
 from isthmus.runs.cost import cost_of
 from isthmus.runs.folder import RunFolder, write_json, write_whole
+from isthmus.runs.judge import judge_folder, judge_recipe
 from isthmus.runs.machine import environment, precision_here
-from isthmus.runs.score import predicted_masks, scored_run
+from isthmus.runs.module import EpochLines, EpochOrder, Watch
 from isthmus.runs.seeds import stream, torch_seed
-from isthmus.runs.segmenter import EpochLines, EpochOrder, Segmenter, Watch
+from isthmus.runs.tasks import TASKS, module_for
+from isthmus.runs.trained import Trained
 
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 
 
 def train_run(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     seed: int,
     folder: RunFolder,
     *,
@@ -57,31 +57,30 @@ def train_run(
     folder.claim(recipe)
     store = build.store_for(recipe.data, data_root)
     split = build.split_for(recipe.data, store, np.random.default_rng(stream(seed, "split")))
+    if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
+        of_judge = judge_recipe(recipe)
+        if not (place := judge_folder(of_judge, store)).is_finished:
+            train_run(of_judge, 0, place, data_root=data_root, watch=watch)
     precision = precision_here(recipe.train.precision)
     write_json(folder.path / "environment.json", environment(precision))
 
-    torch.manual_seed(torch_seed(stream(seed, "init")))
-    network = build.network_for(recipe.model, 3, len(store.class_names))
-    cost = cost_of(network, recipe.data.size_px)
-    pictures = Pictures(
-        store,
-        split.train,
-        build.augmentation_for(recipe.augment),
-        torch_seed(stream(seed, "augmentation")),
+    pictures = build.training_pictures(
+        recipe, store, split.train, torch_seed(stream(seed, "augmentation"))
     )
     loader = DataLoader(
         pictures,
         recipe.train.batch,
         sampler=EpochOrder(pictures, seed),
+        collate_fn=pictures.collate,
         generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
     )
     steps = recipe.train.epochs * len(loader)
-    module = Segmenter(
-        network.to(memory_format=torch.channels_last), recipe, len(store.class_names), steps
-    )
+    torch.manual_seed(torch_seed(stream(seed, "init")))
+    module = module_for(recipe, store, steps)
+    cost = cost_of(module)
     # At the end of an epoch, else the epoch under way would be counted as not begun.
     keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
-    best = keep("best", monitor="validation_mean_iou", mode="max")
+    best = keep("best", monitor=f"validation_{module.chooses}", mode=module.direction)
     last = keep("last", enable_version_counter=False)
     _log(folder, f"training {len(split.train)} pictures, {steps} steps, {precision}, seed {seed}")
     with _quiet_lightning():
@@ -100,24 +99,21 @@ def train_run(
         trainer.fit(
             module,
             loader,
-            _in_order(store, split.validation, recipe),
+            build.loader_in_order(recipe, store, split.validation),
             ckpt_path=before if before.exists() else None,
         )
     if recipe.train.keep == "best" and (path := Path(best.best_model_path)).is_file():
         module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
 
-    prediction = predicted_masks(module, _in_order(store, split.test, recipe), trainer)
-    result = scored_run(recipe, folder, store, split.test, prediction) | {
-        "recipe_hash": recipe.hash,
-        "seed": seed,
-        "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+    trained = Trained(module, recipe, seed, folder, store, split, precision, data_root)
+    result = _result(trained, TASKS[recipe.task].score(trained)) | {
         "parameters": cost.parameters,
         "gflop": cost.gflop,
     }
     write_whole(
         folder.weights,
         lambda file: save_file(
-            {key: value.contiguous() for key, value in network.state_dict().items()},
+            {key: value.contiguous() for key, value in module.network.state_dict().items()},
             file,
             metadata={
                 "recipe": recipe_as_toml(recipe),
@@ -131,8 +127,26 @@ def train_run(
     return result
 
 
-def _in_order(store: Store, indices: Int[np.ndarray, " n"], recipe: Recipe) -> DataLoader[Any]:
-    return DataLoader(Pictures(store, indices, None, 0), recipe.train.batch)
+def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
+    """What the task's scoring says, with what every run says."""
+    epochs, split = trained.folder.epochs(), trained.split
+    choose = min if trained.module.direction == "min" else max
+    best = choose(epochs, key=lambda line: float(line[f"validation_{trained.module.chooses}"]))
+    return {
+        "status": "failed" if scored["reason"] else "finished",
+        **scored,
+        "contract": trained.store.contract,
+        "class_names": list(trained.store.class_names),
+        "train_loss_last": float(epochs[-1]["train_loss"]),
+        "train_seconds": sum(float(line["seconds"]) for line in epochs),
+        "epochs": len(epochs),
+        "best_epoch": int(
+            float((best if trained.recipe.train.keep == "best" else epochs[-1])["epoch"])
+        ),
+        "recipe_hash": trained.recipe.hash,
+        "seed": trained.seed,
+        "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+    }
 
 
 def _log(folder: RunFolder, words: str) -> None:

@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt
 
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.refusal import Refusal
+from isthmus.scoring.definitions import Score
 
 TOLERANCE_PX = 2.0
 """How far from a true boundary a predicted one may lie, in pixels."""
@@ -25,15 +26,6 @@ EMPTY_MASK_RULE = (
     "of means; a class absent from only one of them scores 0."
 )
 """Printed on every table of scores."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number about predicted masks, as tables name and explain it."""
-
-    name: str
-    higher_is_better: bool
-    definition: str
 
 
 SCORES: tuple[Score, ...] = (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,10 @@ import pandas as pd
 from PIL import Image
 
 from isthmus import build
-from isthmus.data.store import Store
-from isthmus.recipe import IGNORE_INDEX, StudyPlan, settings_of
+from isthmus.data.store import MaskedStore
+from isthmus.recipe import StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_whole
-from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
+from isthmus.study.about import about_study
 from isthmus.study.planned import PlannedRun, planned_runs
 
 TYPICAL, HARDEST, EASIEST = 4, 3, 2
@@ -33,8 +30,9 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         study / "per_picture.parquet", lambda file: per_picture.to_parquet(file, index=False)
     )
     store = build.store_for(plan.recipe.data, data_root)
-    write_json(study / "about.json", _about(plan, runs, store, command))
-    _write_pictures(study / "pictures", runs, store, per_picture)
+    write_json(study / "about.json", about_study(plan, _finished(runs), store, command))
+    if isinstance(store, MaskedStore):
+        _write_pictures(study / "pictures", runs, store, per_picture)
 
 
 def _row(run: PlannedRun, factors: tuple[str, ...]) -> dict[str, Any]:
@@ -71,54 +69,8 @@ def _per_picture(runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
     return pd.concat(tables) if tables else pd.DataFrame(columns=["variant", "seed", "picture"])
 
 
-def _about(
-    plan: StudyPlan, runs: tuple[PlannedRun, ...], store: Store, command: str
-) -> dict[str, Any]:
-    finished = _finished(runs)
-    environment: Mapping[str, Any] = (
-        json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
-        if finished
-        else {}
-    )
-    return {
-        "name": plan.name,
-        "question": plan.question,
-        "contract": store.contract,
-        "class_names": list(store.class_names),
-        "ignore_index": IGNORE_INDEX,
-        "scores": [vars(score) for score in SCORES],
-        "empty_mask_rule": EMPTY_MASK_RULE,
-        "pictures": finished[-1].folder.result()["pictures"] if finished else {},
-        "baseline": _baseline(store),
-        "variants": [variant.name for variant in plan.variants],
-        "factors": list(plan.factors),
-        "seeds": list(plan.seeds),
-        "loss_differs": len({run.recipe.loss for run in runs}) > 1,
-        "command": command,
-        "versions": {"isthmus": version("isthmus")}
-        | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},
-        "machine": ", ".join(
-            f"{environment[key]}" if key != "threads" else f"{environment[key]} threads"
-            for key in ("processor", "vector_instructions", "threads")
-            if key in environment
-        ),
-        "precision": environment.get("precision", ""),
-    }
-
-
-def _baseline(store: Store) -> dict[str, Any]:
-    """The scores of a prediction that is everywhere the training part's commonest class."""
-    parts = np.asarray(store.parts)
-    counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
-    commonest = int(counts[:IGNORE_INDEX].argmax())
-    truth = np.asarray(store.masks[parts == "test"])
-    constant = np.full_like(truth, commonest)
-    scores = segmentation_scores(truth, constant, store.class_names).over_set
-    return {"name": f"all {store.class_names[commonest]}"} | scores
-
-
 def _write_pictures(
-    folder: Path, runs: tuple[PlannedRun, ...], store: Store, per_picture: pd.DataFrame
+    folder: Path, runs: tuple[PlannedRun, ...], store: MaskedStore, per_picture: pd.DataFrame
 ) -> None:
     """The same test pictures for every variant: some typical, the hardest, the easiest."""
     shown = {run.variant.name: run for run in reversed(_finished(runs))}

@@ -13,6 +13,7 @@ from isthmus import build
 from isthmus.recipe import StudyPlan
 from isthmus.runs.cost import cost_of, seconds_per_step
 from isthmus.runs.seeds import stream
+from isthmus.runs.tasks import module_for
 
 
 def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
@@ -33,9 +34,7 @@ def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
         pictures = len(build.split_for(recipe.data, store, rng).train)
         steps = recipe.train.epochs * math.ceil(pictures / recipe.train.batch)
         minutes = steps * seconds_per_step(recipe, store) / 60
-        cost = cost_of(
-            build.network_for(recipe.model, 3, len(store.class_names)), recipe.data.size_px
-        )
+        cost = cost_of(module_for(recipe, store, steps))
         table.add_row(
             variant.name,
             f"{cost.parameters:,}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.recipe import Recipe, StudyPlan, Variant
+from isthmus.recipe import AnyRecipe, StudyPlan, Variant
 from isthmus.runs.folder import RunFolder
 
 
@@ -14,7 +14,7 @@ class PlannedRun:
     """One variant with one seed, and where it goes."""
 
     variant: Variant
-    recipe: Recipe
+    recipe: AnyRecipe
     seed: int
     folder: RunFolder
 

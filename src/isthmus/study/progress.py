@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from isthmus.runs.segmenter import Watch
+from isthmus.runs.module import Watch
 
 
 class StudyProgress:

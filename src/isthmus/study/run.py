@@ -73,7 +73,8 @@ def run_study(
                 write_text(run.folder.error, traceback.format_exc())
                 console.print(f"{name}: broke off: {error}", style="red", markup=False)
             else:
-                words = result["reason"] or f"mIoU {result['scores']['mean_iou']:.3f}"
+                first, value = next(iter(result["scores"].items()))
+                words = result["reason"] or f"{first.replace('_', ' ')} {value:.3f}"
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
             collect(plan, study, data_root=data_root, command=command)
     collect(plan, study, data_root=data_root, command=command)

@@ -1,0 +1,61 @@
+"""Recipes and study plans: everything that decides a run except its seed, as plain data.
+
+The field docstrings are the only description of a field: the command line's help is
+generated from them. Nothing here knows what a name stands for (that is ``build.py``).
+"""
+
+from isthmus.recipe.classify import Classifier, ClassifyRecipe, ClassifyTrain
+from isthmus.recipe.door import checked, nested, settings_of
+from isthmus.recipe.generate import VAE, GenerateRecipe, GenerateTrain, Measure, Objective
+from isthmus.recipe.labelled import LabelledData
+from isthmus.recipe.plan import (
+    AnyRecipe,
+    StudyPlan,
+    Variant,
+    differing_fields,
+    load_plan,
+    load_recipe,
+    plan_as_toml,
+    recipe_as_toml,
+    shipped_recipe,
+    with_settings,
+)
+from isthmus.recipe.recipe import Recipe
+from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive
+from isthmus.recipe.segment import Augment, Data, Loss, Model, SegmentRecipe
+from isthmus.recipe.train import Train
+
+__all__ = [
+    "IGNORE_INDEX",
+    "STRICT",
+    "VAE",
+    "AnyRecipe",
+    "Augment",
+    "Classifier",
+    "ClassifyRecipe",
+    "ClassifyTrain",
+    "Data",
+    "GenerateRecipe",
+    "GenerateTrain",
+    "LabelledData",
+    "Loss",
+    "Measure",
+    "Model",
+    "Objective",
+    "Positive",
+    "Recipe",
+    "SegmentRecipe",
+    "StudyPlan",
+    "Train",
+    "Variant",
+    "checked",
+    "differing_fields",
+    "load_plan",
+    "load_recipe",
+    "nested",
+    "plan_as_toml",
+    "recipe_as_toml",
+    "settings_of",
+    "shipped_recipe",
+    "with_settings",
+]

@@ -1,0 +1,117 @@
+"""The recipe of a label-conditioned VAE: its network, its objective and what is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from isthmus.recipe.labelled import LabelledData
+from isthmus.recipe.recipe import Recipe
+from isthmus.recipe.rules import STRICT, AboveZero, AtLeastZero, Even, Fraction, Positive
+from isthmus.recipe.train import Train
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VAE:
+    """The network: an encoder and a decoder, and where the label enters them."""
+
+    name: Literal["cvae"] = "cvae"
+    """Network."""
+    body: Literal["conv", "residual", "resnet18"] = "conv"
+    """Blocks of encoder and decoder; resnet18 is the reference study's."""
+    width: Even = 32
+    """Channels of the first level."""
+    latent: Positive = 32
+    """Numbers in z."""
+    fusion: Literal["add", "concat", "film"] = "concat"
+    """How the label enters: added to a vector, put beside it, or as scale and shift of each block."""
+    where: Literal["decoder", "encoder", "both", "none"] = "decoder"
+    """Which side is told the label."""
+    prior: Literal["standard", "per-label"] = "standard"
+    """p(z): one normal distribution, or one learned for each label."""
+    null_rate: Fraction = 0.1
+    """Probability that training hides a label, so that the network also works without one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Objective:
+    """What training minimises: negative log-likelihood, weighted KL, and what keeps the label out of z."""
+
+    likelihood: Literal[
+        "bernoulli-dynamic",
+        "bernoulli-threshold",
+        "continuous-bernoulli",
+        "gaussian",
+        "discretised-logistic",
+    ] = "bernoulli-dynamic"
+    """p(x | z, y); the Bernoulli ones score pictures binarised anew each time, or at one half."""
+    beta: AboveZero = 1.0
+    """Weight of the KL once it is warm; other than 1, the objective is no bound."""
+    kl_warmup: Fraction = 0.0
+    """Share of the steps in which the weight of the KL climbs from 0."""
+    free_bits_nats: AtLeastZero = 0.0
+    """KL of each latent unit below which it costs nothing, on average over a batch."""
+    invariance: Literal["none", "adversary", "hsic", "mmd"] = "none"
+    """What keeps the label out of z, so that the decoder has to listen."""
+    invariance_weight: AtLeastZero | None = None
+    """Nats a picture that one unit of the penalty costs."""
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that nothing reads, and a penalty without one."""
+        if (self.invariance == "none") != (self.invariance_weight is None):
+            raise ValueError(
+                f"objective.invariance = {self.invariance!r} with objective.invariance_weight = "
+                f"{self.invariance_weight}: a penalty needs a weight and a weight a penalty; "
+                "set both or neither"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Measure:
+    """What is measured on the test set once the run has finished."""
+
+    importance_samples: Positive = 100
+    """Samples of z for each picture in the importance-sampled NLL: its k."""
+    nll_pictures: Positive = 1000
+    """Test pictures, evenly from all labels, on which that NLL is taken; it is slow."""
+    judge_width: Even = 32
+    """Channels of the judge's first level."""
+    judge_epochs: Positive = 10
+    """Epochs that the judge is trained for; it is trained once for a data set and kept."""
+    cas_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs of the classifier that learns from generated pictures and is tested on real ones; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateTrain(Train):
+    """How long and how the VAE is trained."""
+
+    epochs: Positive = 20
+    """Passes over the training pictures."""
+    batch: Positive = 256
+    """Pictures per step."""
+    weight_decay: AtLeastZero = 0.0
+    """Weight decay."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerateRecipe(Recipe):
+    """All that decides a run of a label-conditioned VAE except its seed."""
+
+    task: Literal["generate"] = "generate"
+    """What the network learns."""
+    data: LabelledData = LabelledData()
+    model: VAE = VAE()
+    objective: Objective = Objective()
+    measure: Measure = Measure()
+    train: GenerateTrain = GenerateTrain()
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that mean nothing."""
+        if self.objective.likelihood.startswith("bernoulli") and self.data.colour == "rgb":
+            raise ValueError(
+                f"objective.likelihood = {self.objective.likelihood!r} with data.colour = 'rgb': "
+                "only grey pictures can be binarised; use gaussian or discretised-logistic"
+            )

@@ -1,0 +1,193 @@
+"""StudyPlan: variants x seeds of one recipe; recipes and plans as TOML, in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomli_w
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from isthmus.recipe.classify import ClassifyRecipe
+from isthmus.recipe.door import checked, flattened, nested, settings_of
+from isthmus.recipe.generate import GenerateRecipe
+from isthmus.recipe.recipe import Recipe
+from isthmus.recipe.rules import STRICT, Setting
+from isthmus.recipe.segment import SegmentRecipe
+from isthmus.refusal import Refusal, nearest_name
+
+RECIPES: dict[str, type[SegmentRecipe | GenerateRecipe | ClassifyRecipe]] = {
+    "segment": SegmentRecipe,
+    "generate": GenerateRecipe,
+    "classify": ClassifyRecipe,
+}
+"""The kind of recipe for each task."""
+
+AnyRecipe = Annotated[SegmentRecipe | GenerateRecipe | ClassifyRecipe, Field(discriminator="task")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Variant:
+    """One setting of all factors of a study."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]*$")]
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StudyPlan:
+    """Variants x seeds of one recipe: what a study file says."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    recipe: AnyRecipe
+    question: str = ""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    variants: tuple[Variant, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Build every variant's recipe once, so that a bad one is refused before anything runs."""
+        for what, values in (("seed", self.seeds), ("variant", [v.name for v in self.variants])):
+            twice = {value for value in values if list(values).count(value) > 1}
+            if twice:
+                raise ValueError(
+                    f"{what} {min(twice)} stands twice in the study: each may stand once; rename one"
+                )
+        for variant in self.variants:
+            try:
+                self.recipe_of(variant)
+            except Refusal as refusal:
+                raise ValueError(f"variant {variant.name}: {refusal}") from None
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Recipe fields that some variant sets, in the order of first mention."""
+        return tuple(dict.fromkeys(key for variant in self.variants for key in variant.settings))
+
+    def recipe_of(self, variant: Variant) -> AnyRecipe:
+        """The complete recipe of one variant."""
+        return with_settings(self.recipe, variant.settings)
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> AnyRecipe:
+    """The recipe with some fields set anew, checked like one read from a file.
+
+    Raises:
+        Refusal: If a key is unknown or a value breaks its rule.
+
+    >>> with_settings(SegmentRecipe(), {"model.width": 8}).model.width
+    8
+    """
+    return recipe_from(nested(settings_of(recipe) | dict(settings)))
+
+
+def recipe_from(tables: Mapping[str, Any]) -> AnyRecipe:
+    """The recipe that plain tables describe; without ``task`` it is a segmentation.
+
+    Raises:
+        Refusal: If a key is unknown or a value breaks its rule.
+
+    >>> recipe_from({"task": "generate"}).model.name
+    'cvae'
+    """
+    task = tables.get("task", "segment")
+    if task not in RECIPES:
+        raise Refusal(f"task = {task!r}: unknown; {nearest_name(str(task), RECIPES)}")
+    return checked(RECIPES[task], tables)
+
+
+def differing_fields(a: Recipe, b: Recipe) -> tuple[str, ...]:
+    """Dotted keys of the fields in which two recipes differ."""
+    ours, theirs = settings_of(a), settings_of(b)
+    return tuple(key for key in (ours | theirs) if ours.get(key, ...) != theirs.get(key, ...))
+
+
+def load_plan(path: Path) -> StudyPlan:
+    """The study that a TOML file describes; a file without [study] is a study of one variant.
+
+    A relative ``data.folder`` is relative to the file.
+
+    Raises:
+        Refusal: If the file is missing, is not TOML, or breaks a rule.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise Refusal(f"{path}: no such recipe; {nearest_name(path.name, beside)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise Refusal(f"{path}: not a TOML file ({error}); mend it at that place") from None
+    try:
+        plan = _plan(tables, default_name=path.stem)
+    except Refusal as refusal:
+        raise Refusal(f"{path}: {refusal}") from None
+    folder = plan.recipe.data.folder
+    if folder is not None and not folder.is_absolute():
+        placed = with_settings(plan.recipe, {"data.folder": str((path.parent / folder).resolve())})
+        plan = dataclasses.replace(plan, recipe=placed)
+    return plan
+
+
+def shipped_recipe(path: Path) -> Path:
+    """The path itself, or the recipe of that name that comes with isthmus if there is none."""
+    here = Path(__file__).parents[1]
+    for home in (here, here.parents[1]):  # an installed wheel, a checkout
+        shipped = home / path
+        if not path.exists() and path.parts[:1] == ("recipes",) and shipped.exists():
+            return shipped
+    return path
+
+
+def plan_as_toml(plan: StudyPlan) -> str:
+    """The whole plan as TOML that ``load_plan`` reads back to an equal plan."""
+    study = {
+        "name": plan.name,
+        "question": plan.question,
+        "seeds": list(plan.seeds),
+        "variants": [{"name": v.name, **nested(v.settings)} for v in plan.variants],
+    }
+    return tomli_w.dumps({"study": study, **nested(_written(plan.recipe))})
+
+
+def recipe_as_toml(recipe: Recipe) -> str:
+    """The complete recipe as TOML; fields that are None are left out."""
+    return tomli_w.dumps(nested(_written(recipe)))
+
+
+def load_recipe(text: str) -> AnyRecipe:
+    """The recipe written by ``recipe_as_toml``."""
+    return recipe_from(tomllib.loads(text))
+
+
+def _written(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in settings_of(recipe).items() if value is not None}
+
+
+def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
+    study = dict(tables.pop("study", {}))
+    recipe = recipe_from(tables)
+    variants = [_variant(dict(entry)) for entry in study.pop("variants", [])]
+    if not variants:
+        variants = [{"name": default_name, "settings": {}}]
+    known = {field.name for field in dataclasses.fields(StudyPlan)} - {"recipe"}
+    for key in study:
+        if key not in known:
+            raise Refusal(f"study.{key}: unknown key; {nearest_name(key, known)}")
+    if isinstance(study.get("seeds"), int):
+        study["seeds"] = list(range(study["seeds"]))
+    tables_of_recipe = nested(_written(recipe))
+    return checked(
+        StudyPlan,
+        {"name": default_name, **study, "variants": variants, "recipe": tables_of_recipe},
+        prefix="study.",
+    )
+
+
+def _variant(entry: dict[str, Any]) -> dict[str, Any]:
+    name = entry.pop("name", None)
+    settings = dict(flattened(entry))
+    derived = "_".join(str(value).replace(" ", "-") for value in settings.values())
+    return {"name": name or derived or "base", "settings": settings}

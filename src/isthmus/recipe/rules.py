@@ -1,0 +1,26 @@
+"""The rules that fields of recipes share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+IGNORE_INDEX = 255
+"""Mask value of a pixel that no loss and no metric may look at."""
+
+Setting = bool | int | float | str
+"""What a recipe field can hold once written down as TOML."""
+
+STRICT = ConfigDict(
+    extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
+)
+"""Unknown keys and wrong types are refused; a field's docstring is its description."""
+
+Positive = Annotated[int, Field(ge=1)]
+Even = Annotated[int, Field(ge=2, multiple_of=2)]
+Side = Annotated[int, Field(ge=8, le=4096)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+AtLeastZero = Annotated[float, Field(ge=0.0)]
+AboveZero = Annotated[float, Field(gt=0.0)]

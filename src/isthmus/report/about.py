@@ -1,0 +1,74 @@
+"""What ``about.json`` says of a study; what it leaves out is empty."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from isthmus.report.look import title
+
+
+class Record(BaseModel):
+    """Something read from JSON; keys that nobody asks for are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Score(Record):
+    """A score's name, direction and meaning."""
+
+    name: str
+    higher_is_better: bool = True
+    definition: str = ""
+    words: str = ""
+
+    @property
+    def title(self) -> str:
+        """What heads its column."""
+        return self.words or title(self.name)
+
+
+class Judge(Record):
+    """Which classifier says what a picture shows."""
+
+    name: str = ""
+    accuracy: float = float("nan")
+
+
+class Baseline(Record):
+    """What a variant is compared with that is no variant; a floor is what it must beat."""
+
+    name: str
+    definition: str = ""
+    is_floor: bool = False
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class About(Record):
+    """What ``about.json`` says of the study; fields it lacks are empty."""
+
+    name: str = ""
+    question: str = ""
+    task: str = "segment"
+    contract: str = ""
+    class_names: tuple[str, ...] = ()
+    ignore_index: int = 255
+    scores: tuple[Score, ...] = (Score(name="mean_iou"),)
+    curve: str = "pixel_accuracy"
+    judge: Judge = Judge()
+    empty_mask_rule: str = ""
+    pictures: dict[str, int] = Field(default_factory=dict)
+    baselines: tuple[Baseline, ...] = ()
+    variants: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    loss_differs: bool = False
+    command: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: str = ""
+    precision: str = ""
+
+    def title_of(self, column: str) -> str:
+        """A column in words: those of its score; a VAE's loss is an objective, for it is no ELBO."""
+        if column == "loss" and self.task == "generate":
+            return "Objective"
+        return next((score.title for score in self.scores if score.name == column), title(column))

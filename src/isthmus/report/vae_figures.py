@@ -1,0 +1,101 @@
+"""The figures of a study of VAEs: every variant's sheets and design, written and embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from isthmus.report.architecture import READ, TELLING, architecture_figure
+from isthmus.report.class_sheets import SHEETS, TITLES
+from isthmus.report.embedded import Drawing, as_webp, data_uri, write_file
+from isthmus.report.figures import as_png
+from isthmus.report.look import DARK, DPI, LIGHT
+from isthmus.report.read import Study
+
+MOST_DESIGNS = 6
+"""As many designs stand on the page; all are written as files."""
+
+_SHEETS_BYTES = 2_800_000
+"""Of all sheets in the page: keeps it below 5 MB however many variants there are."""
+_DESIGN_BYTES = 60_000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure in the page, and the variants it stands for."""
+
+    names: tuple[str, ...]
+    drawing: Drawing
+    alt: str
+    width_px: int
+
+
+def variant_sheets(study: Study) -> dict[str, list[Shown]]:
+    """Write every variant's sheets; embed kind after kind while all variants' sheets fit.
+
+    So every variant shows the same kinds, the swap sheet first, and a study with many
+    variants shows fewer.
+    """
+    variants, names = study.about.variants, study.about.class_names
+    arrays = {variant: study.sheets_of(variant) for variant in variants}
+    shown: dict[str, list[Shown]] = {variant: [] for variant in variants}
+    left, most = _SHEETS_BYTES, _SHEETS_BYTES // (3 * max(1, len(variants)))
+    for kind, draw in SHEETS.items():
+        figures = {variant: draw(arrays[variant], names, LIGHT) for variant in variants}
+        light = _written(study, {f"{variant}_{kind}": figures[variant] for variant in variants})
+        if left <= 0:
+            continue
+        embedded = [data_uri(as_webp(png, most), "webp") for png in light]
+        left -= 2 * sum(map(len, embedded))  # the dark ones are as large
+        for variant, uri in zip(variants, embedded, strict=True):
+            figure = figures[variant]
+            if left > 0 and figure:
+                dark = as_png(draw(arrays[variant], names, DARK) or figure)
+                drawing = Drawing(uri, data_uri(as_webp(dark, most), "webp"))
+                alt, width_px = f"{TITLES[kind]}: sheet of {variant}", figure.get_figwidth() * DPI
+                shown[variant].append(Shown((variant,), drawing, alt, round(width_px)))
+    return shown
+
+
+def designs(study: Study) -> list[Shown]:
+    """Write every variant's design; embed each design that looks different, with its variants."""
+    recipes = {variant: study.recipe_of(variant) for variant in study.about.variants}
+    known = {v: recipe for v, recipe in recipes.items() if all(key in recipe for key in READ)}
+    drawn = {v: architecture_figure(known[v]) if v in known else None for v in recipes}
+    written = _written(study, {f"architecture_{v}": figure for v, figure in drawn.items()})
+    light = dict(zip(recipes, written, strict=True))
+    sharing: dict[tuple[str, ...], list[str]] = {}
+    for variant, recipe in known.items():
+        sharing.setdefault(_look(recipe), []).append(variant)
+    return [
+        _design(tuple(variants), known[variants[0]], look, light[variants[0]])
+        for look, variants in list(sharing.items())[:MOST_DESIGNS]
+    ]
+
+
+def _look(recipe: dict[str, Any]) -> tuple[str, ...]:
+    """What tells its drawing from others; where no side is told, no fusion is drawn."""
+    where, fusion, *others = (str(recipe[key]) for key in TELLING)
+    return (where, "" if where == "none" else fusion, *others)
+
+
+def _design(
+    variants: tuple[str, ...], recipe: dict[str, object], look: tuple[str, ...], light: bytes
+) -> Shown:
+    figure = architecture_figure(recipe, DARK)
+    uris = [data_uri(as_webp(png, _DESIGN_BYTES), "webp") for png in (light, as_png(figure))]
+    where, fusion, prior, invariance = look
+    enters = f"enters {where} by {fusion}" if fusion else "is told to no side"
+    words = f"the label {enters}; prior {prior}; invariance {invariance}"
+    alt = f"Design of {', '.join(variants)}: {words}"
+    return Shown(variants, Drawing(*uris), alt, round(figure.get_figwidth() * DPI))
+
+
+def _written(study: Study, figures: dict[str, Figure | None]) -> list[bytes]:
+    """Each figure as PNG, written under its name; empty, and no file, where there is none."""
+    drawn = {name: as_png(figure) if figure else b"" for name, figure in figures.items()}
+    for name, png in drawn.items():
+        write_file(study.folder / "figures" / f"{name}.png", png)
+    return list(drawn.values())

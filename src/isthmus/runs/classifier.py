@@ -1,0 +1,60 @@
+"""A classifier while it trains; trained, it is the judge of generated pictures."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from isthmus.recipe import ClassifyRecipe
+from isthmus.runs.module import TaskModule
+
+
+class ClassifierModule(TaskModule):
+    """A classifier with cross-entropy."""
+
+    chooses: ClassVar[str] = "accuracy"
+    direction: ClassVar[Literal["min", "max"]] = "max"
+
+    def __init__(self, network: nn.Module, recipe: ClassifyRecipe, steps: int) -> None:
+        super().__init__(network, recipe.train, steps, ClassificationTally)
+        self.data = recipe.data
+
+    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+        """The cross-entropy of one batch."""
+        logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), batch["label"])
+        self.tallies[part].add(loss.detach(), logits.detach(), batch["label"])
+        return loss
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """One picture."""
+        return (torch.zeros(1, self.data.channels, self.data.size_px, self.data.size_px),)
+
+
+class ClassificationTally:
+    """Loss and hits of one epoch."""
+
+    def __init__(self) -> None:
+        self.loss_sum = 0.0
+        self.right = 0
+        self.pictures = 0
+
+    def add(
+        self,
+        loss: Float[Tensor, ""],
+        logits: Float[Tensor, "batch label"],
+        label: Int[Tensor, " batch"],
+    ) -> None:
+        """Count one batch."""
+        self.loss_sum += float(loss) * len(label)
+        self.right += int((logits.argmax(dim=1) == label).sum())
+        self.pictures += len(label)
+
+    def numbers(self) -> dict[str, float]:
+        """Loss a picture, and the share of pictures that are right."""
+        pictures = max(self.pictures, 1)
+        return {"loss": self.loss_sum / pictures, "accuracy": self.right / pictures}

@@ -1,0 +1,98 @@
+"""A label-conditioned VAE while it trains: its objective, and what is counted in an epoch."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from isthmus import build
+from isthmus.models.cvae import ConditionalVAE
+from isthmus.recipe import GenerateRecipe
+from isthmus.runs.module import TaskModule
+from isthmus.scoring.generation import kl_nats
+
+
+class Generator(TaskModule):
+    """A VAE with its objective: negative log-likelihood, weighted KL, and the penalty on z.
+
+    What it minimises is called an objective and never an ELBO: it has free bits, a warm-up
+    and a penalty. The ELBO that is tallied has none of them.
+    """
+
+    chooses: ClassVar[str] = "elbo_nats"
+    direction: ClassVar[Literal["min", "max"]] = "max"
+    network: ConditionalVAE
+
+    def __init__(self, network: ConditionalVAE, recipe: GenerateRecipe, steps: int) -> None:
+        super().__init__(network, recipe.train, steps, GenerationTally)
+        self.recipe = recipe
+        self.penalty = build.penalty_for(recipe.objective, recipe.model.latent, network.num_labels)
+
+    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+        """The objective of one batch, in nats a picture.
+
+        The noise in picture and z, and which labels are hidden, come from torch's global
+        generator, which is seeded anew at every epoch.
+        """
+        label, network = batch["label"], self.network
+        target = network.likelihood.target(batch["image"], None)
+        told = self._told(label) if part == "train" else label
+        image = target.contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(len(label), self.recipe.model.latent, device=label.device)
+        outcome = network(image, told, noise)
+        log_prob = network.likelihood.log_prob(outcome.params, target)
+        kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
+        penalty = self.penalty(outcome.z, label)
+        loss: Tensor = -log_prob.mean() + self._kl_weight() * self._charged(kl) + penalty
+        self.tallies[part].add(loss.detach(), log_prob.detach(), kl.detach().sum(dim=-1))
+        return loss
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """One picture, its label, and noise for z."""
+        data = self.recipe.data
+        image = torch.zeros(1, data.channels, data.size_px, data.size_px)
+        noise = torch.zeros(1, self.recipe.model.latent)
+        return image, torch.zeros(1, dtype=torch.int64), noise
+
+    def _told(self, label: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """The labels, some of them hidden behind the null label."""
+        is_hidden = torch.rand(label.shape, device=label.device) < self.recipe.model.null_rate
+        return label.masked_fill(is_hidden, self.network.null_label)
+
+    def _kl_weight(self) -> float:
+        """The weight of the KL at this step: it climbs from 0 to beta (Bowman et al. 2016)."""
+        objective = self.recipe.objective
+        warm_steps = objective.kl_warmup * self.steps
+        done = self.trainer.global_step if self._trainer is not None else self.steps
+        return objective.beta * min(1.0, done / warm_steps if warm_steps else 1.0)
+
+    def _charged(self, kl: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
+        """KL a picture, no unit below its free bits (Kingma et al. 2016, arXiv:1606.04934, C.8)."""
+        return kl.mean(dim=0).clamp(min=self.recipe.objective.free_bits_nats).sum()
+
+
+class GenerationTally:
+    """Objective, ELBO and its two parts over one epoch, in nats a picture."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.pictures = 0
+
+    def add(
+        self,
+        loss: Float[Tensor, ""],
+        log_prob: Float[Tensor, " batch"],
+        kl: Float[Tensor, " batch"],
+    ) -> None:
+        """Count one batch."""
+        sums = torch.stack([loss * len(kl), log_prob.sum(), kl.sum()])
+        self.sums += sums.to("cpu", torch.float64)
+        self.pictures += len(kl)
+
+    def numbers(self) -> dict[str, float]:
+        """The objective as ``loss``; the ELBO with one sample of z and weight 1; its KL."""
+        loss, log_prob, kl = (self.sums / max(self.pictures, 1)).tolist()
+        return {"loss": loss, "elbo_nats": log_prob - kl, "kl_nats": kl}

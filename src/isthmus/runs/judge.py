@@ -1,0 +1,75 @@
+"""The judge: a classifier that says what label a picture shows, trained once for a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file
+from torch import Tensor
+
+from isthmus import build
+from isthmus.data.store import LabelledStore
+from isthmus.models.judge import Judge
+from isthmus.recipe import Classifier, ClassifyRecipe, ClassifyTrain, GenerateRecipe
+from isthmus.runs.folder import RunFolder
+
+_BATCH = 500
+
+
+def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
+    """The recipe of the judge of a VAE's pictures: all of its training data, moved a little."""
+    few_pixels = max(1, recipe.data.size_px // 14)
+    return ClassifyRecipe(
+        data=dataclasses.replace(recipe.data, limit=None, shift_px=few_pixels),
+        model=Classifier(width=recipe.measure.judge_width),
+        train=ClassifyTrain(
+            epochs=recipe.measure.judge_epochs,
+            batch=recipe.train.batch,
+            precision=recipe.train.precision,
+        ),
+    )
+
+
+def judge_folder(recipe: ClassifyRecipe, store: LabelledStore) -> RunFolder:
+    """Where the judge lies, in the cache: named by the content of the data and by the recipe."""
+    return RunFolder(build.cache_folder() / "judges" / f"{store.key}-{recipe.hash}")
+
+
+@dataclass(frozen=True)
+class LoadedJudge:
+    """A trained judge with arrays in and out."""
+
+    network: Judge
+    name: str
+    """Names data and recipe by their hashes."""
+    accuracy: float
+    """Share of real test pictures whose label it says."""
+
+    def labels(self, images: Float[np.ndarray, "n channel height width"]) -> Int[np.ndarray, " n"]:
+        """The label that each picture shows."""
+        return np.concatenate([self.network(b).argmax(dim=1).numpy() for b in _batches(images)])
+
+    def features(
+        self, images: Float[np.ndarray, "n channel height width"]
+    ) -> Float[np.ndarray, "n feature"]:
+        """What the last layer reads, for the Fréchet distance."""
+        return np.concatenate([self.network.features(b).numpy() for b in _batches(images)])
+
+
+def load_judge(recipe: GenerateRecipe, store: LabelledStore) -> LoadedJudge:
+    """The judge that ``train_run`` has trained for these data."""
+    of_judge = judge_recipe(recipe)
+    folder = judge_folder(of_judge, store)
+    network = build.judge_for(of_judge, len(store.class_names))
+    network.load_state_dict(load_file(folder.weights))
+    network.eval().requires_grad_(requires_grad=False)
+    return LoadedJudge(network, folder.path.name, folder.result()["scores"]["accuracy"])
+
+
+def _batches(images: Float[np.ndarray, "n channel height width"]) -> list[Tensor]:
+    whole = torch.from_numpy(np.ascontiguousarray(images))
+    return [batch.contiguous(memory_format=torch.channels_last) for batch in whole.split(_BATCH)]

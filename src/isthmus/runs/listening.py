@@ -1,0 +1,119 @@
+"""The wrong-label benchmark: real pictures drawn again under labels that are not theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from isthmus.runs.judge import LoadedJudge
+from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.scoring.generation import (
+    Proportion,
+    SwapScores,
+    swap_scores,
+)
+from isthmus.scoring.style import StyleKept, style_descriptors, style_kept
+
+Images = Float[np.ndarray, "_ channel height width"]
+Labels = Int[np.ndarray, " _"]
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What the judge says of the pictures under one protocol, and how much style is left."""
+
+    judged: Labels
+    swap: SwapScores
+    style: StyleKept
+
+
+def swapped(
+    vae: VAEOnArrays,
+    judge: LoadedJudge,
+    images: Images,
+    target: Images,
+    true: Labels,
+    given: Labels,
+    rng: np.random.Generator,
+    *,
+    encoded_with: Labels,
+) -> Swapped:
+    """Pictures encoded with one label and decoded with ``given``.
+
+    z is the posterior mean and the output the expected picture, so nothing is drawn.
+
+    Args:
+        vae: The trained network.
+        judge: Says what the outputs show.
+        images: The pictures, for their style.
+        target: What the encoder reads of them.
+        true: Their labels.
+        given: Wrong labels.
+        rng: Pairs pictures at random, for the control of style.
+        encoded_with: ``true`` for one protocol, ``given`` for the other.
+    """
+    mu, _ = vae.encoded(target, encoded_with)
+    return judged_swap(judge, images, vae.pictures(mu, given), true, given, rng)
+
+
+def judged_swap(
+    judge: LoadedJudge,
+    images: Images,
+    outputs: Images,
+    true: Labels,
+    given: Labels,
+    rng: np.random.Generator,
+) -> Swapped:
+    """What the judge says of outputs that should show ``given``."""
+    judged = judge.labels(outputs)
+    style = style_kept(style_descriptors(images), style_descriptors(outputs), true, given, rng)
+    return Swapped(judged, swap_scores(true, given, judged), style)
+
+
+def prior_fidelity(
+    vae: VAEOnArrays, judge: LoadedJudge, labels: Labels, generator: torch.Generator
+) -> tuple[Proportion, Images]:
+    """Share of pictures drawn from the prior whose label the judge says; and the pictures."""
+    outputs = vae.pictures(vae.prior_draws(labels, generator), labels)
+    hits = judge.labels(outputs) == labels
+    return Proportion(int(hits.sum()), len(hits)), outputs
+
+
+def controls(
+    judge: LoadedJudge,
+    training: tuple[Images, Labels],
+    test: tuple[Images, Labels],
+    given: Labels,
+    rng: np.random.Generator,
+) -> dict[str, Swapped]:
+    """Two decoders whose scores theory knows.
+
+    One reconstructs perfectly and ignores the label: its swaps succeed only where the judge
+    errs, all style is kept, and it stays as often as the judge is right. The other draws the
+    mean training picture of the given label: no style is kept, and its swaps succeed for
+    every class whose mean picture the judge knows.
+    """
+    images, true = test
+    kinds = np.unique(training[1])
+    means = np.stack([training[0][training[1] == label].mean(axis=0) for label in kinds])
+    drawn = means[np.searchsorted(kinds, given)].astype(np.float32)
+    return {
+        "ignores the label": judged_swap(judge, images, images, true, given, rng),
+        "class means": judged_swap(judge, images, drawn, true, given, rng),
+    }
+
+
+def evenly_from_labels(labels: Labels, count: int) -> Int[np.ndarray, " chosen"]:
+    """At most ``count`` positions, ascending, as many of each label as possible; the first of each.
+
+    >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
+    [0, 1, 3, 4]
+    """
+    rank_in_label = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rank_in_label[rows] = np.arange(len(rows))
+    return np.sort(np.argsort(rank_in_label, kind="stable")[:count])

@@ -1,0 +1,35 @@
+"""Score a trained classifier on the test set, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from isthmus.runs.folder import write_arrays
+from isthmus.runs.trained import Trained
+from isthmus.scoring.generation import Proportion
+
+
+def score_classifier(trained: Trained) -> dict[str, Any]:
+    """Share of test pictures whose label it says, with its interval; failed if it is one label."""
+    test = trained.split.test
+    with trained.scoring() as network:
+        said = [
+            network(batch["image"].contiguous(memory_format=torch.channels_last)).argmax(dim=1)
+            for batch in trained.batches(test)
+        ]
+    judged = torch.cat(said).cpu().numpy()
+    is_right = judged == trained.store.labels[test]
+    accuracy = Proportion(int(is_right.sum()), len(is_right))
+    names = [trained.store.names[row] for row in test]
+    write_arrays(trained.folder.scores, {"names": names, "accuracy": is_right.astype(np.float64)})
+    says_one = len(np.unique(judged)) == 1
+    low, high = accuracy.interval
+    return {
+        "reason": f"says {trained.store.class_names[judged[0]]} of every picture"
+        if says_one
+        else "",
+        "scores": {"accuracy": accuracy.value, "accuracy_low": low, "accuracy_high": high},
+    }

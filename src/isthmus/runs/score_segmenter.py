@@ -1,0 +1,47 @@
+"""Score a trained U-Net on the test set, once, and say whether the run can be counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from isthmus.recipe import SegmentRecipe
+from isthmus.runs.folder import write_arrays
+from isthmus.runs.segmenter import as_u8
+from isthmus.runs.trained import Trained
+from isthmus.scoring.collapse import collapse_reason
+from isthmus.scoring.losses import loss_range
+from isthmus.scoring.segmentation import segmentation_scores
+
+
+def score_segmenter(trained: Trained) -> dict[str, Any]:
+    """Score the test set, once; write the arrays; say whether the run can be counted."""
+    assert isinstance(trained.recipe, SegmentRecipe)
+    store, folder, test = trained.store, trained.folder, trained.split.test
+    prediction = _predicted_masks(trained)
+    truth = np.asarray(store.masks[test])
+    names = [store.names[i] for i in test]
+    scores = segmentation_scores(truth, prediction, store.class_names)
+    reason = collapse_reason(
+        prediction,
+        truth,
+        len(store.class_names),
+        [float(line["train_loss"]) for line in folder.epochs()],
+        loss_range(trained.recipe.loss.name),
+    )
+    write_arrays(folder.predictions, {"masks": prediction, "names": names})
+    write_arrays(folder.scores, {"names": names, **scores.per_picture})
+    return {"reason": reason or "", "scores": scores.over_set}
+
+
+def _predicted_masks(trained: Trained) -> UInt8[np.ndarray, "n height width"]:
+    """The network's class ids for every test picture."""
+    with trained.scoring() as network:
+        masks = []
+        for batch in trained.batches(trained.split.test):
+            image = batch["image"].to(memory_format=torch.channels_last)
+            masks.append(as_u8(network(image).argmax(dim=1)))
+    return np.concatenate(masks)

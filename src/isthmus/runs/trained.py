@@ -1,0 +1,46 @@
+"""A network that has been trained, with all that its scores are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from isthmus import build
+from isthmus.data.splits import Split
+from isthmus.recipe import AnyRecipe
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.machine import Precision, autocast
+from isthmus.runs.module import TaskModule
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained module beside its recipe, folder and data."""
+
+    module: TaskModule
+    recipe: AnyRecipe
+    seed: int
+    folder: RunFolder
+    store: Any
+    """A ``MaskedStore`` or a ``LabelledStore``, as the task wants it."""
+    split: Split
+    precision: Precision
+    data_root: Path | None
+
+    def batches(self, rows: Int[np.ndarray, " n"]) -> Iterator[dict[str, Any]]:
+        """These pictures in order, without random changes."""
+        return iter(build.loader_in_order(self.recipe, self.store, rows))
+
+    @contextmanager
+    def scoring(self) -> Iterator[torch.nn.Module]:
+        """The network in evaluation mode, without gradients, in the precision it trained with."""
+        self.module.eval()
+        with torch.inference_mode(), autocast(self.precision):
+            yield self.module.network

@@ -1,0 +1,128 @@
+"""A trained VAE with numpy arrays in and out, in batches, in the precision it trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from isthmus.models.cvae import ConditionalVAE
+from isthmus.runs.machine import Precision, autocast
+from isthmus.scoring.generation import LogMeanExp, gaussian_log_prob, kl_nats
+
+Images = Float[np.ndarray, "n channel height width"]
+Labels = Int[np.ndarray, " n"]
+Latents = Float[np.ndarray, "n latent"]
+
+
+@dataclass(frozen=True)
+class VAEOnArrays:
+    """Encode, decode and measure whole test sets.
+
+    Pictures are float32 in [0, 1]. Every label may be the network's null label.
+    """
+
+    network: ConditionalVAE
+    precision: Precision
+    batch: int = 256
+
+    def target(self, images: Images, generator: torch.Generator) -> Images:
+        """What the likelihood scores and the encoder reads: for Bernoulli, one binarisation."""
+        whole = torch.from_numpy(np.ascontiguousarray(images))
+        target: Tensor = self.network.likelihood.target(whole, generator)
+        return target.numpy()
+
+    def encoded(self, target: Images, labels: Labels) -> tuple[Latents, Latents]:
+        """Mean and log standard deviation of q(z | x, y)."""
+        parts = [self._posterior(x, y) for x, y in self._batches(target, labels)]
+        mu, log_sigma = (torch.cat(of).numpy() for of in zip(*parts, strict=True))
+        return mu, log_sigma
+
+    def pictures(self, z: Latents, labels: Labels) -> Images:
+        """The expected picture of p(x | z, y)."""
+        return np.concatenate(
+            [
+                self.network.likelihood.mean(self._params(z_part, y)).float().numpy()
+                for z_part, y in self._batches(z, labels)
+            ]
+        )
+
+    def prior_draws(self, labels: Labels, generator: torch.Generator) -> Latents:
+        """One z for each label from p(z | y)."""
+        with torch.inference_mode():
+            mu, log_sigma = self.network.prior(torch.from_numpy(labels))
+            noise = torch.randn(mu.shape, generator=generator)
+            z: Tensor = mu + log_sigma.exp() * noise
+            return z.numpy()
+
+    def elbo_nats(
+        self, target: Images, labels: Labels, noise: Float[Tensor, "n latent"]
+    ) -> Float[np.ndarray, " n"]:
+        """The ELBO of each picture with one sample of z: weight 1, no free bits, no penalty."""
+        elbos = []
+        batches = zip(self._batches(target, labels), noise.split(self.batch), strict=True)
+        for (x, y), noise_part in batches:
+            mu, log_sigma = self._posterior(x, y)
+            params = self._params(mu + log_sigma.exp() * noise_part, y)
+            log_prob = self.network.likelihood.log_prob(params, x)
+            with torch.inference_mode():
+                kl = kl_nats(mu, log_sigma, *self.network.prior(y)).sum(dim=-1)
+            elbos.append((log_prob - kl).numpy())
+        return np.concatenate(elbos)
+
+    def nll_nats(
+        self, target: Images, labels: Labels, k: int, generator: torch.Generator
+    ) -> Float[np.ndarray, " n"]:
+        """Importance-sampled -log p(x | y) of each picture with k samples of z from q(z | x, y).
+
+        Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
+        """
+        at_once = max(1, 4096 // min(self.batch, len(target)))
+        values = []
+        for x, y in self._batches(target, labels):
+            mu, log_sigma = self._posterior(x, y)
+            total = LogMeanExp()
+            for first in range(0, k, at_once):
+                count = min(at_once, k - first)
+                total.add(self._log_weights(x, y, mu, log_sigma, count, generator).numpy())
+            values.append(-total.value())
+        return np.concatenate(values)
+
+    def _log_weights(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        y: Int[Tensor, " batch"],
+        mu: Float[Tensor, "batch latent"],
+        log_sigma: Float[Tensor, "batch latent"],
+        count: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "count batch"]:
+        with torch.inference_mode():
+            prior = self.network.prior(y)
+            z = mu + log_sigma.exp() * torch.randn(count, *mu.shape, generator=generator)
+            params = self._params(z.flatten(0, 1), y.repeat(count)).unflatten(0, (count, -1))
+            log_prob = self.network.likelihood.log_prob(params, x)
+            log_weights: Tensor = (
+                log_prob + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, mu, log_sigma)
+            )
+            return log_weights
+
+    def _posterior(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(), autocast(self.precision):
+            mu, log_sigma = self.network.encode(x.contiguous(memory_format=torch.channels_last), y)
+        return mu.float(), log_sigma.float()
+
+    def _params(self, z: Tensor, y: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(self.precision):
+            return self.network.decode(z, y).float()
+
+    def _batches(
+        self, first: Float[np.ndarray, n * rest], labels: Labels
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Array and labels in batches, as tensors."""
+        whole = torch.from_numpy(np.ascontiguousarray(first))
+        return zip(whole.split(self.batch), torch.from_numpy(labels).split(self.batch), strict=True)

@@ -1,0 +1,318 @@
+"""How well a VAE fits, uses its latent units and obeys the label it is given.
+
+Numpy and scipy on arrays; torch where a gradient may be wanted. All likelihoods are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64, Integer
+from scipy.special import logsumexp
+from scipy.stats import binomtest
+from torch import Tensor
+
+from isthmus.refusal import Refusal
+
+
+def kl_nats(
+    mu_q: Float[Tensor, "*#batch latent"],
+    log_sigma_q: Float[Tensor, "*#batch latent"],
+    mu_p: Float[Tensor, "*#batch latent"],
+    log_sigma_p: Float[Tensor, "*#batch latent"],
+) -> Float[Tensor, "*batch latent"]:
+    """KL divergence of N(mu_q, sigma_q) from N(mu_p, sigma_p) of each latent unit; 0 or more.
+
+    In float32 at least. Sums over units are the divergence of the diagonal Gaussians.
+
+    Source: Kingma and Welling 2014, Auto-encoding variational Bayes (arXiv:1312.6114),
+    appendix B, for any two Gaussians.
+
+    >>> zero = torch.zeros(1)
+    >>> kl_nats(zero + 2, zero, zero, zero)
+    tensor([2.])
+    """
+    dtype = torch.promote_types(mu_q.dtype, torch.float32)
+    log_ratio = log_sigma_q.to(dtype) - log_sigma_p.to(dtype)
+    distance = (mu_q.to(dtype) - mu_p.to(dtype)) * torch.exp(-log_sigma_p.to(dtype))
+    return 0.5 * (torch.expm1(2 * log_ratio) + distance**2) - log_ratio
+
+
+def gaussian_log_prob(
+    z: Float[Tensor, "*#batch latent"],
+    mu: Float[Tensor, "*#batch latent"],
+    log_sigma: Float[Tensor, "*#batch latent"],
+) -> Float[Tensor, "*batch"]:
+    """Log density in nats of z under the diagonal Gaussian, summed over latent units.
+
+    In float32 at least.
+
+    >>> gaussian_log_prob(torch.zeros(2), torch.zeros(2), torch.zeros(2))  # -ln(2 pi)
+    tensor(-1.8379)
+    """
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    deviation = (z.to(dtype) - mu.to(dtype)) * torch.exp(-log_sigma.to(dtype))
+    return (-0.5 * deviation**2 - log_sigma.to(dtype) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+@dataclass(frozen=True)
+class NLL:
+    """Negative log-likelihood in nats by importance sampling; in expectation an upper bound."""
+
+    nats: float
+    """Mean over pictures."""
+    standard_error: float
+    """Of the mean, by the spread over pictures; NaN for a single one."""
+    monte_carlo_error: float
+    """Of the mean, by the spread over samples (delta method); NaN for k = 1, too small where
+    few samples carry most of a picture's weight."""
+    k: int
+    """Samples a picture."""
+    n: int
+    """Pictures."""
+    per_picture: Float64[np.ndarray, " picture"]
+
+
+class LogMeanExp:
+    """Log of the mean weight of each picture, from log weights that come in portions of samples.
+
+    A log weight is log p(x, z) - log q(z | x) of a z drawn from q. What is not finite shows as NaN
+    or infinity in the picture's value.
+
+    Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
+
+    >>> weights = LogMeanExp()
+    >>> weights.add(np.log([[1.0], [2.0]]))
+    >>> weights.add(np.log([[6.0]]))
+    >>> weights.k, np.exp(weights.value())
+    (3, array([3.]))
+    """
+
+    def __init__(self) -> None:
+        self.k = 0
+        """Samples that came so far."""
+        self._log_sum: Float64[np.ndarray, ...] = np.array(-np.inf)
+        self._log_sum_of_squares: Float64[np.ndarray, ...] = np.array(-np.inf)
+
+    def add(self, log_weights: Float[np.ndarray, "sample picture"]) -> None:
+        """Counts more samples of the same pictures."""
+        samples, pictures = log_weights.shape
+        if self.k and self._log_sum.shape != (pictures,):
+            raise Refusal(
+                f"log weights of {pictures} pictures after those of {len(self._log_sum)}: all "
+                "portions are of the same pictures; give each set of pictures its own LogMeanExp"
+            )
+        portion = log_weights.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            self._log_sum = np.logaddexp(self._log_sum, logsumexp(portion, axis=0))
+            self._log_sum_of_squares = np.logaddexp(
+                self._log_sum_of_squares, logsumexp(2 * portion, axis=0)
+            )
+        self.k += samples
+
+    def value(self) -> Float64[np.ndarray, " picture"]:
+        """Estimate of log p(x) of each picture."""
+        if not self.k:
+            raise Refusal("no log weights came: a mean needs one sample or more; add some first")
+        return self._log_sum - math.log(self.k)
+
+    def nll(self) -> NLL:
+        """The estimate for the set, with its errors."""
+        per_picture = -self.value()
+        n = len(per_picture)
+        with np.errstate(invalid="ignore"):
+            relative = self.k * np.exp(self._log_sum_of_squares - 2 * self._log_sum) - 1
+            spread = per_picture.std(ddof=1) if n > 1 else math.nan
+        variances = relative.clip(min=0) / (self.k - 1) if self.k > 1 else np.full(n, np.nan)
+        return NLL(
+            nats=float(per_picture.mean()),
+            standard_error=float(spread / math.sqrt(n)),
+            monte_carlo_error=float(np.sqrt(variances.sum()) / n),
+            k=self.k,
+            n=n,
+            per_picture=per_picture,
+        )
+
+
+def importance_nll(log_weights: Float[np.ndarray, "sample picture"]) -> NLL:
+    """Negative log-likelihood from all log weights at once; see ``LogMeanExp``."""
+    weights = LogMeanExp()
+    weights.add(log_weights)
+    return weights.nll()
+
+
+def bits_per_dim(nats: float, dims: int, offset: float) -> float:
+    """Bits that one value of a picture costs.
+
+    Args:
+        nats: Negative log-likelihood, or negative ELBO, of a picture.
+        dims: Values of a picture: channels times height times width.
+        offset: The likelihood's ``dims_offset_nats_per_dim``.
+
+    >>> bits_per_dim(0.0, 784, math.log(256))  # the uniform density on [0, 1]
+    8.0
+    """
+    return (nats / dims + offset) / math.log(2)
+
+
+@dataclass(frozen=True)
+class ActiveUnits:
+    """Latent units whose posterior mean changes with the picture."""
+
+    count: int
+    variances: Float[np.ndarray, " latent"]
+    """Of the posterior mean over pictures, a unit each."""
+
+
+def active_units(mu: Float[np.ndarray, "picture latent"], threshold: float = 0.01) -> ActiveUnits:
+    """Units whose posterior mean has a variance above ``threshold`` over pictures.
+
+    Source: Burda et al. 2016 (arXiv:1509.00519), section 5.2.
+
+    >>> active_units(np.array([[0.0, 5.0], [1.0, 5.0]])).count
+    1
+    """
+    if len(mu) < 2:
+        raise Refusal(f"{len(mu)} picture: a variance needs 2 or more; give more pictures")
+    variances = mu.var(axis=0, dtype=np.float64)
+    return ActiveUnits(int((variances > threshold).sum()), variances)
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of n cases; 0 of 0 has no value, and anything may be true of it."""
+
+    successes: int
+    n: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.successes <= self.n:
+            raise Refusal(
+                f"{self.successes} successes of {self.n}: must be 0 .. n; count the cases again"
+            )
+
+    @property
+    def value(self) -> float:
+        """Successes over n; NaN for n = 0."""
+        return self.successes / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval (Wilson 1927, Probable inference); (0, 1) for n = 0.
+
+        >>> low, high = Proportion(98, 100).interval
+        >>> round(low, 3), round(high, 3)
+        (0.93, 0.994)
+        """
+        if not self.n:
+            return 0.0, 1.0
+        interval = binomtest(self.successes, self.n).proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
+
+
+def wrong_labels(
+    labels: Integer[np.ndarray, " n"], num_labels: int, rng: np.random.Generator
+) -> Int64[np.ndarray, " n"]:
+    """For each label another one, uniform over the others.
+
+    >>> wrong_labels(np.array([0, 1, 1]), 2, np.random.default_rng(0))
+    array([1, 0, 0])
+    """
+    if num_labels < 2:
+        raise Refusal(f"{num_labels} label: a wrong one needs 2 or more; add pictures of another")
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
+        raise Refusal(
+            f"labels run from {labels.min()} to {labels.max()} but there are {num_labels}: a label "
+            f"is 0 .. {num_labels - 1}; mend the labels or their number"
+        )
+    return (labels.astype(np.int64) + rng.integers(1, num_labels, labels.shape)) % num_labels
+
+
+@dataclass(frozen=True)
+class SwapScores:
+    """What a judge sees in pictures made under a wrong label."""
+
+    success: Proportion
+    """It sees the label given."""
+    stay: Proportion
+    """It sees the true label."""
+    other: Proportion
+    """It sees neither."""
+    success_by_given: dict[int, Proportion]
+    """Of each label that was given."""
+
+
+def swap_scores(
+    true: Integer[np.ndarray, " n"],
+    given: Integer[np.ndarray, " n"],
+    judged: Integer[np.ndarray, " n"],
+) -> SwapScores:
+    """Shares of pictures that the judge gives the label given, the true one, or neither.
+
+    Raises:
+        Refusal: If a label given is the true one, or the three are not of the same pictures.
+
+    >>> scores = swap_scores(np.array([0, 0]), np.array([1, 2]), np.array([1, 0]))
+    >>> scores.success.value, scores.stay.value
+    (0.5, 0.5)
+    """
+    refuse_misfit(true, given, judged)
+    if (same := np.flatnonzero(true == given)).size:
+        raise Refusal(
+            f"picture {same[0]} is given its true label {true[same[0]]}: a swap needs a wrong one; "
+            "draw them with wrong_labels"
+        )
+    obeys = judged == given
+    stays = judged == true
+    return SwapScores(
+        success=_share(obeys),
+        stay=_share(stays),
+        other=_share(~obeys & ~stays),
+        success_by_given={int(label): _share(obeys[given == label]) for label in np.unique(given)},
+    )
+
+
+def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
+    """Squared Fréchet distance of the Gaussians that fit two sets of features; 0 or more.
+
+    It grows as sets shrink: compare only at one size, with the distance of two real sets of
+    that size beside it. The trace of the root of the product of the covariances is the sum of
+    singular values of the product of their roots, which no rounding makes complex.
+
+    Source: Heusel et al. 2017, GANs trained by a two time-scale update rule
+    (arXiv:1706.08500), equation 6, in whatever features are handed in.
+    """
+    if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
+        raise Refusal(
+            f"features have shapes {a.shape} and {b.shape}: each set needs 2 pictures or more and "
+            "both the same features; take both from one network"
+        )
+    means = [x.mean(axis=0, dtype=np.float64) for x in (a, b)]
+    covariances = [np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b)]
+    roots = [_symmetric_root(covariance) for covariance in covariances]
+    overlap = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
+    spread = sum(np.trace(covariance) for covariance in covariances) - 2 * overlap
+    return max(0.0, float(((means[0] - means[1]) ** 2).sum() + spread))
+
+
+def _share(holds: Bool[np.ndarray, " n"]) -> Proportion:
+    return Proportion(int(holds.sum()), len(holds))
+
+
+def refuse_misfit(*parts: np.ndarray) -> None:
+    """Refuse arrays that are not of the same pictures."""
+    lengths = [len(part) for part in parts]
+    if len(set(lengths)) > 1:
+        raise Refusal(
+            f"lengths {lengths} differ: all are of the same pictures; give one row a picture"
+        )
+
+
+def _symmetric_root(
+    covariance: Float64[np.ndarray, "feature feature"],
+) -> Float64[np.ndarray, "feature feature"]:
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)

@@ -1,0 +1,206 @@
+"""What a study says of itself in about.json: scores, baselines, data, machine, command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.store import LabelledStore, MaskedStore
+from isthmus.recipe import IGNORE_INDEX, AnyRecipe, GenerateRecipe, StudyPlan
+from isthmus.runs.judge import load_judge
+from isthmus.runs.listening import controls
+from isthmus.runs.score_generator import pictures_of
+from isthmus.scoring.definitions import Score
+from isthmus.scoring.generation import wrong_labels
+from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
+from isthmus.study.planned import PlannedRun
+
+GENERATION_SCORES = (
+    Score(
+        "swap_encoded_true",
+        True,
+        "Share of test pictures, encoded with their true label and decoded with a wrong one, of "
+        "which the judge says the given label. Wrong labels are uniform over the other classes.",
+        words="Swap success, encoded true",
+    ),
+    Score(
+        "swap_encoded_wrong",
+        True,
+        "The same, encoded and decoded with the wrong label.",
+        words="Swap success, encoded wrong",
+    ),
+    Score(
+        "prior_fidelity",
+        True,
+        "Share of pictures drawn from the prior of which the judge says the given label.",
+    ),
+    Score(
+        "style_kept",
+        True,
+        "Correlation of style between source and swapped picture, mean over descriptors that "
+        "know no label; about 0 for pairs drawn at random.",
+    ),
+    Score(
+        "nll_nats",
+        False,
+        "Importance-sampled -log p(x | y) in nats a picture; the recipe's measure table says "
+        "with how many samples and on how many test pictures.",
+        words="NLL (nats)",
+    ),
+    Score(
+        "elbo_nats",
+        True,
+        "ELBO in nats a picture: weight 1, one sample of z, true label.",
+        words="ELBO (nats)",
+    ),
+    Score(
+        "bits_per_dim",
+        False,
+        "nll_nats as bits for each value of the picture.",
+        words="Bits/dim",
+    ),
+    Score(
+        "elbo_gap_nats",
+        True,
+        "ELBO with the true label less that with a wrong one.",
+        words="ELBO gap (nats)",
+    ),
+    Score(
+        "elbo_null_nats",
+        True,
+        "ELBO with no label given.",
+        words="ELBO, no label (nats)",
+    ),
+    Score(
+        "label_probe_accuracy",
+        False,
+        "Share of test pictures whose label a small network reads in z: what the encoder "
+        "leaves there that the decoder could use instead of listening.",
+        words="Label read from z",
+    ),
+    Score("active_units", True, "Units of z whose posterior mean varies by more than 0.01."),
+    Score(
+        "reconstruction_rmse",
+        False,
+        "Root mean square error of the reconstruction.",
+        words="Reconstruction RMSE",
+    ),
+    Score(
+        "frechet_judge",
+        False,
+        "Fréchet distance of pictures drawn from the prior to test pictures in the judge's "
+        "features; compares within this data set and judge only.",
+        words="Fréchet, judge's features",
+    ),
+)
+"""The scores of a VAE's run, in the order of its tables."""
+
+CLASSIFICATION_SCORES = (Score("accuracy", True, "Share of test pictures whose label it says."),)
+
+_SCORES = {"segment": SCORES, "generate": GENERATION_SCORES, "classify": CLASSIFICATION_SCORES}
+_CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
+
+
+def about_study(
+    plan: StudyPlan,
+    finished: list[PlannedRun],
+    store: MaskedStore | LabelledStore,
+    command: str,
+) -> dict[str, Any]:
+    """All that the report says of a study beside its runs."""
+    environment: Mapping[str, Any] = (
+        json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
+        if finished
+        else {}
+    )
+    task = plan.recipe.task
+    losses = {_minimised(plan.recipe_of(variant)) for variant in plan.variants}
+    return {
+        "name": plan.name,
+        "question": plan.question,
+        "task": task,
+        "contract": store.contract,
+        "class_names": list(store.class_names),
+        "ignore_index": IGNORE_INDEX,
+        "scores": [vars(score) for score in _SCORES[task]],
+        "curve": _CURVES[task],
+        "judge": finished[-1].folder.result().get("judge", {}) if finished else {},
+        "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
+        "pictures": finished[-1].folder.result()["pictures"] if finished else {},
+        "baselines": _baselines(plan, finished, store),
+        "variants": [variant.name for variant in plan.variants],
+        "factors": list(plan.factors),
+        "seeds": list(plan.seeds),
+        "loss_differs": len(losses) > 1,
+        "command": command,
+        "versions": {"isthmus": version("isthmus")}
+        | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},
+        "machine": ", ".join(
+            f"{environment[key]}" if key != "threads" else f"{environment[key]} threads"
+            for key in ("processor", "vector_instructions", "threads")
+            if key in environment
+        ),
+        "precision": environment.get("precision", ""),
+    }
+
+
+def _minimised(recipe: AnyRecipe) -> object:
+    """What a recipe's training minimises; equal for two whose losses may be compared."""
+    return getattr(recipe, "loss", None) or getattr(recipe, "objective", None)
+
+
+def _baselines(
+    plan: StudyPlan, finished: list[PlannedRun], store: MaskedStore | LabelledStore
+) -> list[dict[str, Any]]:
+    """What costs nothing to beat, or what theory says of the best: rows to compare with."""
+    if isinstance(store, MaskedStore):
+        return [_constant_prediction(store)]
+    if isinstance(plan.recipe, GenerateRecipe) and finished:
+        return _controls(plan.recipe, store)
+    return []
+
+
+def _constant_prediction(store: MaskedStore) -> dict[str, Any]:
+    """The scores of a prediction that is everywhere the training part's commonest class."""
+    parts = np.asarray(store.parts)
+    counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
+    commonest = int(counts[:IGNORE_INDEX].argmax())
+    truth = np.asarray(store.masks[parts == "test"])
+    constant = np.full_like(truth, commonest)
+    return {
+        "name": f"all {store.class_names[commonest]} (constant prediction)",
+        "definition": "the same class for every pixel of every picture",
+        "is_floor": True,
+        "scores": segmentation_scores(truth, constant, store.class_names).over_set,
+    }
+
+
+def _controls(recipe: GenerateRecipe, store: LabelledStore) -> list[dict[str, Any]]:
+    """The two decoders whose scores theory knows, under the wrong labels of seed 0."""
+    parts = np.asarray(store.parts)
+    training = pictures_of(store, np.flatnonzero(parts == "train"))
+    test = pictures_of(store, np.flatnonzero(parts == "test"))
+    rng = np.random.default_rng(0)
+    given = wrong_labels(test[1], len(store.class_names), rng)
+    judge = load_judge(recipe, store)
+    definitions = {
+        "ignores the label": "a decoder that returns the source picture, whatever label it is given",
+        "class means": "a decoder that returns the mean training picture of the label it is given",
+    }
+    return [
+        {
+            "name": f"{name} (control)",
+            "definition": definitions[name],
+            "is_floor": name == "ignores the label",
+            "scores": {
+                "swap_encoded_true": control.swap.success.value,
+                "swap_encoded_wrong": control.swap.success.value,
+                "style_kept": control.style.score,
+            },
+        }
+        for name, control in controls(judge, training, test, given, rng).items()
+    ]

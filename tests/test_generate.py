@@ -1,0 +1,204 @@
+"""VAEs as users train and use them: studies, the wrong-label benchmark, generate and swap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from isthmus import recipe as r
+from isthmus.cli import main
+from isthmus.runs.folder import RunFolder
+from isthmus.use.vae import load_vae
+
+
+@pytest.fixture(scope="module")
+def study(
+    strokes: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """A finished study of two VAEs, one of which is told the label."""
+    return tmp_path_factory.mktemp("vae") / "study"
+
+
+@pytest.fixture
+def finished(study: Path, stroke_recipe: Path) -> Path:
+    if not (study / "results.csv").exists():
+        assert main(["study", str(stroke_recipe), "--out", str(study)]) == 0
+    return study
+
+
+def results_of(study: Path) -> pd.DataFrame:
+    return pd.read_csv(study / "results.csv").set_index("variant")
+
+
+def test_the_told_vae_obeys_and_the_untold_one_does_not(finished: Path) -> None:
+    results = results_of(finished)
+    assert set(results["status"]) == {"finished"}
+    assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
+    told, untold = results.loc["told"], results.loc["not_told"]
+    assert told["prior_fidelity"] > 0.8
+    assert told["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
+    assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
+    assert untold["elbo_gap_nats"] == 0.0
+    assert untold["elbo_null_nats"] == untold["elbo_nats"]
+    assert told["elbo_gap_nats"] > 5
+
+
+def test_both_protocols_are_one_where_the_encoder_is_not_told(finished: Path) -> None:
+    results = results_of(finished)
+    assert (results["swap_encoded_true"] == results["swap_encoded_wrong"]).all()
+
+
+def test_every_interval_holds_its_score(finished: Path) -> None:
+    results = results_of(finished)
+    for name in ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_rate"):
+        assert (results[f"{name}_low"] <= results[name]).all()
+        assert (results[name] <= results[f"{name}_high"]).all()
+        assert (results[f"{name}_high"] - results[f"{name}_low"] > 0.05).all(), "36 test pictures"
+
+
+def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
+    per_picture = pd.read_parquet(finished / "per_picture.parquet").dropna(subset="nll_nats")
+    assert len(per_picture) == 2 * 12
+    gap = -per_picture["nll_nats"] - per_picture["elbo_nats"]
+    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
+
+
+def test_wrong_labels_are_wrong_and_the_same_for_every_variant(finished: Path) -> None:
+    per_picture = pd.read_parquet(finished / "per_picture.parquet")
+    assert (per_picture["given"] != per_picture["label"]).all()
+    assert set(per_picture["given"]) == {0, 1, 2}
+    by_variant = per_picture.groupby("variant")["given"].apply(tuple)
+    assert by_variant.nunique() == 1
+
+
+def test_both_controls_land_where_theory_says(finished: Path) -> None:
+    baselines = json.loads((finished / "about.json").read_text())["baselines"]
+    of = {baseline["name"]: baseline["scores"] for baseline in baselines}
+    ignores, means = of["ignores the label (control)"], of["class means (control)"]
+    judge_accuracy = results_of(finished)["judge_accuracy"].iloc[0]
+    assert ignores["swap_encoded_true"] <= 1 - judge_accuracy
+    assert ignores["style_kept"] == pytest.approx(1.0)
+    assert means["swap_encoded_true"] > ignores["swap_encoded_true"]
+    assert means["style_kept"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_judge_is_trained_once(finished: Path, stroke_recipe: Path) -> None:
+    plan = r.load_plan(stroke_recipe)
+    judges = {
+        RunFolder(finished / "runs" / variant.name / "seed-0").result()["judge"]["name"]
+        for variant in plan.variants
+    }
+    assert len(judges) == 1
+
+
+def test_sheets_say_which_label_went_in(finished: Path) -> None:
+    with np.load(RunFolder(finished / "runs" / "told" / "seed-0").sheets) as sheets:
+        assert len(sheets["swap_output"]) == len(sheets["swap_given"]) == 25
+        assert (sheets["swap_true"] != sheets["swap_given"]).all()
+        assert sheets["random_output"].shape == (25, 1, 16, 16)
+        assert set(sheets["random_given"]) == {0, 1, 2}
+        assert len(sheets["style_output"]) == 10 * 3
+        assert len(sheets["interpolation_output"]) == 3 * 10
+
+
+def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
+    html = (finished / "report.html").read_text(encoding="utf-8")
+    assert "Does it listen?" in html
+    assert "class means (control)" in html
+    assert (finished / "figures" / "told_swap.png").exists()
+
+
+def test_a_vae_cut_short_ends_as_if_it_had_not_been(stroke_recipe: Path, tmp_path: Path) -> None:
+    """The same weights, whether or not training was interrupted after three of six epochs."""
+    from isthmus.runs.train import train_run
+
+    plan = r.load_plan(stroke_recipe)
+    recipe = r.with_settings(
+        plan.recipe, {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
+    )
+    whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    train_run(recipe, 0, whole)
+
+    class Cut(Exception):
+        pass
+
+    def watch(done: int, of: int, _words: str) -> None:
+        if done > of / 2 + 1 and not (cut.path / "was_cut").exists():
+            (cut.path / "was_cut").touch()
+            raise Cut
+
+    with pytest.raises(Cut):
+        train_run(recipe, 0, cut, watch=watch)
+    train_run(recipe, 0, cut, watch=watch)
+    assert whole.result()["scores"] == cut.result()["scores"]
+
+
+def test_generate_writes_a_sheet(finished: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "drawn.png"
+    run = finished / "runs" / "told" / "seed-0"
+    assert main(["generate", str(run), "--labels", "upright,level", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    with Image.open(out) as sheet:
+        assert sheet.width > 100
+
+
+def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "swapped.png"
+    run = finished / "runs" / "told" / "seed-0"
+    pictures = [str(strokes / "level" / "00.png"), str(strokes / "upright" / "01.png")]
+    assert main(["swap", str(run), *pictures, "--true", "level", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["generate", "RUN", "--labels", "uprigt"],
+            "label uprigt: this model has none of that name; did you mean upright?",
+        ),
+        (["generate"], "generate takes one model"),
+        (["swap", "RUN"], "swap takes a model and pictures"),
+        (["generate", "NOWHERE"], "a model is the folder of a finished run"),
+    ],
+)
+def test_a_wrong_request_gets_its_sentence(
+    words: list[str], sentence: str, finished: Path, tmp_path: Path, capsys
+) -> None:
+    run = str(finished / "runs" / "told" / "seed-0")
+    places = {"RUN": run, "NOWHERE": str(tmp_path / "nowhere")}
+    assert main([places.get(word, word) for word in words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"data.colour": "rgb"}, "only grey pictures can be binarised"),
+        ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
+        ({"data.name": "classes"}, "data.folder is missing"),
+        ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
+        ({"task": "paint"}, "task = 'paint': unknown"),
+        ({"model.fusion": "ad"}, "did you mean add?"),
+    ],
+)
+def test_a_wrong_recipe_gets_its_sentence(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(r.plan.Refusal, match=sentence.replace("?", r"\?")):
+        r.with_settings(r.GenerateRecipe(), settings)
+
+
+def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
+    from isthmus.use.generate import generated
+
+    run = finished / "runs" / "told" / "seed-0"
+    labels = np.array([0, 1, 2])
+    first = generated(load_vae(run), labels, seed=3)
+    again = generated(load_vae(run), labels, seed=3)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, generated(load_vae(run), labels, seed=4))

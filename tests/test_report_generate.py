@@ -1,0 +1,558 @@
+"""The report of a study of VAEs: its sheets pixel for pixel, its drawings, its words, its page."""
+
+import io
+import itertools
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from PIL import Image
+
+from isthmus.recipe import GenerateRecipe, StudyPlan, Variant, plan_as_toml, settings_of
+from isthmus.refusal import Refusal
+from isthmus.report import vae_figures
+from isthmus.report.architecture import READ, architecture_figure
+from isthmus.report.class_sheets import SHEETS, TITLES, label_columns
+from isthmus.report.embedded import as_webp
+from isthmus.report.figures import as_png, learning_curves
+from isthmus.report.look import DARK, DPI, LIGHT
+from isthmus.report.notices import headline, notices, obeying, yardsticks
+from isthmus.report.page import write_figure, write_report
+from isthmus.report.read import read_study
+from isthmus.report.tables import listening_table, run_table, variant_table
+
+NAMES = ("zero", "one", "two", "three")
+SHARES = ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_rate")
+SCORES = (
+    ("swap_encoded_true", True, "Swap success, encoded true"),
+    ("swap_encoded_wrong", True, "Swap success, encoded wrong"),
+    ("prior_fidelity", True, ""),
+    ("nll_nats", False, "NLL (nats)"),
+    ("elbo_nats", True, "ELBO (nats)"),
+)
+VARIANTS = {
+    "told": {"model.where": "decoder", "objective.invariance": "none"},
+    "told_adversary": {
+        "model.where": "both",
+        "objective.invariance": "adversary",
+        "objective.invariance_weight": 10.0,
+    },
+}
+
+
+def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, arrays=None) -> Path:
+    """A study folder as isthmus study leaves it, with random pictures and invented scores."""
+    random = np.random.default_rng(3)
+    folder.mkdir(parents=True)
+    plan = StudyPlan(
+        name="listening",
+        recipe=GenerateRecipe(),
+        seeds=seeds,
+        variants=tuple(Variant(name=name, settings=own) for name, own in variants.items()),
+    )
+    (folder / "plan.toml").write_text(plan_as_toml(plan), encoding="utf-8")
+    rows = [
+        _run(folder, name, seed, variants[name], place, random, arrays or random_arrays(random))
+        for place, name in enumerate(variants)
+        for seed in seeds
+    ]
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    about = {
+        "name": "listening",
+        "question": "Does a VAE that is told the label listen?",
+        "task": "generate",
+        "contract": "strokes, 4 labels",
+        "class_names": names,
+        "scores": [
+            {"name": name, "higher_is_better": up, "words": words, "definition": f"What {name} is."}
+            for name, up, words in SCORES
+        ],
+        "curve": "elbo_nats",
+        "judge": {"name": "strokes-0123abcd", "accuracy": 0.993},
+        "pictures": {"train": 320, "validation": 40, "test": 200},
+        "baselines": [
+            {
+                "name": "ignores the label (control)",
+                "definition": "a decoder that returns the source picture",
+                "is_floor": True,
+                "scores": {"swap_encoded_true": 0.007, "swap_encoded_wrong": 0.007},
+            }
+        ],
+        "variants": list(variants),
+        "factors": ["model.where", "objective.invariance", "objective.invariance_weight"],
+        "seeds": seeds,
+        "loss_differs": len(variants) > 1,
+        "command": "isthmus study recipes/listening.toml",
+    }
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def _run(folder, variant, seed, settings, place, random, arrays):
+    run = folder / "runs" / variant / f"seed-{seed}"
+    run.mkdir(parents=True)
+    np.savez_compressed(run / "sheets.npz", **arrays)
+    epoch = np.arange(1, 9)
+    fall = 90 + 60 * np.exp(-epoch / 3) + random.normal(0, 0.5, 8)
+    curves = {"train_loss": fall, "validation_loss": fall + 2}
+    curves |= {"train_elbo_nats": -fall, "validation_elbo_nats": -fall - 2}
+    pd.DataFrame({"epoch": epoch} | curves).to_csv(run / "metrics.csv", index=False)
+    shares = {
+        "swap_encoded_true": 0.95 + 0.02 * place,
+        "swap_encoded_wrong": 0.4 + 0.55 * place,
+        "prior_fidelity": 0.98,
+        "stay_rate": 0.02,
+    }
+    with_intervals = {
+        f"{name}{end}": share + shift
+        for name, share in shares.items()
+        for end, shift in (("", 0.001 * seed), ("_low", -0.01), ("_high", 0.015))
+    }
+    return {
+        **{"variant": variant, "seed": seed, "status": "finished", "reason": ""},
+        **settings,
+        **with_intervals,
+        **{"nll_nats": 83.1234 + seed, "nll_standard_error": 0.6, "elbo_nats": -85.5 - seed},
+        **{"style_kept_shuffled": 0.01 * seed, "frechet_floor": 1.5, "judge_accuracy": 0.993},
+        **{"train_loss_last": fall[-1], "parameters": 900_000, "gflop": 0.1},
+        **{"train_seconds": 60.0, "epochs": 8, "best_epoch": 8},
+    }
+
+
+def random_arrays(random, *, channels=1, labels=4, side=8):
+    """What runs/sheets.py writes, with noise for pictures."""
+
+    def pictures(count):
+        return random.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
+
+    true = np.arange(25) % labels
+    return {
+        "swap_source": pictures(25),
+        "swap_true": true,
+        "swap_given": (true + 1) % labels,
+        "swap_output": pictures(25),
+        "reconstruction_output": pictures(25),
+        "random_given": random.integers(labels, size=25),
+        "random_output": pictures(25),
+        "null_output": pictures(25),
+        "style_output": pictures(10 * labels),
+        "interpolation_output": pictures(10 * labels),
+        "traversal_output": pictures(50),
+        "traversal_unit": np.array([3, 17, 0, 31, 8]),
+    }
+
+
+@pytest.fixture
+def arrays():
+    return random_arrays(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    folder = make_study(tmp_path_factory.mktemp("report") / "listening")
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study) -> str:
+    return (study / "report.html").read_text(encoding="utf-8")
+
+
+def change_about(folder: Path, **fields) -> None:
+    path = folder / "about.json"
+    about = json.loads(path.read_text(encoding="utf-8")) | fields
+    path.write_text(json.dumps(about), encoding="utf-8")
+
+
+def change_results(folder: Path, change) -> None:
+    path = folder / "results.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def words_on(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+# Sheets.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_the_swap_sheet_are_drawn_pixel_for_pixel_in_their_places(channels):
+    arrays = random_arrays(np.random.default_rng(1), channels=channels)
+    figure = SHEETS["swap"](arrays, NAMES, LIGHT)
+    (image,) = figure.axes[0].images
+    left, right, bottom, top = (round(edge) for edge in image.get_extent())
+    drawn = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
+    drawn = drawn[top:bottom, left:right]
+    across, down, side = 2 * (88 + 2) + 4 + 26, 88 + 2 + 19 + 14, 88
+    for place in range(25):
+        row, column = divmod(place, 5)
+        for kind, shift in (("source", 1), ("output", 1 + 88 + 2 + 4)):
+            y, x = down * row + 1, across * column + shift
+            picture = np.broadcast_to(arrays[f"swap_{kind}"][place].transpose(1, 2, 0), (8, 8, 3))
+            expected = np.kron(picture, np.ones((11, 11, 1), dtype=np.uint8))
+            assert np.array_equal(drawn[y : y + side, x : x + side], expected)
+
+
+def test_every_pair_of_the_swap_sheet_says_true_and_given(arrays):
+    words = words_on(SHEETS["swap"](arrays, NAMES, LIGHT))
+    assert words[0] == "Encoded with the true label, decoded with a wrong one"
+    pairs = zip(arrays["swap_true"], arrays["swap_given"], strict=True)
+    assert words[2:] == [f"{NAMES[true]} → {NAMES[given]}" for true, given in pairs]
+
+
+def test_the_other_sheets_are_labelled(arrays):
+    said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SHEETS.items()}
+    assert {kind: words[0] for kind, words in said.items()} == TITLES
+    assert said["random"][2:] == [NAMES[label] for label in arrays["random_given"]]
+    assert said["null"][2:] == ["no label"] * 25
+    assert said["style"][2:] == [*NAMES, *(f"z {row}" for row in range(1, 11))]
+    assert said["reconstruction"][2:] == [NAMES[label] for label in arrays["swap_true"]]
+    assert said["interpolation"][2:12] == [
+        f"{k} %" for k in (0, 11, 22, 33, 44, 56, 67, 78, 89, 100)
+    ]
+    assert said["interpolation"][12:] == [*NAMES]
+    assert said["traversal"][2] == "\N{MINUS SIGN}3.0"
+    assert said["traversal"][11:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
+    assert "label zero" in said["traversal"][1]
+
+
+def test_rows_between_two_pictures_are_named_only_where_their_label_is_known(arrays):
+    many = [f"class {k}" for k in range(30)]
+    assert not [w for w in words_on(SHEETS["interpolation"](arrays, many, LIGHT)) if "class" in w]
+    arrays["interpolation_label"] = np.array([7, 9, 11, 12])
+    assert words_on(SHEETS["interpolation"](arrays, many, LIGHT))[12:] == [
+        *("class 7", "class 9", "class 11", "class 12")
+    ]
+
+
+@pytest.mark.parametrize("kind", SHEETS)
+def test_a_sheet_without_its_pictures_is_no_figure(arrays, kind):
+    own = next(key for key in arrays if key.startswith(kind) and key.endswith("output"))
+    assert (
+        SHEETS[kind]({key: value for key, value in arrays.items() if key != own}, NAMES, LIGHT)
+        is None
+    )
+    assert SHEETS[kind]({}, NAMES, LIGHT) is None
+
+
+def test_long_names_break_after_the_arrow_and_are_cut_to_their_room(arrays):
+    names = ("a very long name of a class indeed", "$x^2$", "ship", "frog")
+    words = words_on(SHEETS["swap"](arrays, names, LIGHT))[2:]
+    assert re.fullmatch(r"a very long name.*… →\n\$x\^2\$|a very long name.*…\n\$x\^2\$", words[0])
+    assert words[2] == "ship →\nfrog"
+
+
+def test_a_label_after_the_last_is_the_null_label(arrays):
+    arrays["swap_given"][0] = len(NAMES)
+    assert words_on(SHEETS["swap"](arrays, NAMES, LIGHT))[2] == "zero → no label"
+
+
+def test_columns_of_labels_start_with_the_source_where_there_is_one():
+    rows, sources = np.full((2, 3, 1, 8, 8), 0.5), np.zeros((2, 1, 8, 8))
+    figure = label_columns(rows, ["a", "b", "c"], sources, row_names=["one.png", "two.png"])
+    assert words_on(figure)[1:] == ["picture", "a", "b", "c", "one.png", "two.png"]
+    mosaic = figure.axes[0].images[0].get_array()
+    assert mosaic[6, 6].tolist() == [0, 0, 0]
+    assert mosaic[6, -6].tolist() == [128, 128, 128]
+    assert words_on(label_columns(rows, ["a", "b", "c"]))[1:] == ["a", "b", "c", "z 1", "z 2"]
+
+
+def test_a_figure_is_written_where_it_is_asked_for(tmp_path):
+    path = tmp_path / "new" / "sheet.png"
+    figure = label_columns(np.zeros((1, 1, 3, 8, 8)), ["a"])
+    assert write_figure(figure, path) == path
+    with Image.open(path) as written:
+        assert written.size == tuple((figure.get_size_inches() * DPI).round())
+
+
+# Drawn designs.
+
+
+def design(**settings) -> Figure:
+    return architecture_figure(settings_of(GenerateRecipe()) | settings)
+
+
+def ends_of_label_arrows(figure: Figure) -> list[tuple[float, float]]:
+    """Where the arrows in the label's colour end."""
+    arrows = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    of_label = [a for a in arrows if to_hex(a.get_edgecolor()) == LIGHT.validation.lower()]
+    return sorted(arrow._posA_posB[1] for arrow in of_label)
+
+
+def test_the_drawing_reads_fields_that_the_recipe_has():
+    assert set(READ) <= set(settings_of(GenerateRecipe()))
+
+
+@pytest.mark.parametrize("fusion", ["add", "concat", "film"])
+def test_the_label_has_an_arrow_to_each_side_that_is_told(fusion):
+    def ends(where):
+        return ends_of_label_arrows(design(**{"model.where": where, "model.fusion": fusion}))
+
+    assert ends("none") == []
+    (encoder,), (decoder,) = ends("encoder"), ends("decoder")
+    assert encoder[0] < decoder[0]
+    assert ends("both") == [encoder, decoder]
+
+
+def test_a_prior_of_each_label_has_its_arrow_even_where_no_side_is_told():
+    figure = design(**{"model.where": "none", "model.prior": "per-label"})
+    assert len(ends_of_label_arrows(figure)) == 1
+    assert "$p(z\\,|\\,y)$" in words_on(figure)
+    assert not any("nowhere" in words for words in words_on(figure))
+    assert any("nowhere" in words for words in words_on(design(**{"model.where": "none"})))
+
+
+def test_what_depends_on_the_label_says_so():
+    told = words_on(design(**{"model.where": "encoder"}))
+    assert "$q(z\\,|\\,x, y)$" in told
+    assert "$p(x\\,|\\,z)$" in told
+    told = words_on(design(**{"model.where": "decoder"}))
+    assert "$q(z\\,|\\,x)$" in told
+    assert "$p(x\\,|\\,z, y)$" in told
+
+
+def test_the_penalty_is_drawn_where_there_is_one():
+    assert "HSIC" in words_on(design(**{"objective.invariance": "hsic"}))
+    assert not any("out of" in words for words in words_on(design()))
+
+
+@pytest.mark.parametrize(
+    ("body", "fusion", "where"),
+    list(itertools.product(["residual", "resnet18"], ["add", "concat", "film"], ["both", "none"])),
+)
+def test_no_words_overlap_or_leave_the_drawing(body, fusion, where):
+    figure = design(
+        **{"model.body": body, "model.fusion": fusion, "model.where": where, "model.width": 128},
+        **{"model.latent": 1024, "model.prior": "per-label", "objective.invariance": "adversary"},
+        **{"objective.likelihood": "discretised-logistic", "objective.beta": 0.25},
+    )
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
+        assert not a.overlaps(b), (one, other)
+    for words, box in boxes.items():
+        assert figure.bbox.x0 <= box.x0, words
+        assert box.x1 <= figure.bbox.x1, words
+        assert figure.bbox.y0 <= box.y0, words
+        assert box.y1 <= figure.bbox.y1, words
+
+
+# Numbers and words.
+
+
+def test_a_plan_gives_back_every_setting_of_a_variant(study):
+    plan = tomllib.loads((study / "plan.toml").read_text(encoding="utf-8"))
+    assert "study" in plan
+    complete = settings_of(GenerateRecipe()) | VARIANTS["told_adversary"]
+    said = read_study(study).recipe_of("told_adversary")
+    assert {key: said[key] for key in complete if complete[key] is not None} == {
+        key: value for key, value in complete.items() if value is not None
+    }
+
+
+def test_every_finished_run_stands_with_its_shares_and_intervals(study):
+    table = listening_table(read_study(study))
+    results = pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
+    assert len(table.rows) == 4
+    for row in table.rows:
+        variant, seed, *shares, judge = (cell.text for cell in row.cells)
+        run = results.loc[(variant, int(seed))]
+        for name, share in zip(SHARES, shares, strict=True):
+            low, high = run[f"{name}_low"], run[f"{name}_high"]
+            assert share == f"{run[name]:.3f} [{low:.3f}, {high:.3f}]"
+        assert judge == "0.993"
+    assert [row.cells[0].text for row in table.rows] == ["told_adversary"] * 2 + ["told"] * 2
+    assert "strokes-0123abcd" in table.caption
+    assert "true label of 0.993" in table.caption
+    assert "Data: strokes, 4 labels." in table.caption
+
+
+def test_runs_that_failed_do_not_stand_among_those_that_listen(tmp_path):
+    folder = make_study(tmp_path / "s")
+    change_results(folder, lambda t: t.assign(status=["failed", *t["status"][1:]]))
+    assert len(listening_table(read_study(folder)).rows) == 3
+
+
+def test_headers_are_words_and_the_control_has_its_row(study):
+    table = variant_table(read_study(study))
+    heads = [column.text.replace("\N{NO-BREAK SPACE}", " ") for column in table.columns]
+    assert heads[1:4] == [
+        "Swap success, encoded true ↑",
+        "Swap success, encoded wrong ↑",
+        "Prior fidelity ↑",
+    ]
+    assert heads[4:6] == ["NLL (nats) ↓", "ELBO (nats) ↑"]
+    assert [row.cells[0].text for row in table.rows if row.is_baseline] == [
+        "ignores the label (control)"
+    ]
+    assert table.rows[0].cells[4].text == "83.62 ± 0.71"
+    heads = [column.text for column in run_table(read_study(study)).columns]
+    assert "Last training objective" in heads
+
+
+def test_variants_are_told_apart_by_the_protocols_they_obey(tmp_path):
+    folder = make_study(tmp_path / "s")
+    content = read_study(folder)
+    assert [(group.text, group.details) for group in obeying(content)] == [
+        ("Under both protocols:", ("told_adversary",)),
+        ("Only when encoded with the true label:", ("told",)),
+    ]
+    assert "1 of 2 variants obeys a wrong label under both protocols" in headline(content)
+    # One run of two below: the variant does not obey.
+    change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=[0.3, 0.3, 0.95, 0.9]))
+    assert [group.text for group in obeying(read_study(folder))] == [
+        "Only when encoded with the true label:"
+    ]
+    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+
+
+def test_a_weak_judge_is_a_notice(tmp_path):
+    folder = make_study(tmp_path / "s")
+    assert not any("judge" in notice.text for notice in notices(read_study(folder)))
+    change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
+    (said,) = (n.text for n in notices(read_study(folder)) if "judge" in n.text)
+    assert said.startswith("The judge says the true label of only 0.852 of the real test pictures")
+
+
+def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
+    said = [notice.text for notice in notices(read_study(study))]
+    assert any(text.startswith("The variants minimise different objectives") for text in said)
+
+
+def test_scores_stand_beside_what_they_are_read_against(study):
+    assert yardsticks(read_study(study)) == (
+        "NLL: its standard error over pictures is 0.600 nats; k = 100, at most 1000 test pictures.",
+        "Fréchet distance: its floor, of training to test pictures, is 1.500.",
+        "Style kept: pairs drawn at random give 0.000 to 0.010.",
+    )
+
+
+def test_curves_are_the_objective_and_the_elbo(study):
+    figure = learning_curves(read_study(study))
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels == ["Objective", "Objective\n(adversary, 10.0)", "ELBO (nats)", ""]
+
+
+# The page.
+
+
+def test_listening_comes_first_and_what_a_vae_has_not_is_left_out(page):
+    sections = re.findall(r'<h2 id="(\w+)"', page)
+    assert sections == ["listening", "scores", "designs", "curves", "sheets", "cost", "made"]
+    assert re.findall(r'<li><a href="#(\w+)"', page) == sections
+    assert "mask" not in page.split("</style>")[1]
+    assert "percentile" not in page
+
+
+def test_page_shows_every_sheet_with_words_and_the_designs(page):
+    for variant in VARIANTS:
+        for title in TITLES.values():
+            assert f'alt="{title}: sheet of {variant}"' in page
+    assert (
+        "Design of told: the label enters decoder by concat; prior standard; invariance none"
+        in page
+    )
+    assert "the label enters both by concat; prior standard; invariance adversary" in page
+    assert len(page) < 5_000_000
+    assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+|http-equiv", "", page)
+
+
+def test_every_sheet_and_design_is_a_file(study):
+    written = {path.name for path in (study / "figures").iterdir()}
+    expected = {f"{v}_{kind}.png" for v in VARIANTS for kind in SHEETS}
+    expected |= {f"architecture_{v}.png" for v in VARIANTS} | {"learning_curves.png", "cost.png"}
+    assert written == expected
+
+
+def test_the_page_shows_the_lowest_finished_seed(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(1, 0))
+    change_results(folder, lambda t: t.assign(status=t["seed"].map({0: "failed", 1: "finished"})))
+    shown = read_study(folder).sheets_of("told")
+    with np.load(folder / "runs" / "told" / "seed-1" / "sheets.npz") as expected:
+        assert np.array_equal(shown["swap_output"], expected["swap_output"])
+
+
+def test_too_many_sheets_are_left_out_of_the_page_for_all_variants_alike(tmp_path, monkeypatch):
+    folder = make_study(tmp_path / "s", seeds=(0,))
+    monkeypatch.setattr(vae_figures, "SHEETS", {k: SHEETS[k] for k in ("swap", "style", "null")})
+    swaps_only = len(
+        as_webp(as_png(SHEETS["swap"](random_arrays(np.random.default_rng(0)), NAMES, LIGHT)), 0)
+    )
+    monkeypatch.setattr(vae_figures, "_SHEETS_BYTES", 7 * swaps_only)
+    shown = vae_figures.variant_sheets(read_study(folder))
+    assert {v: [s.alt for s in sheets] for v, sheets in shown.items()} == {
+        v: [f"{TITLES['swap']}: sheet of {v}"] for v in VARIANTS
+    }
+    assert (folder / "figures" / "told_null.png").is_file()
+
+
+def test_small_pictures_are_embedded_without_loss():
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    )
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    exact = as_webp(png.getvalue(), most=10_000)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(exact)).convert("RGB")), np.asarray(picture)
+    )
+    assert len(as_webp(png.getvalue(), most=100)) < len(exact)
+
+
+def test_six_designs_at_most_and_equal_ones_once(tmp_path):
+    looks = list(
+        itertools.product(("decoder", "both"), ("add", "concat"), ("standard", "per-label"))
+    )[:7]
+    variants = {
+        f"v{k}": {"model.where": where, "model.fusion": fusion, "model.prior": prior}
+        for k, (where, fusion, prior) in enumerate(looks)
+    }
+    folder = make_study(tmp_path / "s", variants=variants | {"again": variants["v0"]}, seeds=(0,))
+    shown = vae_figures.designs(read_study(folder))
+    assert [design.names for design in shown] == [
+        ("v0", "again"),
+        *((f"v{k}",) for k in range(1, 6)),
+    ]
+    assert len(list((folder / "figures").glob("architecture_*.png"))) == 8
+
+
+def test_where_no_side_is_told_the_fusion_makes_no_other_design(tmp_path):
+    variants = {f: {"model.where": "none", "model.fusion": f} for f in ("add", "film")}
+    folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))
+    (shown,) = vae_figures.designs(read_study(folder))
+    assert shown.alt.startswith("Design of add, film: the label is told to no side;")
+
+
+def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(0,))
+    (folder / "results.csv").unlink()
+    (folder / "plan.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "No run has finished." in page
+    assert "Sheets: not in this folder" in page
+    assert "the plan in this folder does not say what the networks are" in page
+
+
+def test_broken_sheets_are_refused_by_name(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(0,))
+    path = folder / "runs" / "told" / "seed-0" / "sheets.npz"
+    path.write_bytes(b"no zip")
+    with pytest.raises(Refusal, match=re.escape(f"{path}: cannot be read")):
+        read_study(folder).sheets_of("told")
+
+
+def test_the_report_of_a_classifier_has_neither_masks_nor_sheets(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(0,))
+    scores = [{"name": "prior_fidelity", "words": "Accuracy"}]
+    change_about(folder, task="classify", scores=scores, curve="accuracy")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="(\w+)"', page) == ["scores", "curves", "cost", "made"]
