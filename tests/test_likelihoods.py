@@ -354,7 +354,7 @@ def test_bf16_params_are_scored_in_float32(name):
 
 @every_likelihood
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**31), spread=st.sampled_from([0.05, 1.0, 5.0]))
+@given(seed=st.integers(0, 2**31), spread=st.sampled_from([0.05, 1.0, 2.0]))
 def test_gradient_is_the_slope(name, seed, spread):
     """Against the change of the value itself, over a small step along a random direction."""
     likelihood = likelihood_named(name)
@@ -363,7 +363,7 @@ def test_gradient_is_the_slope(name, seed, spread):
     params.requires_grad_()
     likelihood.log_prob(params, target).sum().backward()
     slope = (params.grad * direction).double().sum().item()
-    step = 1e-2
+    step = 2e-3
     ahead, behind = (
         likelihood.log_prob((params + sign * step * direction).detach(), target) for sign in (1, -1)
     )

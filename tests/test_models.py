@@ -30,7 +30,7 @@ from isthmus.models.unet import UNet
     ],
 )
 def test_parameter_counts_of_the_reference_study(down: str, up: str, parameters: int) -> None:
-    network = build.network_for(recipe.Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
+    network = build.unet_for(recipe.Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 

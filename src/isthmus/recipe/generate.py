@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from isthmus.recipe.labelled import LabelledData
@@ -80,8 +79,6 @@ class Measure:
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10
     """Epochs that the judge is trained for; it is trained once for a data set and kept."""
-    cas_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs of the classifier that learns from generated pictures and is tested on real ones; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

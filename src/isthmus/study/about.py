@@ -30,7 +30,7 @@ GENERATION_SCORES = (
     Score(
         "swap_encoded_wrong",
         True,
-        "The same, encoded and decoded with the wrong label.",
+        "The same, encoded and decoded with the wrong label; equal where the encoder is not told.",
         words="Swap success, encoded wrong",
     ),
     Score(
