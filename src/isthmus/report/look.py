@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from isthmus.scoring.definitions import in_words
+
 DPI = 140
 """Pixels an inch of every figure."""
 
@@ -17,7 +19,6 @@ BACKGROUND_COLOUR = "#262B36"
 """A class called background stands back."""
 
 _OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-_WORDS = {"iou": "IoU", "dice": "Dice", "f": "F", "gflop": "GFLOP", "lr": "learning rate"}
 
 NO_NUMBER = "—"
 """Stands where a number is not known."""
@@ -100,7 +101,7 @@ def title(name: str) -> str:
     >>> title("mean_iou"), title("boundary_f"), title("train_seconds")
     ('Mean IoU', 'Boundary F', 'Train seconds')
     """
-    words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+    words = in_words(name)
     return words[:1].upper() + words[1:]
 
 

@@ -92,18 +92,22 @@ def controls(
     """Two decoders whose scores theory knows.
 
     One reconstructs perfectly and ignores the label: its swaps succeed only where the judge
-    errs, all style is kept, and it stays as often as the judge is right. The other draws the
-    mean training picture of the given label: no style is kept, and its swaps succeed for
-    every class whose mean picture the judge knows.
+    errs, all style is kept, and it stays as often as the judge is right. The other returns one
+    picture a label, the training picture nearest to the mean of its class: its swaps succeed,
+    and no style is kept. (The mean itself is a grey ghost that no judge has been shown.)
     """
     images, true = test
-    kinds = np.unique(training[1])
-    means = np.stack([training[0][training[1] == label].mean(axis=0) for label in kinds])
-    drawn = means[np.searchsorted(kinds, given)].astype(np.float32)
+    medoids = {label: _nearest_to_mean(training[0][training[1] == label]) for label in set(given)}
+    drawn = np.stack([medoids[label] for label in given])
     return {
         "ignores the label": judged_swap(judge, images, images, true, given, rng),
-        "class means": judged_swap(judge, images, drawn, true, given, rng),
+        "class medoids": judged_swap(judge, images, drawn, true, given, rng),
     }
+
+
+def _nearest_to_mean(images: Images) -> Float[np.ndarray, "channel height width"]:
+    distances = ((images - images.mean(axis=0)) ** 2).sum(axis=(1, 2, 3))
+    return np.asarray(images[distances.argmin()])
 
 
 def evenly_from_labels(labels: Labels, count: int) -> Int[np.ndarray, " chosen"]:

@@ -19,6 +19,7 @@ from isthmus.data.rows import Rows
 from isthmus.recipe import Train
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.seeds import stream, torch_seed
+from isthmus.scoring.definitions import in_words
 
 Watch = Callable[[int, int, str], None]
 """Told after each step: steps done, steps in all, and the last epoch's score in words."""
@@ -133,7 +134,9 @@ class EpochLines(Callback):
         """Write the line; Lightning has validated by now. A loss that is not finite ends the run."""
         assert isinstance(module, TaskModule)
         numbers = {part: tally.numbers() for part, tally in module.tallies.items()}
-        self.words = f"validation {module.chooses} {numbers['validation'][module.chooses]:.3f}"
+        self.words = (
+            f"validation {in_words(module.chooses)} {numbers['validation'][module.chooses]:.3f}"
+        )
         self.folder.add_epoch(
             {
                 "epoch": float(trainer.current_epoch + 1),

@@ -1,4 +1,4 @@
-"""A score as tables name and explain it."""
+"""A score as tables name and explain it, and the words that a column's name stands for."""
 
 from __future__ import annotations
 
@@ -14,3 +14,23 @@ class Score:
     definition: str
     words: str = ""
     """What heads its column; empty: its name says it."""
+
+
+_WORDS = {
+    "dice": "Dice",
+    "elbo": "ELBO",
+    "f": "F",
+    "gflop": "GFLOP",
+    "iou": "IoU",
+    "lr": "learning rate",
+    "nll": "NLL",
+}
+
+
+def in_words(name: str) -> str:
+    """A column's name as it stands in a sentence.
+
+    >>> in_words("mean_iou"), in_words("elbo_nats")
+    ('mean IoU', 'ELBO nats')
+    """
+    return " ".join(_WORDS.get(word, word) for word in name.split("_"))

@@ -189,7 +189,8 @@ def _controls(recipe: GenerateRecipe, store: LabelledStore) -> list[dict[str, An
     judge = load_judge(recipe, store)
     definitions = {
         "ignores the label": "a decoder that returns the source picture, whatever label it is given",
-        "class means": "a decoder that returns the mean training picture of the label it is given",
+        "class medoids": "a decoder that returns, for the label it is given, the training picture "
+        "nearest to the mean of that class",
     }
     return [
         {

@@ -13,6 +13,7 @@ from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import write_text
 from isthmus.runs.train import LoggerName, train_run
+from isthmus.scoring.definitions import in_words
 from isthmus.study.collect import collect
 from isthmus.study.planned import planned_runs
 from isthmus.study.progress import decoding_progress, study_progress
@@ -74,7 +75,7 @@ def run_study(
                 console.print(f"{name}: broke off: {error}", style="red", markup=False)
             else:
                 first, value = next(iter(result["scores"].items()))
-                words = result["reason"] or f"{first.replace('_', ' ')} {value:.3f}"
+                words = result["reason"] or f"{in_words(first)} {value:.3f}"
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
             collect(plan, study, data_root=data_root, command=command)
     collect(plan, study, data_root=data_root, command=command)
