@@ -106,6 +106,7 @@ task = "generate"
 
 [[study.variants]]
 name = "told"
+model.where = "decoder"
 objective.invariance = "adversary"
 objective.invariance_weight = 20.0
 
@@ -128,6 +129,7 @@ importance_samples = 20
 nll_pictures = 12
 judge_width = 8
 judge_epochs = 10
+judge_batch = 8
 
 [train]
 epochs = 40

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from isthmus.models.autoencoder_blocks import BODIES, decoder_body, encoder_body
+from isthmus.models.autoencoder_blocks import BODIES, Reader, decoder_body, encoder_body
 from isthmus.models.cvae import PRIORS, ConditionalVAE, LabelPrior, softly_bounded
 from isthmus.models.fusion import EMBEDDED, FUSIONS, NOWHERE, WHERE, Add, FiLM, Unmodulated
 from isthmus.models.stages import doubling_conv, halved_sizes_px
@@ -48,6 +48,9 @@ def vae_of(
         nn.Identity(),
         latent=LATENT,
         num_labels=NUM_LABELS,
+        reader=Reader(encoder_body(channels, size_px, width, kind), NUM_LABELS)
+        if where == "read"
+        else None,
     )
 
 
@@ -86,9 +89,13 @@ def test_every_combination_has_its_shapes_and_trains_whole(
     vae = vae_of(body, fusion, where, prior, size_px, channels)
     outcome = vae(pictures(size_px, channels), LABELS, noise())
     assert outcome.params.shape == (len(LABELS), 2 * channels, size_px, size_px)
+    *parts, reading = outcome
     latents = (*outcome[:3], outcome.prior_mu, outcome.prior_log_sigma)
     assert all(latent.shape == (len(LABELS), LATENT) for latent in latents)
-    sum(part.square().mean() + part.mean() for part in outcome).backward()
+    if where == "read":
+        assert reading.shape == (len(LABELS), NUM_LABELS)
+        parts.append(reading)
+    sum(part.square().mean() + part.mean() for part in parts).backward()
     for name, weight in vae.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -109,7 +116,7 @@ def test_bfloat16_and_channels_last_train_and_agree_with_float32(body: str, fusi
     assert outcome.mu.dtype == outcome.log_sigma.dtype == outcome.z.dtype == torch.float32
     error = rounded.params.float() - plain.params
     assert error.norm() < 0.03 * plain.params.norm()
-    sum(part.float().square().mean() for part in outcome).backward()
+    sum(part.float().square().mean() for part in outcome[:-1]).backward()
     for name, weight in vae.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -124,7 +131,10 @@ def test_the_label_enters_where_it_should_and_nowhere_else(fusion: str, where: s
         posteriors = [torch.cat(vae.encode(image, label)) for label in LABELS.split(1)]
         params = [vae.decode(z, label) for label in LABELS.split(1)]
     told_encoder = all_differ if where in ("encoder", "both") else all_agree
-    told_decoder = all_differ if where in ("decoder", "both") else all_agree
+    told_decoder = all_differ if where in ("decoder", "both", "read") else all_agree
+    if where == "read":  # that a label is told, it hears; not which
+        *posteriors, untold = posteriors
+        assert not torch.equal(untold, posteriors[0])
     assert told_encoder(posteriors)
     assert told_decoder(params)
 
@@ -145,7 +155,7 @@ def test_the_null_label_changes_nothing_but_its_row(fusion: str, prior: str) -> 
         image, draw = pictures(count=1), noise()[:1]
         told = vae(image, two, draw)
         untold = vae(image, torch.full_like(two, vae.null_label), draw)
-    assert all(torch.equal(a, b) for a, b in zip(told, untold, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(told[:-1], untold[:-1], strict=True))
 
 
 def test_a_pass_is_encode_then_noise_then_decode_and_draws_nothing() -> None:
@@ -271,7 +281,7 @@ def test_no_picture_depends_on_its_neighbours_in_the_batch(body: str) -> None:
     vae = vae_of(body, "film").train()
     whole = vae(pictures(), LABELS, noise())
     alone = vae(pictures()[:1], LABELS[:1], noise()[:1])
-    for ours, theirs in zip(alone, whole, strict=True):
+    for ours, theirs in zip(alone[:-1], whole[:-1], strict=True):
         torch.testing.assert_close(ours, theirs[:1], atol=1e-5, rtol=1e-4)
 
 
@@ -346,3 +356,29 @@ def test_golden_outcome() -> None:
     golden = torch.tensor([1.0072, -0.3702, 1.5607])
     found = torch.stack([outcome.z[1, 0], *outcome.params[2, :, 3, 4]])
     torch.testing.assert_close(found, golden, atol=1e-4, rtol=0)
+
+
+def test_the_encoder_hears_what_the_reader_reads() -> None:
+    """Under any label it gives what the same weights without a reader give under that reading."""
+    vae = vae_of("conv", "concat", "read")
+    image, any_label = pictures(), torch.zeros(len(LABELS), dtype=torch.int64)
+    with torch.no_grad():
+        for bias, label in ((vae.reader.head[1].bias, 3), (vae.reader.head[1].bias, 1)):
+            bias.zero_()
+            bias[label] = 1e3
+            heard = vae.encode(image, any_label)
+            reader, vae.reader = vae.reader, None
+            told = vae.encode(image, torch.full_like(any_label, label))
+            vae.reader = reader
+            assert torch.equal(heard.mu, told.mu)
+            assert torch.equal(heard.log_sigma, told.log_sigma)
+
+
+def test_the_likelihood_teaches_the_reader_nothing() -> None:
+    """Its reading is a choice, not a number: only its own error can move it."""
+    vae = vae_of("conv", "concat", "read")
+    outcome = vae(pictures(), LABELS, noise())
+    (outcome.params.square().sum() + outcome.mu.square().sum()).backward()
+    assert all(weight.grad is None for weight in vae.reader.parameters())
+    nn.functional.cross_entropy(outcome.reading, LABELS[:-1].repeat(2)[: len(LABELS)]).backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in vae.reader.parameters())

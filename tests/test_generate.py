@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.runs.folder import RunFolder
+from isthmus.runs.generator import Generator
 from isthmus.use.vae import load_vae
 
 
@@ -202,3 +205,35 @@ def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
     again = generated(load_vae(run), labels, seed=3)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, generated(load_vae(run), labels, seed=4))
+
+
+@pytest.mark.parametrize(("null_rate", "is_penalised"), [(0.0, True), (0.9999, False)])
+def test_only_a_label_that_is_told_is_kept_out_of_z(
+    null_rate: float, *, is_penalised: bool
+) -> None:
+    """Where it is hidden, z is all that the decoder has."""
+    model = r.VAE(width=4, latent=4, where="decoder", null_rate=null_rate)
+    objective = r.Objective(invariance="hsic", invariance_weight=1e3)
+    batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 2}
+    losses = []
+    for asked in (objective, r.Objective()):
+        recipe = r.GenerateRecipe(model=model, objective=asked)
+        torch.manual_seed(0)
+        module = Generator(build.vae_for(recipe, 2), recipe, steps=1)
+        module.on_train_epoch_start()
+        losses.append(module.step(batch, "train").item())
+    assert (losses[0] > losses[1]) == is_penalised
+
+
+@pytest.mark.parametrize("steps", range(1, 25))
+def test_a_run_of_few_steps_has_a_schedule(steps: int) -> None:
+    train = r.GenerateTrain(warmup=0.1, lr=1.0)
+    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = build.schedule_for(train, optimiser, steps)
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(steps - 1):
+        optimiser.step()
+        schedule.step()
+        rates += schedule.get_last_lr()
+    assert all(0 < rate <= 1.0 + 1e-9 for rate in rates)
+    assert max(rates) > 0.5

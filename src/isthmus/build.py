@@ -35,7 +35,7 @@ from isthmus.data.store import (
     open_labelled_store,
     open_store,
 )
-from isthmus.models.autoencoder_blocks import BODIES, decoder_body, encoder_body
+from isthmus.models.autoencoder_blocks import BODIES, Reader, decoder_body, encoder_body
 from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
 from isthmus.models.cvae import PRIORS, ConditionalVAE
 from isthmus.models.fusion import FUSIONS, WHERE
@@ -188,6 +188,9 @@ def vae_for(recipe: r.GenerateRecipe, num_labels: int) -> ConditionalVAE:
     body = BODIES[model.body]
     encoder_side, decoder_side = WHERE[model.where](FUSIONS[model.fusion])
     encoder = encoder_body(data.channels, data.size_px, model.width, body, encoder_side.modulate)
+    reader = None
+    if model.where == "read":
+        reader = Reader(encoder_body(data.channels, data.size_px, model.width, body), num_labels)
     maps = data.channels * likelihood.params_per_channel
     decoder = decoder_body(
         model.latent, maps, data.size_px, model.width, body, decoder_side.modulate
@@ -201,6 +204,7 @@ def vae_for(recipe: r.GenerateRecipe, num_labels: int) -> ConditionalVAE:
         likelihood=likelihood,
         latent=model.latent,
         num_labels=num_labels,
+        reader=reader,
     )
 
 
@@ -237,8 +241,9 @@ def schedule_for(
     train: r.Train, optimiser: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The learning-rate schedule of a recipe over all its steps."""
-    if train.schedule == "constant":
+    climbing = max(train.warmup * steps, 2)  # torch divides by the steps between its two ends
+    if train.schedule == "constant" or steps <= climbing:
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=train.lr, total_steps=steps, pct_start=train.warmup
+        optimiser, max_lr=train.lr, total_steps=steps, pct_start=climbing / steps
     )

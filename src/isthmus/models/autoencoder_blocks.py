@@ -83,6 +83,27 @@ class Encoder(nn.Module):
             )
 
 
+class Reader(nn.Module):
+    """Pictures to logits of their labels: an encoder that is told nothing, and a linear layer.
+
+    Args:
+        encoder: picture -> vector of ``encoder.features``.
+        num_labels: How many labels it tells apart.
+    """
+
+    def __init__(self, encoder: Encoder, num_labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(encoder.features, num_labels))
+
+    def forward(
+        self, image: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch label"]:
+        """Logits of the labels."""
+        logits: Tensor = self.head(self.encoder(image))
+        return logits
+
+
 class Decoder(nn.Module):
     """A vector spread over feature maps, stages, then the maps of a likelihood.
 

@@ -39,6 +39,8 @@ class Outcome(NamedTuple):
     """Parameters of the likelihood, as the decoder gives them."""
     prior_mu: Float[Tensor, "batch latent"]
     prior_log_sigma: Float[Tensor, "batch latent"]
+    reading: Float[Tensor, "batch label"] | None
+    """Logits of the label that the reader reads from the picture; None without a reader."""
 
 
 class ConditionalVAE(nn.Module):
@@ -48,6 +50,10 @@ class ConditionalVAE(nn.Module):
 
     Labels are 0 .. num_labels-1 or ``null_label``, which says that no label is told; it is
     learned by giving it in place of some labels in training.
+
+    With a reader the encoder is never told which label: it is told what the reader sees in the
+    picture, or that no label is told. So it can leave the label out of z without being misled by
+    a wrong one.
 
     The layer that gives mu and log sigma starts with weights of 0.001 and biases of 0: the
     first q(z|x,y) is nearly the standard normal, so the first KL is nearly 0 and the first
@@ -63,9 +69,12 @@ class ConditionalVAE(nn.Module):
         likelihood: Says what the decoder's maps mean; a part, for some learn a scale.
         latent: Size of z.
         num_labels: How many labels there are, the null label not counted.
+        reader: picture -> logits of its label, or None: the encoder is told the label.
 
     Source: Kingma and Welling 2014 (arXiv:1312.6114); with labels Sohn, Lee, Yan 2015,
-    Learning Structured Output Representation using Deep Conditional Generative Models.
+    Learning Structured Output Representation using Deep Conditional Generative Models; the
+    reader is q(y|x) of Kingma et al. 2014, Semi-supervised learning with deep generative models
+    (arXiv:1406.5298), section 2.2.
 
     >>> from isthmus.models.autoencoder_blocks import BODIES, decoder_body, encoder_body
     >>> from isthmus.models.fusion import FUSIONS, WHERE
@@ -95,8 +104,10 @@ class ConditionalVAE(nn.Module):
         likelihood: nn.Module,
         latent: int,
         num_labels: int,
+        reader: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.reader = reader
         self.encoder = encoder
         self.decoder = decoder
         self.enter_encoder = enter_encoder
@@ -118,11 +129,7 @@ class ConditionalVAE(nn.Module):
         self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
     ) -> Normal:
         """The posterior q(z|x,y) of each picture; log sigma is softly bounded."""
-        self._refuse_unknown(label)
-        vector = self.encoder(image, self.enter_encoder.condition(label))
-        vector = F.relu(self.enter_encoder(vector, label))
-        with torch.autocast(image.device.type, enabled=False):
-            return _normal(self.posterior(vector.to(self.posterior.weight.dtype)))
+        return self._encode(image, self._heard(label, self._read(image)))
 
     def decode(
         self, z: Float[Tensor, "batch latent"], label: Int[Tensor, " batch"]
@@ -140,9 +147,33 @@ class ConditionalVAE(nn.Module):
         noise: Float[Tensor, "batch latent"],
     ) -> Outcome:
         """Encode, draw one z with the standard normal ``noise`` handed in, decode."""
-        mu, log_sigma = self.encode(image, label)
+        reading = self._read(image)
+        mu, log_sigma = self._encode(image, self._heard(label, reading))
         z = mu + log_sigma.exp() * noise
-        return Outcome(mu, log_sigma, z, self.decode(z, label), *self.prior(label))
+        params, (prior_mu, prior_log_sigma) = self.decode(z, label), self.prior(label)
+        return Outcome(mu, log_sigma, z, params, prior_mu, prior_log_sigma, reading)
+
+    def _read(
+        self, image: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch label"] | None:
+        return None if self.reader is None else self.reader(image)
+
+    def _heard(
+        self, label: Int[Tensor, " batch"], reading: Float[Tensor, "batch label"] | None
+    ) -> Int[Tensor, " batch"]:
+        """What the encoder is told: the label, or with a reader what that reads in its place."""
+        self._refuse_unknown(label)
+        if reading is None:
+            return label
+        return reading.argmax(dim=1).where(label != self.null_label, self.null_label)
+
+    def _encode(
+        self, image: Float[Tensor, "batch channel height width"], heard: Int[Tensor, " batch"]
+    ) -> Normal:
+        vector = self.encoder(image, self.enter_encoder.condition(heard))
+        vector = F.relu(self.enter_encoder(vector, heard))
+        with torch.autocast(image.device.type, enabled=False):
+            return _normal(self.posterior(vector.to(self.posterior.weight.dtype)))
 
     def _refuse_unknown(self, label: Tensor) -> None:
         # Only where it costs nothing: it would make an accelerator wait, and cannot be traced.

@@ -201,5 +201,9 @@ WHERE: dict[str, Callable[[FusionParts], tuple[FusionParts, FusionParts]]] = {
     "encoder": lambda parts: (parts, NOWHERE),
     "decoder": lambda parts: (NOWHERE, parts),
     "both": lambda parts: (parts, parts),
+    "read": lambda parts: (parts, parts),
 }
-"""Where a label enters -> the parts of the encoder's and of the decoder's side."""
+"""Where a label enters -> the parts of the encoder's and of the decoder's side.
+
+For "read" the encoder's side is told what a reader reads from the picture, not what is given.
+"""

@@ -26,12 +26,13 @@ class VAE:
     """Numbers in z."""
     fusion: Literal["add", "concat", "film"] = "concat"
     """How the label enters: added to a vector, put beside it, or as scale and shift of each block."""
-    where: Literal["decoder", "encoder", "both", "none"] = "decoder"
-    """Which side is told the label."""
+    where: Literal["decoder", "encoder", "both", "read", "none"] = "read"
+    """Which side is told the label; read: the decoder, and the encoder reads it from the picture."""
     prior: Literal["standard", "per-label"] = "standard"
     """p(z): one normal distribution, or one learned for each label."""
     null_rate: Fraction = 0.1
-    """Probability that training hides a label, so that the network also works without one."""
+    """Probability that training hides a label, so that the network also works without one; where =
+    "decoder" wants 0, for an encoder that is not told so keeps the label in z for those pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -75,10 +76,14 @@ class Measure:
     """Samples of z for each picture in the importance-sampled NLL: its k."""
     nll_pictures: Positive = 1000
     """Test pictures, evenly from all labels, on which that NLL is taken; it is slow."""
-    judge_width: Even = 32
+    judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10
     """Epochs that the judge is trained for; it is trained once for a data set and kept."""
+    judge_batch: Positive = 32
+    """Pictures per step of the judge."""
+    judge_flip: Fraction = 0.0
+    """Probability that the judge is shown a training picture flipped left to right."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -30,6 +30,7 @@ _WIDTH, _UP, _DOWN = 7.8, 1.05, 2.5
 _ENCODER, _DECODER = (1.02, 2.47), (5.18, 6.63)
 _ENTERS = {"encoder": 2.66, "decoder": 4.82}
 _POSTERIOR, _Z, _BAR_TOP, _PENALTY = 3.27, 4.1, -1.85, 1.38
+_READER_Y = -1.45
 _TALL, _NARROW, _RADIUS, _NODE = 0.85, 0.52, 0.36, 0.15
 _LARGE, _SMALL = 15.0, 13.0
 _FUSIONS = {"add": "add", "concat": "concat", "film": "FiLM"}
@@ -70,10 +71,10 @@ def architecture_figure(settings: Settings, paper: Paper = LIGHT) -> Figure:
 def _told(where: str) -> tuple[str, ...]:
     """The sides that the label enters.
 
-    >>> _told("both"), _told("none")
-    (('encoder', 'decoder'), ())
+    >>> _told("both"), _told("read"), _told("none")
+    (('encoder', 'decoder'), ('decoder',), ())
     """
-    return tuple(side for side in _ENTERS if where in (side, "both"))
+    return ("decoder",) if where == "read" else tuple(s for s in _ENTERS if where in (s, "both"))
 
 
 @dataclass(frozen=True)
@@ -196,12 +197,25 @@ def _draw_label(pen: _Pen, settings: Settings, told: tuple[str, ...]) -> None:
     words = f"label $y$:  {code}" if is_read else "label $y$:  enters nowhere"
     pen.say(middle, _BAR_TOP - height / 2 - 0.01, words)
     for side in told:
-        _draw_entrance(pen, side, settings["model.fusion"], ink)
+        _draw_entrance(pen, side, settings["model.fusion"], ink, _BAR_TOP)
+    if settings["model.where"] == "read":
+        _draw_reader(pen, settings["model.fusion"])
     if settings["model.prior"] != "standard":
         pen.arrow((_Z, _BAR_TOP), (_Z, -1.36), ink)
 
 
-def _draw_entrance(pen: _Pen, side: str, fusion: str, ink: str) -> None:
+def _draw_reader(pen: _Pen, fusion: str) -> None:
+    """What the encoder is told in place of the label: what a reader sees in the picture."""
+    ink = pen.paper.ink
+    left, right = 1.0, _ENTERS["encoder"] + 0.3
+    pen.box((left + right) / 2, _READER_Y, right - left, 0.44, **pen.look(ink))
+    pen.say((left + right) / 2, _READER_Y - 0.01, r"reader: $\hat{y}(x)$")
+    pen.axes.plot([0.45, 0.45], [-0.78, _READER_Y], color=ink, linewidth=1.8)
+    pen.arrow((0.44, _READER_Y), (left, _READER_Y), ink)
+    _draw_entrance(pen, "encoder", fusion, ink, _READER_Y + 0.22)
+
+
+def _draw_entrance(pen: _Pen, side: str, fusion: str, ink: str, start_y: float) -> None:
     """The label's arrow to a sign on the vector's way, or into the blocks of the body."""
     name = _FUSIONS.get(fusion, fusion)
     if fusion in _SIGNS:
@@ -211,11 +225,11 @@ def _draw_entrance(pen: _Pen, side: str, fusion: str, ink: str) -> None:
     else:
         x = sum(_ENCODER if side == "encoder" else _DECODER) / 2
         top = -(_TALL + _NARROW) / 2
-    pen.arrow((x, _BAR_TOP), (x, top), ink)
+    pen.arrow((x, start_y), (x, top), ink)
     on_left = side == "encoder"
     pen.say(
         x + (-0.1 if on_left else 0.1),
-        -1.5,
+        min(start_y + 0.35, top - 0.35),
         name,
         _SMALL,
         ha="right" if on_left else "left",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from isthmus.scoring.generation import kl_nats
 
 
 class Generator(TaskModule):
-    """A VAE with its objective: negative log-likelihood, weighted KL, and the penalty on z.
+    """A VAE with its objective: negative log-likelihood, weighted KL, penalty on z, reader's error.
 
     What it minimises is called an objective and never an ELBO: it has free bits, a warm-up
     and a penalty. The ELBO that is tallied has none of them.
@@ -45,8 +46,12 @@ class Generator(TaskModule):
         outcome = network(image, told, noise)
         log_prob = network.likelihood.log_prob(outcome.params, target)
         kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
-        penalty = self.penalty(outcome.z, label)
-        loss: Tensor = -log_prob.mean() + self._kl_weight() * self._charged(kl) + penalty
+        loss: Tensor = -log_prob.mean() + self._kl_weight() * self._charged(kl)
+        is_told = told != network.null_label
+        if is_told.sum() > 1:  # a z that no label goes with has to hold it
+            loss = loss + self.penalty(outcome.z[is_told], label[is_told])
+        if outcome.reading is not None:  # teaches the reader alone
+            loss = loss + F.cross_entropy(outcome.reading.float(), label)
         self.tallies[part].add(loss.detach(), log_prob.detach(), kl.detach().sum(dim=-1))
         return loss
 

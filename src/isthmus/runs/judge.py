@@ -22,13 +22,13 @@ _BATCH = 500
 
 def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
     """The recipe of the judge of a VAE's pictures: all of its training data, moved a little."""
-    few_pixels = max(1, recipe.data.size_px // 14)
+    few_pixels, flip = max(1, recipe.data.size_px // 14), recipe.measure.judge_flip
     return ClassifyRecipe(
-        data=dataclasses.replace(recipe.data, limit=None, shift_px=few_pixels),
+        data=dataclasses.replace(recipe.data, limit=None, flip=flip, shift_px=few_pixels),
         model=Classifier(width=recipe.measure.judge_width),
         train=ClassifyTrain(
             epochs=recipe.measure.judge_epochs,
-            batch=recipe.train.batch,
+            batch=recipe.measure.judge_batch,
             precision=recipe.train.precision,
         ),
     )
