@@ -84,6 +84,9 @@ class Measure:
     """Pictures per step of the judge."""
     judge_flip: Fraction = 0.0
     """Probability that the judge is shown a training picture flipped left to right."""
+    cas_pictures: Positive | None = None
+    """Pictures, evenly of all labels, drawn to train a classifier like the judge for each run: its
+    accuracy on test pictures is CAS; left out, it is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from isthmus.data.store import LabelledStore, as_float
 from isthmus.recipe import GenerateRecipe
+from isthmus.runs.cas import cas_scores
 from isthmus.runs.folder import write_arrays
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import LoadedJudge, load_judge
@@ -57,8 +58,11 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     )
     write_arrays(trained.folder.sheets, sheets_of(vae, images, target, labels, given, draws))
     scores = {**listening, **likelihood, **z_scores}
+    reason, cas_pictures = _failure(scores), recipe.measure.cas_pictures
+    if cas_pictures is not None and not reason:
+        scores |= cas_scores(trained, vae, cas_pictures)
     return {
-        "reason": _failure(scores),
+        "reason": reason,
         "scores": scores,
         "judge": {"name": judge.name, "accuracy": judge.accuracy},
     }

@@ -39,6 +39,14 @@ GENERATION_SCORES = (
         "Share of pictures drawn from the prior of which the judge says the given label.",
     ),
     Score(
+        "cas",
+        True,
+        "Classification accuracy score: share of real test pictures whose label a classifier says "
+        "that learned from pictures drawn from the prior alone; the judge, which learned from real "
+        "ones, is what to compare with. Absent where the recipe sets no measure.cas_pictures.",
+        words="CAS",
+    ),
+    Score(
         "style_kept",
         True,
         "Correlation of style between source and swapped picture, mean over descriptors that "

@@ -1,0 +1,118 @@
+"""Fit a module to the training rows of a store: the one training loop."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L  # noqa: N812 (its own documentation's name)
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+
+from isthmus import build
+from isthmus.data.splits import Split
+from isthmus.recipe import AnyRecipe
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.machine import Precision
+from isthmus.runs.module import EpochLines, EpochOrder, TaskModule, Watch
+from isthmus.runs.seeds import stream, torch_seed
+
+NoLogger = Literal[False]
+"""Lightning's word for none."""
+
+
+def fit(
+    new_module: Callable[[int], TaskModule],
+    recipe: AnyRecipe,
+    seed: int,
+    folder: RunFolder,
+    store: Any,
+    split: Split,
+    precision: Precision,
+    *,
+    logger: Logger | NoLogger = False,
+    watch: Watch = lambda _done, _of, _words: None,
+) -> TaskModule:
+    """A module trained as the recipe says, with the weights of the epoch that it keeps.
+
+    Goes on from the last whole epoch if the folder holds its checkpoint. Seeds torch's global
+    generator.
+
+    Args:
+        new_module: Steps of the whole run -> a module, fresh from torch's global generator.
+        recipe: Says how long and how; which rows, the split says.
+        seed: Decides weights, order and random changes.
+        folder: Gets a line an epoch, a log and checkpoints.
+        store: A ``MaskedStore`` or a ``LabelledStore``, as the recipe's task wants it.
+        split: Its validation part chooses the epoch.
+        precision: What ``precision_here`` says.
+        logger: Lightning's, beside the folder's own.
+        watch: Told after each step.
+    """
+    augmentation = torch_seed(stream(seed, "augmentation"))
+    pictures = build.training_pictures(recipe, store, split.train, augmentation)
+    loader = DataLoader(
+        pictures,
+        recipe.train.batch,
+        sampler=EpochOrder(pictures, seed),
+        collate_fn=pictures.collate,
+        generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
+    )
+    steps = recipe.train.epochs * len(loader)
+    torch.manual_seed(torch_seed(stream(seed, "init")))
+    module = new_module(steps)
+    # At the end of an epoch, else the epoch under way would be counted as not begun.
+    keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
+    best = keep("best", monitor=f"validation_{module.chooses}", mode=module.direction)
+    last = keep("last", enable_version_counter=False)
+    log_line(folder, f"training {len(pictures)} pictures, {steps} steps, {precision}, seed {seed}")
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=recipe.train.epochs,
+            devices=1,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            logger=logger,
+            callbacks=[EpochLines(folder, seed, watch), best, last],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder.path,
+        )
+        before = folder.checkpoints / "last.ckpt"
+        trainer.fit(
+            module,
+            loader,
+            build.loader_in_order(recipe, store, split.validation),
+            ckpt_path=before if before.exists() else None,
+        )
+    if recipe.train.keep == "best" and (path := Path(best.best_model_path)).is_file():
+        module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    return module
+
+
+def log_line(folder: RunFolder, words: str) -> None:
+    """Add what has happened to the folder's log, with the time."""
+    with folder.log.open("a", encoding="utf-8") as stream:
+        stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice that does not apply: one process on purpose, no logger."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for words in (
+            ".*does not have many workers.*",
+            ".*Checkpoint directory .* exists.*",
+            ".*LeafSpec.* is deprecated.*",
+        ):
+            warnings.filterwarnings("ignore", words)
+        yield

@@ -1,0 +1,156 @@
+"""CAS: real pictures teach what they taught the judge, pictures without their label teach nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import build
+from isthmus import recipe as r
+from isthmus.recipe import GenerateRecipe
+from isthmus.refusal import Refusal
+from isthmus.report.read import read_study
+from isthmus.report.tables import variant_table
+from isthmus.runs.cas import cas_scores, with_drawn_pictures
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.generator import Generator
+from isthmus.runs.judge import judge_recipe
+from isthmus.runs.score_generator import pictures_of
+from isthmus.runs.train import train_run
+from isthmus.runs.trained import Trained
+from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.study.about import GENERATION_SCORES
+
+COUNT = 600
+
+
+class FromMemory(VAEOnArrays):
+    """Draws real training pictures: of the label it is told plus ``off``, or of any label."""
+
+    def __init__(self, store, *, off: int | None) -> None:
+        rows = np.flatnonzero(np.asarray(store.parts) == "train")
+        self.images, self.labels = pictures_of(store, rows)
+        self.num_labels, self.off = len(store.class_names), off
+
+    def prior_draws(self, labels, generator):
+        return torch.rand(len(labels), 1, generator=generator).numpy()
+
+    def pictures(self, z, labels):
+        every = np.arange(len(self.images))
+        rows = []
+        for share, label in zip(z[:, 0], labels, strict=True):
+            is_meant = self.labels == (label + (self.off or 0)) % self.num_labels
+            pool = every if self.off is None else every[is_meant]
+            rows.append(pool[int(share * len(pool))])
+        return self.images[rows]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> GenerateRecipe:
+    """A small and quick judge of demo digits."""
+    measure = r.Measure(judge_width=8, judge_epochs=5, judge_batch=32, cas_pictures=COUNT)
+    return GenerateRecipe(measure=measure, train=r.GenerateTrain(precision="float32"))
+
+
+@pytest.fixture
+def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
+    """A run whose network nobody asks."""
+    store = build.store_for(recipe.data)
+    split = build.split_for(recipe.data, store, np.random.default_rng(0))
+    module = Generator(build.vae_for(recipe, 10), recipe, 1)
+    return Trained(module, recipe, 0, RunFolder(tmp_path), store, split, "float32", None)
+
+
+def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> float:
+    return cas_scores(trained, FromMemory(trained.store, off=off), count)["cas"]
+
+
+def test_real_pictures_teach_what_they_taught_the_judge(trained: Trained, tmp_path: Path) -> None:
+    """The same number of real pictures, trained by ``train_run`` and not by ``cas_scores``."""
+    of_judge = judge_recipe(trained.recipe)
+    few = dataclasses.replace(of_judge, data=dataclasses.replace(of_judge.data, limit=COUNT))
+    judge = train_run(few, 0, RunFolder(tmp_path / "judge"))["scores"]["accuracy"]
+    assert judge > 0.85
+    assert cas_of(trained, off=0) == pytest.approx(judge, abs=0.06)
+
+
+def test_pictures_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
+    assert cas_of(trained, off=None) < 0.2, "chance is 0.1"
+
+
+def test_pictures_of_the_next_label_teach_the_next_label(trained: Trained) -> None:
+    scores = cas_scores(trained, FromMemory(trained.store, off=1), COUNT)
+    assert scores["cas"] < 0.05
+    assert list(scores) == ["cas", "cas_low", "cas_high"]
+    assert scores["cas_low"] <= scores["cas"] < scores["cas_high"] < 0.1, "1,000 test pictures"
+
+
+def test_it_is_decided_by_the_seed_and_draws_from_no_global_generator(trained: Trained) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = cas_of(trained, off=0, count=300)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert cas_of(trained, off=0, count=300) == first
+    assert cas_of(dataclasses.replace(trained, seed=1), off=0, count=300) != first
+
+
+def test_it_trains_on_drawn_pictures_alone_and_tests_on_real_ones(trained: Trained) -> None:
+    store = with_drawn_pictures(trained.store, FromMemory(trained.store, off=0), 605, seed=0)
+    is_train = np.asarray(store.parts) == "train"
+    assert [name.split("/")[0] for name in np.asarray(store.names)[is_train]] == ["drawn"] * 605
+    assert np.bincount(store.labels[is_train]).tolist() == [61] * 5 + [60] * 5
+    np.testing.assert_array_equal(store.images[~is_train], trained.store.images[trained.split.test])
+    np.testing.assert_array_equal(store.labels[~is_train], trained.store.labels[trained.split.test])
+    assert [store.class_names[label] for label in store.labels] == list(store.groups)
+    real = {image.tobytes() for image in trained.store.images}
+    assert all(image.tobytes() in real for image in store.images[is_train]), "no byte is lost"
+    again = with_drawn_pictures(trained.store, FromMemory(trained.store, off=0), 605, seed=1)
+    assert again.key != store.key
+
+
+def test_too_few_pictures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    recipe = GenerateRecipe(measure=r.Measure(cas_pictures=19))
+    sentence = (
+        r"measure.cas_pictures = 19: a classifier of 10 labels learns from two pictures of each or "
+        r"more; set it to 20 or more, or take the key out"
+    )
+    with pytest.raises(Refusal, match=sentence):
+        train_run(recipe, 0, RunFolder(tmp_path))
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
+    stroke_recipe: Path, tmp_path: Path
+) -> None:
+    plan = r.load_plan(stroke_recipe)
+    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
+    with_it, without = (
+        train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name))["scores"]
+        for name, settings in (
+            ("with", quick | {"measure.cas_pictures": 30}),
+            ("without", quick),
+        )
+    )
+    assert {key: with_it[key] for key in without} == without
+    assert set(with_it) - set(without) == {"cas", "cas_low", "cas_high"}
+    assert 0 <= with_it["cas_low"] <= with_it["cas"] <= with_it["cas_high"] <= 1
+    assert not list((tmp_path / "with").glob("*cas*")), "the classifier is not kept"
+
+
+@pytest.mark.parametrize(("line", "cell"), [("0.75", "0.750"), ("", "—")])
+def test_the_table_has_it_or_a_hole(line: str, cell: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text('[[study.variants]]\nname = "a"\n', encoding="utf-8")
+    (tmp_path / "results.csv").write_text(
+        f"variant,seed,status,swap_encoded_true,cas\na,0,finished,0.9,{line}\n", encoding="utf-8"
+    )
+    about = {"task": "generate", "scores": [vars(score) for score in GENERATION_SCORES]}
+    (tmp_path / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    table = variant_table(read_study(tmp_path))
+    place = [column.text.split("\N{NO-BREAK SPACE}")[0] for column in table.columns].index("CAS")
+    assert table.rows[0].cells[place].text == cell
