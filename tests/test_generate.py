@@ -16,6 +16,7 @@ from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
+from isthmus.runs.train import train_run
 from isthmus.use.vae import load_vae
 
 
@@ -58,7 +59,7 @@ def test_both_protocols_are_one_where_the_encoder_is_not_told(finished: Path) ->
 
 def test_every_interval_holds_its_score(finished: Path) -> None:
     results = results_of(finished)
-    for name in ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_rate"):
+    for name in ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true"):
         assert (results[f"{name}_low"] <= results[name]).all()
         assert (results[name] <= results[f"{name}_high"]).all()
         assert (results[f"{name}_high"] - results[f"{name}_low"] > 0.05).all(), "36 test pictures"
@@ -85,9 +86,9 @@ def test_both_controls_land_where_theory_says(finished: Path) -> None:
     ignores, medoids = of["ignores the label (control)"], of["class medoids (control)"]
     judge_accuracy = results_of(finished)["judge_accuracy"].iloc[0]
     assert ignores["swap_encoded_true"] <= 1 - judge_accuracy
-    assert ignores["style_kept"] == pytest.approx(1.0)
+    assert ignores["style_encoded_true"] == pytest.approx(1.0)
     assert medoids["swap_encoded_true"] == 1.0
-    assert medoids["style_kept"] == pytest.approx(0.0, abs=1e-6)
+    assert medoids["style_encoded_true"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_judge_is_trained_once(finished: Path, stroke_recipe: Path) -> None:
@@ -150,6 +151,52 @@ def test_generate_writes_a_sheet(finished: Path, tmp_path: Path, capsys) -> None
         assert sheet.width > 100
 
 
+SHORT: dict[str, object] = {"train.epochs": 2, "measure.judge_epochs": 10}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective.likelihood": "gaussian", "objective.listening_weight": 3.0},
+        {"objective.likelihood": "discretised-logistic", "model.where": "both"},
+        {"objective.likelihood": "continuous-bernoulli", "model.prior": "per-label"},
+    ],
+    ids=lambda settings: str(settings["objective.likelihood"]),
+)
+def test_every_likelihood_is_scored_and_used(
+    settings: dict[str, object], stroke_recipe: Path, strokes: Path, tmp_path: Path, capsys
+) -> None:
+    """Scores are finite; none comes from a null label that training has never shown."""
+    null_rate = {"model.null_rate": 0.0}
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | null_rate | settings)
+    scores = train_run(recipe, 0, RunFolder(tmp_path))["scores"]
+    assert np.isfinite([value for name, value in scores.items()]).all()
+    assert "elbo_null_nats" not in scores
+    assert scores["frechet_pictures"] == 36
+    with np.load(RunFolder(tmp_path).sheets) as sheets:
+        assert "null_output" not in sheets
+    picture, out = str(strokes / "level" / "00.png"), str(tmp_path / "swapped.png")
+    is_told = settings.get("model.where") == "both"
+    assert main(["swap", str(tmp_path), picture, "--out", out]) == (2 if is_told else 0)
+    sentence = (
+        "--true is missing: the encoder of this model (model.where = 'both') is told what a "
+        "picture shows; name its label"
+    )
+    assert (sentence in capsys.readouterr().err) == is_told
+    assert main(["generate", str(tmp_path), "--labels", "none", "--out", out]) == 2
+    assert "label none: this model has none of that name" in capsys.readouterr().err
+
+
+def test_a_network_that_has_diverged_is_failed_and_counted(
+    stroke_recipe: Path, tmp_path: Path
+) -> None:
+    wild = {"train.lr": 1e6, "train.schedule": "constant", "model.where": "read"}
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
+    result = train_run(recipe, 0, RunFolder(tmp_path))
+    assert result["status"] == "failed"
+    assert result["reason"] in ("the ELBO is not finite", "the loss is not finite")
+
+
 def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
     out = tmp_path / "swapped.png"
     run = finished / "runs" / "told" / "seed-0"
@@ -168,6 +215,7 @@ def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_pat
         ),
         (["generate"], "generate takes one model"),
         (["swap", "RUN"], "swap takes a model and pictures"),
+        (["generate", "RUN", "--labels", "none"], "label none: this model has none of that name"),
         (["generate", "NOWHERE"], "a model is the folder of a finished run"),
     ],
 )
@@ -187,6 +235,10 @@ def test_a_wrong_request_gets_its_sentence(
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
         ({"data.name": "classes"}, "data.folder is missing"),
         ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
+        (
+            {"objective.listening_weight": 1.0, "model.where": "both"},
+            "objective.listening_weight does nothing for model.where = 'both': only a reader can read",
+        ),
         ({"task": "paint"}, "task = 'paint': unknown"),
         ({"model.fusion": "ad"}, "did you mean add?"),
     ],
@@ -205,6 +257,32 @@ def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
     again = generated(load_vae(run), labels, seed=3)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, generated(load_vae(run), labels, seed=4))
+
+
+def test_what_is_decoded_is_read_without_teaching_the_reader(stroke_recipe: Path) -> None:
+    """The word on swapped pictures moves the decoder; all other noise stays what it was."""
+    batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
+    gradients = []
+    for weight in (None, 5.0):
+        model = r.VAE(body="resnet18", width=8, latent=4, null_rate=0.5)
+        recipe = r.GenerateRecipe(model=model, objective=r.Objective(listening_weight=weight))
+        torch.manual_seed(0)
+        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module.on_train_epoch_start()
+        module.step(batch, "train").backward()
+        state = torch.get_rng_state()
+        reader = [*module.network.reader.parameters(), *module.network.reader.buffers()]
+        gradients.append(
+            (
+                [of.grad if of.grad is not None else of for of in reader],
+                [of.grad for of in module.network.decoder.parameters()],
+                [state],
+            )
+        )
+    (readers, decoders, states) = zip(*gradients, strict=True)
+    for without, with_it in (readers, states):
+        assert all(torch.equal(a, b) for a, b in zip(without, with_it, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(*decoders, strict=True))
 
 
 @pytest.mark.parametrize(("null_rate", "is_penalised"), [(0.0, True), (0.9999, False)])

@@ -512,14 +512,12 @@ def test_control_is_near_0_whatever_the_score_and_the_labels():
     assert abs(kept.control) < 0.06
 
 
-def test_too_few_pictures_for_style_are_refused():
+def test_too_few_pictures_have_no_style():
     rng = np.random.default_rng(0)
     features = rng.standard_normal((3, 2))
-    labels = np.arange(3)
-    assert refusal_of(lambda: style_kept(features, features, labels, labels, rng)) == (
-        "no two pictures share true and given label: style is compared within such pairs of "
-        "labels; give more pictures"
-    )
+    kept = style_kept(features, features, np.arange(3), np.arange(3), rng)
+    assert np.isnan([kept.score, kept.control, *kept.per_descriptor]).all()
+    assert kept.n == 0
 
 
 # Fréchet distance

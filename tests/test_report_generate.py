@@ -29,7 +29,7 @@ from isthmus.report.read import read_study
 from isthmus.report.tables import listening_table, run_table, variant_table
 
 NAMES = ("zero", "one", "two", "three")
-SHARES = ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_rate")
+SHARES = ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true")
 SCORES = (
     ("swap_encoded_true", True, "Swap success, encoded true"),
     ("swap_encoded_wrong", True, "Swap success, encoded wrong"),
@@ -108,7 +108,7 @@ def _run(folder, variant, seed, settings, place, random, arrays):
         "swap_encoded_true": 0.95 + 0.02 * place,
         "swap_encoded_wrong": 0.4 + 0.55 * place,
         "prior_fidelity": 0.98,
-        "stay_rate": 0.02,
+        "stay_encoded_true": 0.02,
     }
     with_intervals = {
         f"{name}{end}": share + shift
@@ -120,7 +120,11 @@ def _run(folder, variant, seed, settings, place, random, arrays):
         **settings,
         **with_intervals,
         **{"nll_nats": 83.1234 + seed, "nll_standard_error": 0.6, "elbo_nats": -85.5 - seed},
-        **{"style_kept_shuffled": 0.01 * seed, "frechet_floor": 1.5, "judge_accuracy": 0.993},
+        **{
+            "style_encoded_true_shuffled": 0.01 * seed,
+            "frechet_floor": 1.5,
+            "judge_accuracy": 0.993,
+        },
         **{"train_loss_last": fall[-1], "parameters": 900_000, "gflop": 0.1},
         **{"train_seconds": 60.0, "epochs": 8, "best_epoch": 8},
     }

@@ -132,9 +132,7 @@ def swap(words: Words) -> int:
     files = [Path(word) for word in leading[1:]]
     names = _named(request.labels) or model.class_names
     labels = model.labels_named(names)
-    true = model.vae.network.null_label
-    if request.true is not None:
-        (true,) = model.labels_named((request.true,))
+    true = model.label_to_encode_with(request.true)
     images = read_pictures(model, files)
     rows = swapped_pictures(model, images, true, labels, request.seed)
     sheet = label_columns(rows, names, sources=images, row_names=[file.stem for file in files])

@@ -56,7 +56,7 @@ class GenerateRequest:
     """Draw pictures by label and write them as one sheet."""
 
     labels: str = ""
-    """Names of labels with commas between; none: every label the model knows."""
+    """Names of labels with commas between, "none" for no label; left out: every label."""
     count: Positive = 5
     """Pictures of each label."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -72,7 +72,7 @@ class SwapRequest:
     labels: str = ""
     """Names of labels with commas between; none: every label the model knows."""
     true: str | None = None
-    """The label that the pictures show; none: not told to the model."""
+    """The label that the pictures show; only an encoder that is told it needs it."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Draws the binarisation, where the model has one."""
     out: Path = Path("swapped.png")

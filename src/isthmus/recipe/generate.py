@@ -57,6 +57,9 @@ class Objective:
     """What keeps the label out of z, so that the decoder has to listen."""
     invariance_weight: AtLeastZero | None = None
     """Nats a picture that one unit of the penalty costs."""
+    listening_weight: AtLeastZero | None = None
+    """For model.where = "read": nats a picture that one nat of the reader's error costs, where it reads
+    what is decoded under wrong labels; left out, no such pictures are made in training."""
 
     def __post_init__(self) -> None:
         """Refuse a weight that nothing reads, and a penalty without one."""
@@ -119,4 +122,9 @@ class GenerateRecipe(Recipe):
             raise ValueError(
                 f"objective.likelihood = {self.objective.likelihood!r} with data.colour = 'rgb': "
                 "only grey pictures can be binarised; use gaussian or discretised-logistic"
+            )
+        if self.objective.listening_weight is not None and self.model.where != "read":
+            raise ValueError(
+                f"objective.listening_weight does nothing for model.where = {self.model.where!r}: "
+                "only a reader can read what was decoded; set model.where = 'read' or take the key out"
             )

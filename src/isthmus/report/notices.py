@@ -14,7 +14,8 @@ ENOUGH_SEEDS = 5
 """With fewer, the spread over seeds is itself too uncertain for a verdict."""
 
 OBEYED = 0.9
-"""A run obeys the label where the lower end of the interval of its swap success lies above this."""
+"""A run obeys the label where the lower end of the interval of its swap success lies above this
+share of what the judge says rightly of real pictures."""
 
 GOOD_JUDGE = 0.9
 """A judge that is right less often has its accuracy said in a notice."""
@@ -68,7 +69,8 @@ def yardsticks(study: Study) -> tuple[str, ...]:
     sentences = {
         "nll_standard_error": "NLL: its standard error over pictures is {} nats" + sampled + ".",
         "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}.",
-        "style_kept_shuffled": "Style kept: pairs drawn at random give {}.",
+        "frechet_pictures": "Fréchet distance: {} pictures in each set.",
+        "style_encoded_true_shuffled": "Style kept: pairs drawn at random give {}.",
     }
     found = {
         sentence: np.concatenate([study.values(v, column) for v in study.about.variants])
@@ -161,11 +163,12 @@ def _weak_judge(study: Study) -> Notice | None:
 def _obeys(study: Study, variant: str) -> tuple[bool, bool]:
     """For each protocol, whether every finished run of the variant obeys the label."""
     of_true, of_wrong = (study.values(variant, f"{protocol}_low") for protocol in PROTOCOLS)
-    return _all_above(of_true), _all_above(of_wrong)
+    bar = OBEYED * study.values(variant, "judge_accuracy")
+    return _all_above(of_true, bar), _all_above(of_wrong, bar)
 
 
-def _all_above(ends: Float[np.ndarray, " run"]) -> bool:
-    return bool(ends.size) and bool((ends > OBEYED).all())
+def _all_above(ends: Float[np.ndarray, " run"], bar: Float[np.ndarray, " run"]) -> bool:
+    return bool(ends.size) and bool((ends > bar).all())
 
 
 def _obeying_sentence(study: Study) -> str:
@@ -174,5 +177,5 @@ def _obeying_sentence(study: Study) -> str:
     return (
         f"{count} of {counted(len(study.about.variants), 'variant')} {verb} a wrong label under "
         f"both protocols: in every finished run the lower end of the 95 % interval of swap "
-        f"success lies above {OBEYED}."
+        f"success lies above {OBEYED} of the judge's accuracy on real pictures."
     )

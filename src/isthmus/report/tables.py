@@ -19,7 +19,9 @@ LISTENING = {
     "swap_encoded_true": "↑",
     "swap_encoded_wrong": "↑",
     "prior_fidelity": "↑",
-    "stay_rate": "↓",
+    "cas": "↑",
+    "stay_encoded_true": "↓",
+    "stay_encoded_wrong": "↓",
 }
 """Shares that say whether a decoder listens, and which way each is better."""
 
@@ -72,7 +74,7 @@ def variant_table(study: Study) -> Table:
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{scores[0].title}; an order is not a verdict.{_data(study)}",
+        f"{scores[0].title}; an order is not a verdict.{_judge(study)}{_data(study)}",
         columns,
         _with_baselines(study, rows, names_of(scores), padding=1),
     )
@@ -81,30 +83,36 @@ def variant_table(study: Study) -> Table:
 def listening_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
+    shares = [column for column in LISTENING if column in finished and finished[column].any()]
     rows = [
         Row(
             (
                 _words(variant),
                 _number(float(run["seed"]), str(run["seed"])),
-                *(_share(run, column) for column in LISTENING),
+                *(_share(run, column) for column in shares),
                 _number(value := _float(run.get("judge_accuracy")), score_text(value)),
             )
         )
         for variant in study.by_first_score
         for _, run in finished[finished["variant"] == variant].iterrows()
     ]
+    for control in study.about.baselines:
+        cells = (_share(pd.Series(control.scores), column) for column in shares)
+        row = (_words(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
+        rows.append(Row(row, is_baseline=True))
     columns = (
         Column("Variant", is_number=False),
         Column("Seed"),
         *(
-            Column(f"{study.about.title_of(column)}\N{NO-BREAK SPACE}{way}")
-            for column, way in LISTENING.items()
+            Column(f"{study.about.title_of(column)}\N{NO-BREAK SPACE}{LISTENING[column]}")
+            for column in shares
         ),
         Column("Judge's accuracy"),
     )
     return Table(
-        "A row a trained network: the share of test pictures, and in brackets its 95 % Wilson "
-        f"interval, which knows nothing of other seeds.{_judge(study)}{_data(study)}",
+        "A row a trained network: the share of pictures, one a test picture, and in brackets its "
+        "95 % Wilson interval, which knows nothing of other seeds."
+        f"{_judge(study)}{_data(study)}",
         columns,
         tuple(rows),
     )
@@ -202,7 +210,7 @@ def run_table(study: Study) -> Table:
         ]
         seed = _number(float(run["seed"]), str(run["seed"]))
         rows.append(Row((*words, seed, _words(run["status"]), *numbers)))
-    return Table("Every planned run.", columns, tuple(rows))
+    return Table(f"Every planned run.{_judge(study)}{_data(study)}", columns, tuple(rows))
 
 
 def names_of(scores: Iterable[Score]) -> list[str]:

@@ -20,12 +20,9 @@ from isthmus.runs.fit import fit
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.judge import judge_recipe
 from isthmus.runs.score_classifier import score_classifier
-from isthmus.runs.seeds import stream, torch_seed
+from isthmus.runs.seeds import stream, torch_draws
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import VAEOnArrays
-
-_SECOND = 1
-"""Of the run's "sampling" streams; the other scores draw from the first."""
 
 
 def cas_scores(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, float]:
@@ -60,8 +57,7 @@ def with_drawn_pictures(
 ) -> LabelledStore:
     """The store with pictures drawn from the prior, 0, 1, 2 ... 0, 1, 2 ..., as its training part."""
     labels = np.arange(count) % len(store.class_names)
-    draws = torch.Generator().manual_seed(torch_seed(stream(seed, "sampling", _SECOND)))
-    drawn = _drawn(vae, labels, draws)
+    drawn = _drawn(vae, labels, torch_draws(seed, "cas"))
     test = np.flatnonzero(np.asarray(store.parts) == "test")
     images = np.concatenate([drawn, store.images[test]])
     return LabelledStore(

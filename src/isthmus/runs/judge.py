@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class LoadedJudge:
 
     network: Judge
     name: str
-    """Names data and recipe by their hashes."""
+    """Hashes of its data, its recipe and its weights."""
     accuracy: float
     """Share of real test pictures whose label it says."""
 
@@ -67,7 +68,9 @@ def load_judge(recipe: GenerateRecipe, store: LabelledStore) -> LoadedJudge:
     network = build.judge_for(of_judge, len(store.class_names))
     network.load_state_dict(load_file(folder.weights))
     network.eval().requires_grad_(requires_grad=False)
-    return LoadedJudge(network, folder.path.name, folder.result()["scores"]["accuracy"])
+    weights = hashlib.sha256(folder.weights.read_bytes()).hexdigest()[:8]
+    name = f"{folder.path.name}-{weights}"
+    return LoadedJudge(network, name, folder.result()["scores"]["accuracy"])
 
 
 def _batches(images: Float[np.ndarray, "n channel height width"]) -> list[Tensor]:

@@ -110,14 +110,22 @@ def _nearest_to_mean(images: Images) -> Float[np.ndarray, "channel height width"
     return np.asarray(images[distances.argmin()])
 
 
-def evenly_from_labels(labels: Labels, count: int) -> Int[np.ndarray, " chosen"]:
-    """At most ``count`` positions, ascending, as many of each label as possible; the first of each.
+def evenly_from_labels(
+    labels: Labels, count: int, rng: np.random.Generator | None = None
+) -> Int[np.ndarray, " chosen"]:
+    """At most ``count`` positions, ascending, as many of each label as possible.
+
+    Args:
+        labels: Of all pictures.
+        count: How many to choose.
+        rng: Chooses among those of a label; None: the first of each.
 
     >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
     [0, 1, 3, 4]
     """
+    order = np.arange(len(labels)) if rng is None else rng.permutation(len(labels))
     rank_in_label = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+        rows = order[labels[order] == label]
         rank_in_label[rows] = np.arange(len(rows))
     return np.sort(np.argsort(rank_in_label, kind="stable")[:count])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from isthmus.runs.cas import cas_scores
 from isthmus.runs.folder import write_arrays
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import LoadedJudge, load_judge
-from isthmus.runs.listening import evenly_from_labels, prior_fidelity, swapped
+from isthmus.runs.listening import Swapped, evenly_from_labels, prior_fidelity, swapped
 from isthmus.runs.probe import probe_accuracy
-from isthmus.runs.seeds import stream, torch_seed
+from isthmus.runs.seeds import Stream, stream, torch_draws
 from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import VAEOnArrays
@@ -29,151 +30,199 @@ from isthmus.scoring.generation import (
 )
 
 _PROBE_PICTURES = 10_000
+Images = Float[np.ndarray, "_ channel height width"]
+Labels = Int[np.ndarray, " _"]
+
+
+@dataclass(frozen=True)
+class TestPart:
+    """The test pictures of a run, the same for every variant with one seed."""
+
+    images: Images
+    target: Images
+    """What the likelihood scores and the encoder reads of them."""
+    labels: Labels
+    given: Labels
+    """For each picture a label that is not its own."""
 
 
 def score_generator(trained: Trained) -> dict[str, Any]:
-    """Score the test set, once; write scores and sheets; say whether the run can be counted.
-
-    Every draw comes from the run's "sampling" stream, so the wrong labels and the noise are
-    the same for every variant with one seed.
-    """
+    """Score the test set, once; write scores and sheets; say whether the run can be counted."""
     recipe, module, store = trained.recipe, trained.module, trained.store
     assert isinstance(recipe, GenerateRecipe)
     assert isinstance(module, Generator)
     module.cpu().eval()
     vae = VAEOnArrays(module.network, trained.precision, recipe.train.batch)
     judge = load_judge(recipe, store)
-    draws = torch.Generator().manual_seed(torch_seed(stream(trained.seed, "sampling")))
-    rng = np.random.default_rng(stream(trained.seed, "sampling"))
+    of_judge = {"name": judge.name, "accuracy": judge.accuracy}
 
-    images, labels = pictures_of(store, trained.split.test)
-    target = vae.target(images, draws)
-    given = wrong_labels(labels, len(store.class_names), rng)
-    likelihood, per_picture = _likelihood(vae, recipe, target, labels, given, draws)
-    listening, swaps = _listening(vae, judge, (images, target, labels, given), trained, draws, rng)
-    z_scores = _use_of_z(vae, trained, target, labels, rng)
-    write_arrays(
-        trained.folder.scores,
-        {"names": [store.names[row] for row in trained.split.test], **per_picture, **swaps},
+    test = _test_part(vae, trained)
+    likelihood, arrays = _likelihood(vae, recipe, test, trained.seed)
+    if not np.isfinite(likelihood["elbo_nats"]):
+        return {"reason": "the ELBO is not finite", "scores": likelihood, "judge": of_judge}
+    listening, judged = _listening(vae, judge, test, trained)
+    scores = {**listening, **likelihood, **_use_of_z(vae, trained, test)}
+    names = [store.names[row] for row in trained.split.test]
+    write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
+    sheets = sheets_of(
+        vae,
+        test.images,
+        test.target,
+        test.labels,
+        test.given,
+        torch_draws(trained.seed, "sheets"),
+        knows_null=recipe.model.null_rate > 0,
     )
-    write_arrays(trained.folder.sheets, sheets_of(vae, images, target, labels, given, draws))
-    scores = {**listening, **likelihood, **z_scores}
-    reason, cas_pictures = _failure(scores), recipe.measure.cas_pictures
-    if cas_pictures is not None and not reason:
-        scores |= cas_scores(trained, vae, cas_pictures)
-    return {
-        "reason": reason,
-        "scores": scores,
-        "judge": {"name": judge.name, "accuracy": judge.accuracy},
-    }
+    write_arrays(trained.folder.sheets, sheets)
+    if not scores["active_units"]:
+        reason = "collapsed: no unit of z says anything of the picture"
+        return {"reason": reason, "scores": scores, "judge": of_judge}
+    if recipe.measure.cas_pictures is not None:
+        scores |= cas_scores(trained, vae, recipe.measure.cas_pictures)
+    return {"reason": "", "scores": scores, "judge": of_judge}
 
 
-def pictures_of(
-    store: LabelledStore, rows: Int[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "n channel height width"], Int[np.ndarray, " n"]]:
+def pictures_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images, Labels]:
     """These pictures as float32 in [0, 1], and their labels."""
     images = as_float(torch.from_numpy(np.asarray(store.images[rows]))).numpy()
     return images, np.asarray(store.labels[rows]).astype(np.int64)
 
 
-def _likelihood(
-    vae: VAEOnArrays,
-    recipe: GenerateRecipe,
-    target: Float[np.ndarray, "n channel height width"],
-    labels: Int[np.ndarray, " n"],
-    given: Int[np.ndarray, " n"],
-    draws: torch.Generator,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """ELBO under the true, a wrong and the null label, and the importance-sampled NLL."""
-    null = np.full_like(labels, vae.network.null_label)
-    noise = torch.randn(len(labels), vae.network.latent, generator=draws)  # one for all three
-    elbo, elbo_wrong, elbo_null = (
-        vae.elbo_nats(target, told, noise) for told in (labels, given, null)
+def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
+    """The wrong labels that a run with this seed gives to pictures with these labels."""
+    return wrong_labels(labels, num_labels, _draws(seed, "wrong labels"))
+
+
+def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
+    images, labels = pictures_of(trained.store, trained.split.test)
+    return TestPart(
+        images=images,
+        target=vae.target(images, torch_draws(trained.seed, "target")),
+        labels=labels,
+        given=wrong_labels_of(labels, vae.network.num_labels, trained.seed),
     )
-    chosen = evenly_from_labels(labels, recipe.measure.nll_pictures)
-    k = recipe.measure.importance_samples
-    nll = np.full(len(labels), np.nan)
-    nll[chosen] = vae.nll_nats(target[chosen], labels[chosen], k, draws)
-    of_nll, dims = nll[chosen], int(np.prod(target.shape[1:]))
-    offset = vae.network.likelihood.dims_offset_nats_per_dim
+
+
+def _likelihood(
+    vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart, seed: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """ELBO under the true, a wrong and the null label, and the importance-sampled NLL.
+
+    One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0.
+    """
+    latent, null = vae.network.latent, np.full_like(test.labels, vae.network.null_label)
+    noise = torch.randn(len(test.labels), latent, generator=torch_draws(seed, "elbo"))
+    told = {"elbo_nats": test.labels, "elbo_wrong_nats": test.given}
+    if recipe.model.null_rate > 0:
+        told["elbo_null_nats"] = null
+    elbo = {name: vae.elbo_nats(test.target, labels, noise) for name, labels in told.items()}
+    chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, _draws(0, "nll"))
+    nll = vae.nll_nats(
+        test.target[chosen],
+        test.labels[chosen],
+        recipe.measure.importance_samples,
+        torch_draws(seed, "nll"),
+    )
+    dims, offset = (
+        int(np.prod(test.target.shape[1:])),
+        vae.network.likelihood.dims_offset_nats_per_dim,
+    )
+    mean_elbo = {name: float(of.mean()) for name, of in elbo.items()}
     scores = {
-        "nll_nats": float(of_nll.mean()),
-        "nll_standard_error": float(of_nll.std(ddof=1) / len(of_nll) ** 0.5),
-        "bits_per_dim": float(bits_per_dim(float(of_nll.mean()), dims, offset)),
-        "elbo_nats": float(elbo.mean()),
-        "elbo_gap_nats": float((elbo - elbo_wrong).mean()),
-        "elbo_null_nats": float(elbo_null.mean()),
+        "nll_nats": float(nll.mean()),
+        "nll_standard_error": float(nll.std(ddof=1) / len(nll) ** 0.5),
+        "bits_per_dim": bits_per_dim(float(nll.mean()), dims, offset),
+        "elbo_nats": mean_elbo.pop("elbo_nats"),
+        "elbo_gap_nats": float((elbo["elbo_nats"] - elbo["elbo_wrong_nats"]).mean()),
     }
-    arrays = {"elbo_nats": elbo, "elbo_wrong_nats": elbo_wrong, "elbo_null_nats": elbo_null}
-    return scores, {**arrays, "nll_nats": nll}
+    scores["elbo_bits_per_dim"] = bits_per_dim(-scores["elbo_nats"], dims, offset)
+    scores |= {name: value for name, value in mean_elbo.items() if name == "elbo_null_nats"}
+    nll_of_all = np.full(len(test.labels), np.nan)
+    nll_of_all[chosen] = nll
+    return scores, {**elbo, "nll_nats": nll_of_all}
 
 
 def _listening(
-    vae: VAEOnArrays,
-    judge: LoadedJudge,
-    test: tuple[Any, Any, Any, Any],
-    trained: Trained,
-    draws: torch.Generator,
-    rng: np.random.Generator,
+    vae: VAEOnArrays, judge: LoadedJudge, test: TestPart, trained: Trained
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Swap success under both protocols, fidelity from the prior, Fréchet distance to its floor."""
-    images, target, labels, given = test
-    by_protocol = {
-        name: swapped(vae, judge, images, target, labels, given, rng, encoded_with=told)
-        for name, told in (("swap_encoded_true", labels), ("swap_encoded_wrong", given))
-    }
-    fidelity, drawn = prior_fidelity(vae, judge, labels, draws)
-    first = by_protocol["swap_encoded_true"]
-    scores = {
-        **_with_interval("swap_encoded_true", first.swap.success),
-        **_with_interval("swap_encoded_wrong", by_protocol["swap_encoded_wrong"].swap.success),
-        **_with_interval("prior_fidelity", fidelity),
-        **_with_interval("stay_rate", first.swap.stay),
-        "style_kept": first.style.score,
-        "style_kept_shuffled": first.style.control,
-        "judge_accuracy": judge.accuracy,
-    }
-    scores |= _frechet(judge, images, drawn, trained)
-    judged = {f"{name}_judged": swap.judged for name, swap in by_protocol.items()}
-    return scores, {"label": labels, "given": given, **judged}
+    scores, judged = {}, {"label": test.labels, "given": test.given}
+    for protocol, told in (("encoded_true", test.labels), ("encoded_wrong", test.given)):
+        swap = swapped(
+            vae,
+            judge,
+            test.images,
+            test.target,
+            test.labels,
+            test.given,
+            _draws(trained.seed, "style"),
+            encoded_with=told,
+        )
+        scores |= swap_shares(swap, protocol)
+        judged[f"swap_{protocol}_judged"] = swap.judged
+    draws = torch_draws(trained.seed, "prior")
+    fidelity, drawn = prior_fidelity(vae, judge, test.labels, draws)
+    scores |= with_interval("prior_fidelity", fidelity)
+    scores["judge_accuracy"] = judge.accuracy
+    return scores | _frechet(judge, test, drawn, trained), judged
 
 
-def _frechet(judge: LoadedJudge, images: Any, drawn: Any, trained: Trained) -> dict[str, float]:
-    """Distance of drawn to test pictures in the judge's features; and of training to test ones."""
-    rows = trained.split.train[:: max(1, len(trained.split.train) // len(images))][: len(images)]
-    training, _ = pictures_of(trained.store, rows)
-    of_test = judge.features(images)
+def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
+    """Swap success, stay rate and style kept under one protocol."""
     return {
-        "frechet_judge": frechet_distance(judge.features(drawn), of_test),
-        "frechet_floor": frechet_distance(judge.features(training), of_test),
+        **with_interval(f"swap_{protocol}", swap.swap.success),
+        **with_interval(f"stay_{protocol}", swap.swap.stay),
+        f"style_{protocol}": swap.style.score,
+        f"style_{protocol}_shuffled": swap.style.control,
     }
 
 
-def _use_of_z(
-    vae: VAEOnArrays, trained: Trained, target: Any, labels: Any, rng: np.random.Generator
-) -> dict[str, float]:
-    """How many units of z say something, and how much they say of the label."""
-    mu_test, _ = vae.encoded(target, labels)
-    rows = rng.permutation(trained.split.train)[:_PROBE_PICTURES]
-    images, told = pictures_of(trained.store, rows)
-    mu_train, _ = vae.encoded(images, told)
-    outputs = vae.pictures(mu_test, labels)
-    return {
-        "label_probe_accuracy": probe_accuracy(
-            (mu_train, told), (mu_test, labels), vae.network.num_labels, trained.seed
-        ),
-        "active_units": float(active_units(mu_test).count),
-        "reconstruction_rmse": float(np.sqrt(np.mean((outputs - target) ** 2))),
-    }
-
-
-def _with_interval(name: str, proportion: Proportion) -> dict[str, float]:
+def with_interval(name: str, proportion: Proportion) -> dict[str, float]:
+    """A share with both ends of its 95 % Wilson interval."""
     low, high = proportion.interval
     return {name: proportion.value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _failure(scores: dict[str, float]) -> str:
-    """Why the run cannot be counted; empty where it can."""
-    if not np.isfinite(scores["elbo_nats"]):
-        return "the ELBO is not finite"
-    return "" if scores["active_units"] else "collapsed: no unit of z says anything of the picture"
+def _frechet(
+    judge: LoadedJudge, test: TestPart, drawn: Images, trained: Trained
+) -> dict[str, float]:
+    """Distance of drawn to test pictures in the judge's features; and of training to test ones.
+
+    All three sets are of one size, with as many of each label, for the distance grows as sets
+    shrink.
+    """
+    train_labels = np.asarray(trained.store.labels[trained.split.train])
+    count = min(len(train_labels), len(test.labels))
+    rows = evenly_from_labels(test.labels, count)
+    training, _ = pictures_of(
+        trained.store, trained.split.train[evenly_from_labels(train_labels, count)]
+    )
+    of_test = judge.features(test.images[rows])
+    return {
+        "frechet_judge": frechet_distance(judge.features(drawn[rows]), of_test),
+        "frechet_floor": frechet_distance(judge.features(training), of_test),
+        "frechet_pictures": float(count),
+    }
+
+
+def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart) -> dict[str, float]:
+    """How many units of z say something, and how much they say of the label."""
+    draws = _draws(trained.seed, "probe")
+    rows = draws.permutation(trained.split.train)[:_PROBE_PICTURES]
+    images, labels = pictures_of(trained.store, rows)
+    target = vae.target(images, torch_draws(trained.seed, "probe"))
+    mu, _ = vae.encoded(test.target, test.labels)
+    of_training = vae.beside_prior(vae.encoded(target, labels)[0], labels)
+    of_test = vae.beside_prior(mu, test.labels)
+    outputs = vae.pictures(mu, test.labels)
+    return {
+        "label_probe_accuracy": probe_accuracy(
+            (of_training, labels), (of_test, test.labels), vae.network.num_labels, trained.seed
+        ),
+        "active_units": float(active_units(of_test).count),
+        "reconstruction_rmse": float(np.sqrt(np.mean((outputs - test.images) ** 2))),
+    }
+
+
+def _draws(seed: int, purpose: Stream) -> np.random.Generator:
+    return np.random.default_rng(stream(seed, purpose))

@@ -5,8 +5,25 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 
-Stream = Literal["split", "init", "order", "augmentation", "dropout", "sampling", "probe"]
+Stream = Literal[
+    "split",
+    "init",
+    "order",
+    "augmentation",
+    "dropout",
+    # in scoring a VAE:
+    "wrong labels",
+    "target",
+    "elbo",
+    "nll",
+    "prior",
+    "style",
+    "probe",
+    "sheets",
+    "cas",
+]
 """What a random draw is for. Split and order never depend on the variant."""
 
 
@@ -24,3 +41,8 @@ def stream(seed: int, purpose: Stream, index: int = 0) -> np.random.SeedSequence
 def torch_seed(entropy: np.random.SeedSequence) -> int:
     """A seed for ``torch.manual_seed``; lies in [0, 2**63)."""
     return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def torch_draws(seed: int, purpose: Stream) -> torch.Generator:
+    """A generator for one purpose; what it draws depends on nothing else."""
+    return torch.Generator().manual_seed(torch_seed(stream(seed, purpose)))

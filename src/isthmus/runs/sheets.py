@@ -26,11 +26,14 @@ def sheets_of(
     labels: Labels,
     given: Labels,
     draws: torch.Generator,
+    *,
+    knows_null: bool,
 ) -> dict[str, Any]:
     """All sheets of one run, as uint8 [n, channel, height, width] and labels [n].
 
     ``swap_*``: 25 test pictures, encoded with their true label and decoded with a wrong one.
-    ``random_*``: 25 draws from the prior with random labels; ``null_*``: 25 without a label.
+    ``random_*``: 25 draws from the prior with random labels; ``null_*``: 25 without a label, if
+    the network ``knows_null``.
     ``style_*``: one z a row, one label a column. ``reconstruction_*``; ``interpolation_*``: ten
     steps between two pictures of a label, a row each; ``traversal_*``: one unit of z a row.
     """
@@ -40,6 +43,7 @@ def sheets_of(
     every = np.arange(num_labels)
     random = torch.randint(num_labels, (_SHEET,), generator=draws).numpy()
     nulls = np.full(_SHEET, null)
+    unlabelled = vae.pictures(vae.prior_draws(nulls, draws), nulls)
     per_row = min(_STEPS, num_labels)
     return {
         "swap_source": _bytes(images[rows]),
@@ -49,7 +53,7 @@ def sheets_of(
         "reconstruction_output": _bytes(vae.pictures(mu, labels[rows])),
         "random_given": random,
         "random_output": _bytes(vae.pictures(vae.prior_draws(random, draws), random)),
-        "null_output": _bytes(vae.pictures(vae.prior_draws(nulls, draws), nulls)),
+        **({"null_output": _bytes(unlabelled)} if knows_null else {}),
         "style_output": _bytes(_styles(vae, every[:per_row], draws)),
         "interpolation_label": np.unique(labels)[:_ROWS],
         "interpolation_output": _bytes(_interpolations(vae, target, labels)),
@@ -81,11 +85,14 @@ def _interpolations(vae: VAEOnArrays, target: Images, labels: Labels) -> Images:
 
 
 def _traversals(vae: VAEOnArrays, mu: Float[np.ndarray, "n latent"], labels: Labels) -> Images:
-    """The first picture with one unit of z moved from -3 to 3, for the five busiest units."""
+    """The first picture with one unit of z moved over 3 sigma of the prior, for the five busiest units."""
     z = np.repeat(mu[:1], _ROWS * _STEPS, axis=0)
-    values = np.linspace(-3, 3, _STEPS, dtype=np.float32)
+    with torch.inference_mode():
+        centre, log_sigma = (of[0].numpy() for of in vae.network.prior(torch.from_numpy(labels)))
+    sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)
     for row, unit in enumerate(_busiest_units(mu)):
-        z[row * _STEPS : (row + 1) * _STEPS, unit] = values
+        moved = centre[unit] + np.exp(log_sigma[unit]) * sigmas
+        z[row * _STEPS : (row + 1) * _STEPS, unit] = moved
     return vae.pictures(z, np.full(len(z), labels[0]))
 
 

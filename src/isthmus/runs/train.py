@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
@@ -53,8 +54,11 @@ def train_run(
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
         of_judge = judge_recipe(recipe)
-        if not (place := judge_folder(of_judge, store)).is_finished:
-            train_run(of_judge, 0, place, data_root=data_root, watch=watch)
+        place = judge_folder(of_judge, store)
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{place.path}.lock"):  # studies side by side train it once
+            if not place.is_finished:
+                train_run(of_judge, 0, place, data_root=data_root, watch=watch)
     precision = precision_here(recipe.train.precision)
     write_json(folder.path / "environment.json", environment(precision))
 

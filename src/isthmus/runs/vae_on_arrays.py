@@ -18,6 +18,9 @@ Images = Float[np.ndarray, "n channel height width"]
 Labels = Int[np.ndarray, " n"]
 Latents = Float[np.ndarray, "n latent"]
 
+_VALUES_AT_ONCE = 2**22
+"""Of pictures that importance sampling decodes together: 5,350 of 28 px and grey."""
+
 
 @dataclass(frozen=True)
 class VAEOnArrays:
@@ -59,6 +62,12 @@ class VAEOnArrays:
             z: Tensor = mu + log_sigma.exp() * noise
             return z.numpy()
 
+    def beside_prior(self, mu: Latents, labels: Labels) -> Latents:
+        """Posterior means as the prior of their label sees them: 0 is its mean, 1 its sigma."""
+        with torch.inference_mode():
+            centre, log_sigma = (of.numpy() for of in self.network.prior(torch.from_numpy(labels)))
+        return np.asarray((mu - centre) / np.exp(log_sigma))
+
     def elbo_nats(
         self, target: Images, labels: Labels, noise: Float[Tensor, "n latent"]
     ) -> Float[np.ndarray, " n"]:
@@ -68,10 +77,10 @@ class VAEOnArrays:
         for (x, y), noise_part in batches:
             mu, log_sigma = self._posterior(x, y)
             params = self._params(mu + log_sigma.exp() * noise_part, y)
-            log_prob = self.network.likelihood.log_prob(params, x)
             with torch.inference_mode():
+                log_prob = self.network.likelihood.log_prob(params, x)
                 kl = kl_nats(mu, log_sigma, *self.network.prior(y)).sum(dim=-1)
-            elbos.append((log_prob - kl).numpy())
+                elbos.append((log_prob - kl).numpy())
         return np.concatenate(elbos)
 
     def nll_nats(
@@ -81,7 +90,8 @@ class VAEOnArrays:
 
         Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
         """
-        at_once = max(1, 4096 // min(self.batch, len(target)))
+        pictures = min(self.batch, len(target))
+        at_once = max(1, _VALUES_AT_ONCE // (pictures * target[0].size))
         values = []
         for x, y in self._batches(target, labels):
             mu, log_sigma = self._posterior(x, y)

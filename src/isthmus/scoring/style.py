@@ -66,7 +66,8 @@ def style_kept(
 
     What pictures of one true and one given label have in common is subtracted, so labels alone
     neither raise nor lower the score: a decoder that ignores the label scores 1 (it also
-    stays), one that paints class means 0. A descriptor that does not vary scores 0.
+    stays), one that paints class means 0. A descriptor that does not vary scores 0. Where no
+    two pictures share both labels, everything is NaN.
     ``control`` pairs what is left of outputs and sources at random, by ``rng``.
 
     Limits: only what the descriptors see counts, and a linear change of one (all strokes twice
@@ -76,10 +77,7 @@ def style_kept(
     pairs = true.astype(np.int64) * (int(given.max(initial=0)) + 1) + given
     cells, sizes = np.unique(pairs, return_inverse=True, return_counts=True)[1:]
     if sizes.max(initial=0) < 2:
-        raise Refusal(
-            "no two pictures share true and given label: style is compared within such pairs of "
-            "labels; give more pictures"
-        )
+        return StyleKept(np.nan, np.nan, np.full(source_features.shape[1], np.nan), n=0)
     source, output = _within(source_features, cells), _within(output_features, cells)
     kept = _correlation(source, output)
     return StyleKept(

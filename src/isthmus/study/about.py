@@ -11,11 +11,11 @@ import numpy as np
 
 from isthmus.data.store import LabelledStore, MaskedStore
 from isthmus.recipe import IGNORE_INDEX, AnyRecipe, GenerateRecipe, StudyPlan
-from isthmus.runs.judge import load_judge
+from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.listening import controls
-from isthmus.runs.score_generator import pictures_of
+from isthmus.runs.score_generator import pictures_of, swap_shares, wrong_labels_of
+from isthmus.runs.seeds import stream
 from isthmus.scoring.definitions import Score
-from isthmus.scoring.generation import wrong_labels
 from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
 from isthmus.study.planned import PlannedRun
 
@@ -47,10 +47,11 @@ GENERATION_SCORES = (
         words="CAS",
     ),
     Score(
-        "style_kept",
+        "style_encoded_true",
         True,
-        "Correlation of style between source and swapped picture, mean over descriptors that "
-        "know no label; about 0 for pairs drawn at random.",
+        "Correlation of style between source and picture swapped under the first protocol, mean over "
+        "descriptors that know no label; about 0 for pairs drawn at random.",
+        words="Style kept",
     ),
     Score(
         "nll_nats",
@@ -72,6 +73,12 @@ GENERATION_SCORES = (
         words="Bits/dim",
     ),
     Score(
+        "elbo_bits_per_dim",
+        False,
+        "The negative ELBO as bits for each value of the picture.",
+        words="Bits/dim by the ELBO",
+    ),
+    Score(
         "elbo_gap_nats",
         True,
         "ELBO with the true label less that with a wrong one.",
@@ -80,7 +87,7 @@ GENERATION_SCORES = (
     Score(
         "elbo_null_nats",
         True,
-        "ELBO with no label given.",
+        "ELBO with no label given; absent where training has hidden none.",
         words="ELBO, no label (nats)",
     ),
     Score(
@@ -94,7 +101,7 @@ GENERATION_SCORES = (
     Score(
         "reconstruction_rmse",
         False,
-        "Root mean square error of the reconstruction.",
+        "Root mean square error of the expected picture beside the grey or coloured one, in [0, 1].",
         words="Reconstruction RMSE",
     ),
     Score(
@@ -118,14 +125,24 @@ def about_study(
     finished: list[PlannedRun],
     store: MaskedStore | LabelledStore,
     command: str,
+    before: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that the report says of a study beside its runs."""
+    """All that the report says of a study beside its runs.
+
+    Args:
+        plan: The study.
+        finished: Its runs that may be counted.
+        store: Their pictures.
+        command: The command line that asked for this.
+        before: What this said last time, or nothing: controls are kept while the judge is the same.
+    """
     environment: Mapping[str, Any] = (
         json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
         if finished
         else {}
     )
     task = plan.recipe.task
+    judge = finished[-1].folder.result().get("judge", {}) if finished else {}
     losses = {_minimised(plan.recipe_of(variant)) for variant in plan.variants}
     return {
         "name": plan.name,
@@ -136,10 +153,12 @@ def about_study(
         "ignore_index": IGNORE_INDEX,
         "scores": [vars(score) for score in _SCORES[task]],
         "curve": _CURVES[task],
-        "judge": finished[-1].folder.result().get("judge", {}) if finished else {},
+        "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
         "pictures": finished[-1].folder.result()["pictures"] if finished else {},
-        "baselines": _baselines(plan, finished, store),
+        "baselines": before["baselines"]
+        if judge and judge == before.get("judge")
+        else _baselines(plan, finished, store),
         "variants": [variant.name for variant in plan.variants],
         "factors": list(plan.factors),
         "seeds": list(plan.seeds),
@@ -167,8 +186,9 @@ def _baselines(
     """What costs nothing to beat, or what theory says of the best: rows to compare with."""
     if isinstance(store, MaskedStore):
         return [_constant_prediction(store)]
-    if isinstance(plan.recipe, GenerateRecipe) and finished:
-        return _controls(plan.recipe, store)
+    recipe = finished[-1].recipe if finished else None
+    if isinstance(recipe, GenerateRecipe) and judge_folder(judge_recipe(recipe), store).is_finished:
+        return _controls(recipe, plan.seeds[0], store)
     return []
 
 
@@ -187,13 +207,13 @@ def _constant_prediction(store: MaskedStore) -> dict[str, Any]:
     }
 
 
-def _controls(recipe: GenerateRecipe, store: LabelledStore) -> list[dict[str, Any]]:
-    """The two decoders whose scores theory knows, under the wrong labels of seed 0."""
+def _controls(recipe: GenerateRecipe, seed: int, store: LabelledStore) -> list[dict[str, Any]]:
+    """The two decoders whose scores theory knows, under the wrong labels of this seed."""
     parts = np.asarray(store.parts)
     training = pictures_of(store, np.flatnonzero(parts == "train"))
     test = pictures_of(store, np.flatnonzero(parts == "test"))
-    rng = np.random.default_rng(0)
-    given = wrong_labels(test[1], len(store.class_names), rng)
+    given = wrong_labels_of(test[1], len(store.class_names), seed)
+    rng = np.random.default_rng(stream(seed, "style"))
     judge = load_judge(recipe, store)
     definitions = {
         "ignores the label": "a decoder that returns the source picture, whatever label it is given",
@@ -205,11 +225,7 @@ def _controls(recipe: GenerateRecipe, store: LabelledStore) -> list[dict[str, An
             "name": f"{name} (control)",
             "definition": definitions[name],
             "is_floor": name == "ignores the label",
-            "scores": {
-                "swap_encoded_true": control.swap.success.value,
-                "swap_encoded_wrong": control.swap.success.value,
-                "style_kept": control.style.score,
-            },
+            "scores": swap_shares(control, "encoded_true") | swap_shares(control, "encoded_wrong"),
         }
         for name, control in controls(judge, training, test, given, rng).items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         study / "per_picture.parquet", lambda file: per_picture.to_parquet(file, index=False)
     )
     store = build.store_for(plan.recipe.data, data_root)
-    write_json(study / "about.json", about_study(plan, _finished(runs), store, command))
+    about = study / "about.json"
+    before = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+    write_json(about, about_study(plan, _finished(runs), store, command, before))
     if isinstance(store, MaskedStore):
         _write_pictures(study / "pictures", runs, store, per_picture)
 

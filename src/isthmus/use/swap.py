@@ -39,7 +39,7 @@ def swapped_pictures(
     Args:
         model: The trained VAE.
         images: Values in [0, 1].
-        true: What the pictures show; the network's null label where that is not known.
+        true: What the pictures show; any label where the encoder is not told.
         labels: What to draw them as.
         seed: Draws the binarisation where the likelihood has one.
     """

@@ -15,6 +15,9 @@ from isthmus.runs.folder import RunFolder
 from isthmus.runs.machine import precision_here
 from isthmus.runs.vae_on_arrays import VAEOnArrays
 
+NO_LABEL = "none"
+"""The name of the null label."""
+
 
 @dataclass(frozen=True)
 class TrainedVAE:
@@ -25,18 +28,36 @@ class TrainedVAE:
     recipe: GenerateRecipe
 
     def labels_named(self, names: tuple[str, ...]) -> list[int]:
-        """The labels of these names.
+        """The labels of these names; ``NO_LABEL`` names the null label.
 
         Raises:
             Refusal: If the model knows no such label.
         """
-        unknown = next((name for name in names if name not in self.class_names), None)
+        known = self.class_names
+        if self.recipe.model.null_rate > 0:  # else training has never shown it
+            known = (*known, NO_LABEL)
+        unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
             raise Refusal(
-                f"label {unknown}: this model has none of that name; "
-                f"{nearest_name(unknown, self.class_names)}"
+                f"label {unknown}: this model has none of that name; {nearest_name(unknown, known)}"
             )
-        return [self.class_names.index(name) for name in names]
+        return [known.index(name) for name in names]
+
+    def label_to_encode_with(self, true: str | None) -> int:
+        """The label that a picture is encoded with, by its name.
+
+        Raises:
+            Refusal: If it is not named and the encoder is told it.
+        """
+        if true is not None:
+            return self.labels_named((true,))[0]
+        where = self.recipe.model.where
+        if where in ("encoder", "both"):
+            raise Refusal(
+                f"--true is missing: the encoder of this model (model.where = {where!r}) is told what "
+                "a picture shows; name its label"
+            )
+        return 0  # nothing hears it
 
 
 def load_vae(run: Path) -> TrainedVAE:
