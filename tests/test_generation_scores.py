@@ -21,7 +21,6 @@ from isthmus.scoring.generation import (
     bits_per_dim,
     frechet_distance,
     gaussian_log_prob,
-    importance_nll,
     kl_nats,
     swap_scores,
     wrong_labels,
@@ -128,6 +127,13 @@ def linear_log_weights(x, k, seed=1, widen=1.2):
     zero = torch.zeros(2, dtype=torch.float64)
     log_joint = gaussian_log_prob(z, zero, zero) + gaussian_log_prob(x, z @ W.T + B, LOG_SIGMA_X)
     return (log_joint - gaussian_log_prob(z, mu, log_sigma)).numpy()
+
+
+def importance_nll(log_weights):
+    """From all log weights at once."""
+    weights = LogMeanExp()
+    weights.add(log_weights)
+    return weights.nll()
 
 
 def test_importance_nll_is_the_exact_marginal():

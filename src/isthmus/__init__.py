@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isthmus.models.cvae import ConditionalVAE as ConditionalVAE
     from isthmus.models.unet import UNet as UNet
     from isthmus.recipe import GenerateRecipe as GenerateRecipe
     from isthmus.recipe import SegmentRecipe as SegmentRecipe
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from isthmus.study.run import run_study as run_study
 
 _HOMES = {
+    "isthmus.models.cvae": ("ConditionalVAE",),
     "isthmus.models.unet": ("UNet",),
     "isthmus.recipe": ("GenerateRecipe", "SegmentRecipe", "StudyPlan", "load_plan"),
     "isthmus.refusal": ("Refusal",),

@@ -18,12 +18,13 @@ from isthmus.report.look import LIGHT, Paper, mixed
 
 Settings = Mapping[str, Any]
 
+LISTENING = "objective.listening_weight"
 READ = (
     *(f"model.{key}" for key in ("body", "width", "latent", "fusion", "where", "prior")),
     *("model.null_rate", "objective.likelihood", "objective.beta", "objective.invariance"),
 )
-"""The settings that the drawing shows."""
-TELLING = ("model.where", "model.fusion", "model.prior", "objective.invariance")
+"""The settings that the drawing shows, with ``LISTENING`` where it is set."""
+TELLING = ("model.where", "model.fusion", "model.prior", "objective.invariance", LISTENING)
 """The settings that make two designs look different."""
 
 _WIDTH, _UP, _DOWN = 7.8, 1.05, 2.5
@@ -52,7 +53,8 @@ def architecture_figure(settings: Settings, paper: Paper = LIGHT) -> Figure:
     Source: the figure of the reference study, which shows one design of these.
     """
     has_penalty = settings["objective.invariance"] != "none"
-    up = _PENALTY + 0.48 if has_penalty else _UP
+    is_read_again = settings.get(LISTENING) is not None
+    up = _PENALTY + 0.48 if has_penalty or is_read_again else _UP
     figure = Figure((_WIDTH, up + _DOWN), facecolor=paper.ground)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, _WIDTH), ylim=(-_DOWN, up), aspect="equal")
@@ -64,6 +66,8 @@ def architecture_figure(settings: Settings, paper: Paper = LIGHT) -> Figure:
     _draw_z(pen, settings, told)
     if has_penalty:
         _draw_penalty(pen, settings)
+    if is_read_again:
+        _draw_second_reading(pen)
     _draw_label(pen, settings, told)
     return figure
 
@@ -183,6 +187,15 @@ def _draw_penalty(pen: _Pen, settings: Settings) -> None:
     pen.box(_Z, _PENALTY, 2.1, 0.68, **pen.look(quiet, is_dashed=True))
     pen.say(_Z, _PENALTY + 0.15, _PENALTIES.get(name, name), weight="bold")
     pen.say(_Z, _PENALTY - 0.16, "keeps $y$ out of $z$", _SMALL)
+
+
+def _draw_second_reading(pen: _Pen) -> None:
+    """The reader's word on what is decoded under a wrong label."""
+    quiet, x = pen.paper.quiet, _WIDTH - 1.25
+    pen.dashes((_DECODER[0] + _DECODER[1]) / 2, _TALL - 0.16, _PENALTY - 0.34, quiet)
+    pen.box(x, _PENALTY, 2.34, 0.68, **pen.look(quiet, is_dashed=True))
+    pen.say(x, _PENALTY + 0.15, "reader again", weight="bold")
+    pen.say(x, _PENALTY - 0.16, "reads $y'$ in $\\hat{x}(z, y')$", _SMALL)
 
 
 def _draw_label(pen: _Pen, settings: Settings, told: tuple[str, ...]) -> None:

@@ -77,7 +77,7 @@ def designs(study: Study) -> list[Shown]:
 
 def _look(recipe: dict[str, Any]) -> tuple[str, ...]:
     """What tells its drawing from others; where no side is told, no fusion is drawn."""
-    where, fusion, *others = (str(recipe[key]) for key in TELLING)
+    where, fusion, *others = (str(recipe.get(key, "")) for key in TELLING)
     return (where, "" if where == "none" else fusion, *others)
 
 
@@ -86,9 +86,10 @@ def _design(
 ) -> Shown:
     figure = architecture_figure(recipe, DARK)
     uris = [data_uri(as_webp(png, _DESIGN_BYTES), "webp") for png in (light, as_png(figure))]
-    where, fusion, prior, invariance = look
+    where, fusion, prior, invariance, listening = look
     enters = f"enters {where} by {fusion}" if fusion else "is told to no side"
     words = f"the label {enters}; prior {prior}; invariance {invariance}"
+    words += f"; the reader's word weighs {listening}" if listening else ""
     alt = f"Design of {', '.join(variants)}: {words}"
     return Shown(variants, Drawing(*uris), alt, round(figure.get_figwidth() * DPI))
 

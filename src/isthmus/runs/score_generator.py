@@ -117,7 +117,7 @@ def _likelihood(
         told["elbo_null_nats"] = null
     elbo = {name: vae.elbo_nats(test.target, labels, noise) for name, labels in told.items()}
     chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, _draws(0, "nll"))
-    nll = vae.nll_nats(
+    nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],
         recipe.measure.importance_samples,
@@ -129,16 +129,17 @@ def _likelihood(
     )
     mean_elbo = {name: float(of.mean()) for name, of in elbo.items()}
     scores = {
-        "nll_nats": float(nll.mean()),
-        "nll_standard_error": float(nll.std(ddof=1) / len(nll) ** 0.5),
-        "bits_per_dim": bits_per_dim(float(nll.mean()), dims, offset),
+        "nll_nats": nll.nats,
+        "nll_standard_error": nll.standard_error,
+        "nll_monte_carlo_error": nll.monte_carlo_error,
+        "bits_per_dim": bits_per_dim(nll.nats, dims, offset),
         "elbo_nats": mean_elbo.pop("elbo_nats"),
         "elbo_gap_nats": float((elbo["elbo_nats"] - elbo["elbo_wrong_nats"]).mean()),
     }
     scores["elbo_bits_per_dim"] = bits_per_dim(-scores["elbo_nats"], dims, offset)
     scores |= {name: value for name, value in mean_elbo.items() if name == "elbo_null_nats"}
     nll_of_all = np.full(len(test.labels), np.nan)
-    nll_of_all[chosen] = nll
+    nll_of_all[chosen] = nll.per_picture
     return scores, {**elbo, "nll_nats": nll_of_all}
 
 

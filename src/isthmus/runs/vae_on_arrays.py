@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.models.cvae import ConditionalVAE
 from isthmus.runs.machine import Precision, autocast
-from isthmus.scoring.generation import LogMeanExp, gaussian_log_prob, kl_nats
+from isthmus.scoring.generation import NLL, LogMeanExp, gaussian_log_prob, kl_nats
 
 Images = Float[np.ndarray, "n channel height width"]
 Labels = Int[np.ndarray, " n"]
@@ -83,24 +83,20 @@ class VAEOnArrays:
                 elbos.append((log_prob - kl).numpy())
         return np.concatenate(elbos)
 
-    def nll_nats(
-        self, target: Images, labels: Labels, k: int, generator: torch.Generator
-    ) -> Float[np.ndarray, " n"]:
-        """Importance-sampled -log p(x | y) of each picture with k samples of z from q(z | x, y).
+    def nll(self, target: Images, labels: Labels, k: int, generator: torch.Generator) -> NLL:
+        """Importance-sampled -log p(x | y) with k samples of z from q(z | x, y) a picture.
 
         Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
         """
         pictures = min(self.batch, len(target))
         at_once = max(1, _VALUES_AT_ONCE // (pictures * target[0].size))
-        values = []
-        for x, y in self._batches(target, labels):
-            mu, log_sigma = self._posterior(x, y)
-            total = LogMeanExp()
-            for first in range(0, k, at_once):
-                count = min(at_once, k - first)
-                total.add(self._log_weights(x, y, mu, log_sigma, count, generator).numpy())
-            values.append(-total.value())
-        return np.concatenate(values)
+        batches = [(x, y, *self._posterior(x, y)) for x, y in self._batches(target, labels)]
+        total = LogMeanExp()
+        for first in range(0, k, at_once):
+            count = min(at_once, k - first)
+            parts = [self._log_weights(*batch, count, generator).numpy() for batch in batches]
+            total.add(np.concatenate(parts, axis=1))
+        return total.nll()
 
     def _log_weights(
         self,

@@ -137,13 +137,6 @@ class LogMeanExp:
         )
 
 
-def importance_nll(log_weights: Float[np.ndarray, "sample picture"]) -> NLL:
-    """Negative log-likelihood from all log weights at once; see ``LogMeanExp``."""
-    weights = LogMeanExp()
-    weights.add(log_weights)
-    return weights.nll()
-
-
 def bits_per_dim(nats: float, dims: int, offset: float) -> float:
     """Bits that one value of a picture costs.
 
