@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -366,15 +367,22 @@ def test_a_plan_gives_back_every_setting_of_a_variant(study):
 def test_every_finished_run_stands_with_its_shares_and_intervals(study):
     table = listening_table(read_study(study))
     results = pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
-    assert len(table.rows) == 4
-    for row in table.rows:
+    *of_runs, control = table.rows
+    assert len(of_runs) == 4
+    for row in of_runs:
         variant, seed, *shares, judge = (cell.text for cell in row.cells)
         run = results.loc[(variant, int(seed))]
         for name, share in zip(SHARES, shares, strict=True):
             low, high = run[f"{name}_low"], run[f"{name}_high"]
             assert share == f"{run[name]:.3f} [{low:.3f}, {high:.3f}]"
         assert judge == "0.993"
-    assert [row.cells[0].text for row in table.rows] == ["told_adversary"] * 2 + ["told"] * 2
+    assert [row.cells[0].text for row in of_runs] == ["told_adversary"] * 2 + ["told"] * 2
+    assert [cell.text for cell in control.cells][:4] == [
+        "ignores the label (control)",
+        "—",
+        "0.007",
+        "0.007",
+    ]
     assert "strokes-0123abcd" in table.caption
     assert "true label of 0.993" in table.caption
     assert "Data: strokes, 4 labels." in table.caption
@@ -383,7 +391,8 @@ def test_every_finished_run_stands_with_its_shares_and_intervals(study):
 def test_runs_that_failed_do_not_stand_among_those_that_listen(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(status=["failed", *t["status"][1:]]))
-    assert len(listening_table(read_study(folder)).rows) == 3
+    of_runs = [row for row in listening_table(read_study(folder)).rows if not row.is_baseline]
+    assert len(of_runs) == 3
 
 
 def test_headers_are_words_and_the_control_has_its_row(study):
@@ -412,7 +421,7 @@ def test_variants_are_told_apart_by_the_protocols_they_obey(tmp_path):
     ]
     assert "1 of 2 variants obeys a wrong label under both protocols" in headline(content)
     # One run of two below: the variant does not obey.
-    change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=[0.3, 0.3, 0.95, 0.9]))
+    change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=[0.3, 0.3, 0.95, 0.89]))
     assert [group.text for group in obeying(read_study(folder))] == [
         "Only when encoded with the true label:"
     ]
@@ -430,6 +439,25 @@ def test_a_weak_judge_is_a_notice(tmp_path):
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
     said = [notice.text for notice in notices(read_study(study))]
     assert any(text.startswith("The variants minimise different objectives") for text in said)
+
+
+def test_obeying_is_measured_by_what_the_judge_can_say(tmp_path):
+    """A judge of 0.85 cannot say much more than that of a perfect decoder."""
+    folder = make_study(tmp_path / "s")
+    change_results(folder, lambda t: t.assign(judge_accuracy=0.85, swap_encoded_wrong_low=0.77))
+    assert "2 of 2 variants obey a wrong label" in headline(read_study(folder))
+    change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=0.76))
+    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+
+
+def test_scores_of_different_likelihoods_are_said_not_to_compare(tmp_path):
+    folder = make_study(tmp_path / "s")
+    start = "The variants have different likelihoods"
+    assert not any(n.text.startswith(start) for n in notices(read_study(folder)))
+    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
+    plan["study"]["variants"][0].setdefault("objective", {})["likelihood"] = "gaussian"
+    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert any(n.text.startswith(start) for n in notices(read_study(folder)))
 
 
 def test_scores_stand_beside_what_they_are_read_against(study):

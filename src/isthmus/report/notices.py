@@ -89,6 +89,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _weak_judge(study),
         _no_better_than_floor(study),
         _different_losses(study),
+        _different_likelihoods(study),
     )
     return tuple(notice for notice in found if notice)
 
@@ -146,6 +147,16 @@ def _different_losses(study: Study) -> Notice | None:
     return Notice(
         f"The variants minimise different {several}: {word} value cannot rank them. "
         f"Compare its curves within one {word.split()[1]} only."
+    )
+
+
+def _different_likelihoods(study: Study) -> Notice | None:
+    used = {study.recipe_of(v).get("objective.likelihood") for v in study.about.variants}
+    if len(used) < 2:
+        return None
+    return Notice(
+        "The variants have different likelihoods, which score different things of a picture: NLL, ELBO "
+        "and bits/dim compare only within one likelihood."
     )
 
 

@@ -83,7 +83,9 @@ def variant_table(study: Study) -> Table:
 def listening_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
-    shares = [column for column in LISTENING if column in finished and finished[column].any()]
+    shares = [
+        column for column in LISTENING if column in finished and finished[column].notna().any()
+    ]
     rows = [
         Row(
             (

@@ -147,7 +147,8 @@ def _listening(
     vae: VAEOnArrays, judge: LoadedJudge, test: TestPart, trained: Trained
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Swap success under both protocols, fidelity from the prior, Fréchet distance to its floor."""
-    scores, judged = {}, {"label": test.labels, "given": test.given}
+    scores: dict[str, float] = {}
+    judged = {"label": test.labels, "given": test.given}
     for protocol, told in (("encoded_true", test.labels), ("encoded_wrong", test.given)):
         swap = swapped(
             vae,

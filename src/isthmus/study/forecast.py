@@ -19,8 +19,8 @@ from isthmus.runs.tasks import module_for
 def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
     """Print a table of variants with steps, parameters and estimated minutes, and the total.
 
-    The estimate is the median of three training steps times the number of steps; it leaves
-    out augmentation and validation, which add about a tenth.
+    The estimate is the median of three training steps times the number of steps. It leaves out
+    augmentation and validation, which add about a tenth, scoring, and the judge of a VAE's pictures.
     """
     console = Console()
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
@@ -44,4 +44,7 @@ def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
         )
         minutes_all += minutes * len(plan.seeds)
     console.print(table)
-    console.print(f"about {minutes_all:.0f} minutes in all on this machine; nothing was trained")
+    console.print(
+        f"about {minutes_all:.0f} minutes of training in all on this machine, and scoring on top; "
+        "nothing was trained"
+    )
