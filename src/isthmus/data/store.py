@@ -178,6 +178,15 @@ def open_labelled_store(
     return LabelledStore(labels=_labels(fields["groups"], fields["class_names"]), **fields)
 
 
+def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Values in [0, 1] as bytes, the nearest ones; what lies outside is cut off.
+
+    >>> as_bytes(np.array([-0.1, 0.5, 2.0]))
+    array([  0, 128, 255], dtype=uint8)
+    """
+    return np.asarray(np.round(np.clip(images, 0, 1) * 255), dtype=np.uint8)
+
+
 def as_float(
     images_u8: UInt8[Tensor, "*n height width channel"],
 ) -> Float[Tensor, "*n channel height width"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 
 from isthmus import build
-from isthmus.data.store import LabelledStore
+from isthmus.data.store import LabelledStore, as_bytes
 from isthmus.recipe import ClassifyRecipe, GenerateRecipe, Measure
 from isthmus.refusal import Refusal
 from isthmus.runs.classifier import ClassifierModule
@@ -117,5 +117,5 @@ def _drawn(
     for first in range(0, len(labels), vae.batch):
         told = labels[first : first + vae.batch]
         images = vae.pictures(vae.prior_draws(told, draws), told)
-        parts.append(np.round(np.clip(images, 0, 1) * 255).astype(np.uint8))
+        parts.append(as_bytes(images))
     return np.moveaxis(np.concatenate(parts), 1, -1)

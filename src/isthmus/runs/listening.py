@@ -22,6 +22,20 @@ Labels = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
+class TestPart:
+    """The test pictures of a run, the same for every variant with one seed."""
+
+    __test__ = False  # pytest: no tests in here
+
+    images: Images
+    target: Images
+    """What the likelihood scores and the encoder reads of them."""
+    labels: Labels
+    given: Labels
+    """For each picture a label that is not its own."""
+
+
+@dataclass(frozen=True)
 class Swapped:
     """What the judge says of the pictures under one protocol, and how much style is left."""
 
@@ -33,30 +47,25 @@ class Swapped:
 def swapped(
     vae: VAEOnArrays,
     judge: LoadedJudge,
-    images: Images,
-    target: Images,
-    true: Labels,
-    given: Labels,
+    test: TestPart,
     rng: np.random.Generator,
     *,
     encoded_with: Labels,
 ) -> Swapped:
-    """Pictures encoded with one label and decoded with ``given``.
+    """Pictures encoded with one label and decoded with the wrong one given.
 
     z is the posterior mean and the output the expected picture, so nothing is drawn.
 
     Args:
         vae: The trained network.
         judge: Says what the outputs show.
-        images: The pictures, for their style.
-        target: What the encoder reads of them.
-        true: Their labels.
-        given: Wrong labels.
+        test: The pictures with their labels and wrong ones.
         rng: Pairs pictures at random, for the control of style.
-        encoded_with: ``true`` for one protocol, ``given`` for the other.
+        encoded_with: The labels for one protocol, the wrong ones for the other.
     """
-    mu, _ = vae.encoded(target, encoded_with)
-    return judged_swap(judge, images, vae.pictures(mu, given), true, given, rng)
+    mu, _ = vae.encoded(test.target, encoded_with)
+    outputs = vae.pictures(mu, test.given)
+    return judged_swap(judge, test.images, outputs, test.labels, test.given, rng)
 
 
 def judged_swap(

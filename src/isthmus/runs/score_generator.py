@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from isthmus.data.store import LabelledStore, as_float
 from isthmus.recipe import GenerateRecipe
@@ -15,7 +14,15 @@ from isthmus.runs.cas import cas_scores
 from isthmus.runs.folder import write_arrays
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import LoadedJudge, load_judge
-from isthmus.runs.listening import Swapped, evenly_from_labels, prior_fidelity, swapped
+from isthmus.runs.listening import (
+    Images,
+    Labels,
+    Swapped,
+    TestPart,
+    evenly_from_labels,
+    prior_fidelity,
+    swapped,
+)
 from isthmus.runs.probe import probe_accuracy
 from isthmus.runs.seeds import Stream, stream, torch_draws
 from isthmus.runs.sheets import sheets_of
@@ -30,20 +37,6 @@ from isthmus.scoring.generation import (
 )
 
 _PROBE_PICTURES = 10_000
-Images = Float[np.ndarray, "_ channel height width"]
-Labels = Int[np.ndarray, " _"]
-
-
-@dataclass(frozen=True)
-class TestPart:
-    """The test pictures of a run, the same for every variant with one seed."""
-
-    images: Images
-    target: Images
-    """What the likelihood scores and the encoder reads of them."""
-    labels: Labels
-    given: Labels
-    """For each picture a label that is not its own."""
 
 
 def score_generator(trained: Trained) -> dict[str, Any]:
@@ -64,15 +57,8 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     scores = {**listening, **likelihood, **_use_of_z(vae, trained, test)}
     names = [store.names[row] for row in trained.split.test]
     write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
-    sheets = sheets_of(
-        vae,
-        test.images,
-        test.target,
-        test.labels,
-        test.given,
-        torch_draws(trained.seed, "sheets"),
-        knows_null=recipe.model.null_rate > 0,
-    )
+    draws, knows_null = torch_draws(trained.seed, "sheets"), recipe.model.null_rate > 0
+    sheets = sheets_of(vae, test, draws, knows_null=knows_null)
     write_arrays(trained.folder.sheets, sheets)
     if not scores["active_units"]:
         reason = "collapsed: no unit of z says anything of the picture"
@@ -150,16 +136,7 @@ def _listening(
     scores: dict[str, float] = {}
     judged = {"label": test.labels, "given": test.given}
     for protocol, told in (("encoded_true", test.labels), ("encoded_wrong", test.given)):
-        swap = swapped(
-            vae,
-            judge,
-            test.images,
-            test.target,
-            test.labels,
-            test.given,
-            _draws(trained.seed, "style"),
-            encoded_with=told,
-        )
+        swap = swapped(vae, judge, test, _draws(trained.seed, "style"), encoded_with=told)
         scores |= swap_shares(swap, protocol)
         judged[f"swap_{protocol}_judged"] = swap.judged
     draws = torch_draws(trained.seed, "prior")

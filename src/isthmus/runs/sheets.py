@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
-from isthmus.runs.listening import evenly_from_labels
+from isthmus.data.store import as_bytes
+from isthmus.runs.listening import Images, Labels, TestPart, evenly_from_labels
 from isthmus.runs.vae_on_arrays import VAEOnArrays
-
-Images = Float[np.ndarray, "_ channel height width"]
-Labels = Int[np.ndarray, " _"]
 
 _SHEET = 25
 _STEPS = 10
@@ -20,14 +18,7 @@ _ROWS = 5
 
 
 def sheets_of(
-    vae: VAEOnArrays,
-    images: Images,
-    target: Images,
-    labels: Labels,
-    given: Labels,
-    draws: torch.Generator,
-    *,
-    knows_null: bool,
+    vae: VAEOnArrays, test: TestPart, draws: torch.Generator, *, knows_null: bool
 ) -> dict[str, Any]:
     """All sheets of one run, as uint8 [n, channel, height, width] and labels [n].
 
@@ -37,6 +28,7 @@ def sheets_of(
     ``style_*``: one z a row, one label a column. ``reconstruction_*``; ``interpolation_*``: ten
     steps between two pictures of a label, a row each; ``traversal_*``: one unit of z a row.
     """
+    target, labels, given = test.target, test.labels, test.given
     num_labels, null = vae.network.num_labels, vae.network.null_label
     rows = evenly_from_labels(labels, _SHEET)
     mu, _ = vae.encoded(target[rows], labels[rows])
@@ -46,18 +38,18 @@ def sheets_of(
     unlabelled = vae.pictures(vae.prior_draws(nulls, draws), nulls)
     per_row = min(_STEPS, num_labels)
     return {
-        "swap_source": _bytes(images[rows]),
+        "swap_source": as_bytes(test.images[rows]),
         "swap_true": labels[rows],
         "swap_given": given[rows],
-        "swap_output": _bytes(vae.pictures(mu, given[rows])),
-        "reconstruction_output": _bytes(vae.pictures(mu, labels[rows])),
+        "swap_output": as_bytes(vae.pictures(mu, given[rows])),
+        "reconstruction_output": as_bytes(vae.pictures(mu, labels[rows])),
         "random_given": random,
-        "random_output": _bytes(vae.pictures(vae.prior_draws(random, draws), random)),
-        **({"null_output": _bytes(unlabelled)} if knows_null else {}),
-        "style_output": _bytes(_styles(vae, every[:per_row], draws)),
+        "random_output": as_bytes(vae.pictures(vae.prior_draws(random, draws), random)),
+        **({"null_output": as_bytes(unlabelled)} if knows_null else {}),
+        "style_output": as_bytes(_styles(vae, every[:per_row], draws)),
         "interpolation_label": np.unique(labels)[:_ROWS],
-        "interpolation_output": _bytes(_interpolations(vae, target, labels)),
-        "traversal_output": _bytes(_traversals(vae, mu, labels[rows])),
+        "interpolation_output": as_bytes(_interpolations(vae, target, labels)),
+        "traversal_output": as_bytes(_traversals(vae, mu, labels[rows])),
         "traversal_unit": _busiest_units(mu),
     }
 
@@ -99,8 +91,3 @@ def _traversals(vae: VAEOnArrays, mu: Float[np.ndarray, "n latent"], labels: Lab
 def _busiest_units(mu: Float[np.ndarray, "n latent"]) -> Int[np.ndarray, " unit"]:
     """The five units whose posterior means vary most."""
     return np.argsort(-mu.var(axis=0), kind="stable")[:_ROWS]
-
-
-def _bytes(images: Images) -> UInt8[np.ndarray, "n channel height width"]:
-    rounded = np.round(np.clip(images, 0, 1) * 255)
-    return np.asarray(rounded, dtype=np.uint8)
