@@ -69,7 +69,6 @@ def yardsticks(study: Study) -> tuple[str, ...]:
     sentences = {
         "nll_standard_error": "NLL: its standard error over pictures is {} nats" + sampled + ".",
         "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}.",
-        "frechet_pictures": "Fréchet distance: {} pictures in each set.",
         "style_encoded_true_shuffled": "Style kept: pairs drawn at random give {}.",
     }
     found = {
@@ -115,10 +114,10 @@ def _unfinished(study: Study, status: str) -> Notice | None:
     runs = study.runs[study.runs["status"] == status]
     if runs.empty:
         return None
-    lines = (
-        f"{run['variant']}, seed {run['seed']}: {run['reason'] or 'no reason given'}"
-        for _, run in runs.iterrows()
-    )
+    lines = []
+    for (variant, reason), of in runs.groupby(["variant", "reason"], sort=False):
+        seeds = f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of['seed']))}"
+        lines.append(f"{variant}, {seeds}{f': {reason}' if reason else ''}")
     of_all = f"{len(runs)} of {counted(len(study.runs), 'run')}"
     return Notice(f"{status.capitalize()}: {of_all}, kept out of every mean.", tuple(lines))
 

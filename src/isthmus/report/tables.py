@@ -61,8 +61,8 @@ class Table:
 
 
 def variant_table(study: Study) -> Table:
-    """Every score of every variant, and of the constant prediction."""
-    scores = study.about.scores
+    """Every score that some run has, of every variant, and of the constant prediction."""
+    scores = [score for score in study.about.scores if _is_measured(study, score.name)]
     columns = (
         Column("Variant", is_number=False),
         *(Column(_headed(score), order=_order(score, scores[0])) for score in scores),
@@ -83,9 +83,7 @@ def variant_table(study: Study) -> Table:
 def listening_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
-    shares = [
-        column for column in LISTENING if column in finished and finished[column].notna().any()
-    ]
+    shares = [column for column in LISTENING if _is_measured(study, column)]
     rows = [
         Row(
             (
@@ -259,6 +257,12 @@ def _share(run: pd.Series, column: str) -> Cell:
     value, low, high = (_float(run.get(f"{column}{end}")) for end in ("", "_low", "_high"))
     interval = f" [{score_text(low)}, {score_text(high)}]" if np.isfinite(low + high) else ""
     return _number(value, f"{score_text(value)}{interval}")
+
+
+def _is_measured(study: Study, column: str) -> bool:
+    """Whether a column has a number in it; before any run has finished, each may get one."""
+    finished = study.finished
+    return finished.empty or (column in finished and bool(finished[column].notna().any()))
 
 
 def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:

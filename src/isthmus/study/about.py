@@ -108,7 +108,8 @@ GENERATION_SCORES = (
         "frechet_judge",
         False,
         "Fréchet distance of pictures drawn from the prior to test pictures in the judge's "
-        "features; compares within this data set and judge only.",
+        "features, as many of each (results.csv: frechet_pictures); compares within this data set, judge "
+        "and number only.",
         words="Fréchet, judge's features",
     ),
 )
