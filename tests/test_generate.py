@@ -215,7 +215,6 @@ def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_pat
         ),
         (["generate"], "generate takes one model"),
         (["swap", "RUN"], "swap takes a model and pictures"),
-        (["generate", "RUN", "--labels", "none"], "label none: this model has none of that name"),
         (["generate", "NOWHERE"], "a model is the folder of a finished run"),
     ],
 )

@@ -45,6 +45,6 @@ def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
         minutes_all += minutes * len(plan.seeds)
     console.print(table)
     console.print(
-        f"about {minutes_all:.0f} minutes of training in all on this machine, and scoring on top; "
-        "nothing was trained"
+        f"about {minutes_all:.0f} minutes of training in all on this machine\n"
+        "scoring comes on top; nothing was trained"
     )
