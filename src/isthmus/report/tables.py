@@ -111,8 +111,7 @@ def listening_table(study: Study) -> Table:
     )
     return Table(
         "A row a trained network: the share of pictures, one a test picture, and in brackets its "
-        "95 % Wilson interval, which knows nothing of other seeds."
-        f"{_judge(study)}{_data(study)}",
+        f"95 % Wilson interval, which knows nothing of other seeds.{_judge(study)}{_data(study)}",
         columns,
         tuple(rows),
     )

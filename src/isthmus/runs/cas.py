@@ -20,7 +20,7 @@ from isthmus.runs.fit import fit
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.judge import judge_recipe
 from isthmus.runs.score_classifier import score_classifier
-from isthmus.runs.seeds import stream, torch_draws
+from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import VAEOnArrays
 
@@ -100,7 +100,7 @@ def _learned(
 ) -> Trained:
     """A classifier trained on the training part of this store."""
     seed, precision = trained.seed, trained.precision
-    split = build.split_for(recipe.data, store, np.random.default_rng(stream(seed, "split")))
+    split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
 
     def fresh(steps: int) -> ClassifierModule:
         return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)

@@ -91,9 +91,13 @@ class Generator(TaskModule):
         drawn = mu + log_sigma.exp() * noise
         params = network.decode(torch.cat([z[:half], drawn]), given)
         image = network.likelihood.mean(params).contiguous(memory_format=torch.channels_last)
-        assert network.reader is not None  # the recipe has checked it
-        fixed = {name: of.detach().clone() for name, of in network.reader.state_dict().items()}
-        reading = torch.func.functional_call(network.reader, fixed, image)
+        reader = network.reader
+        assert reader is not None  # the recipe has checked it
+        fixed = {name: weight.detach() for name, weight in reader.named_parameters()}
+        fixed |= {
+            name: of.clone() for name, of in reader.named_buffers()
+        }  # batch norm writes these
+        reading = torch.func.functional_call(reader, fixed, image)
         return F.cross_entropy(reading.float(), given)
 
     def _kl_weight(self) -> float:

@@ -18,7 +18,7 @@ from isthmus import build
 from isthmus.data.rows import Rows
 from isthmus.recipe import Train
 from isthmus.runs.folder import RunFolder
-from isthmus.runs.seeds import stream, torch_seed
+from isthmus.runs.seeds import numpy_draws, stream, torch_seed
 from isthmus.scoring.definitions import in_words
 
 Watch = Callable[[int, int, str], None]
@@ -107,7 +107,7 @@ class EpochOrder(Sampler[int]):
         return len(self.pictures)
 
     def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng(stream(self.seed, "order", self.epoch))
+        rng = numpy_draws(self.seed, "order", self.epoch)
         yield from rng.permutation(len(self.pictures)).tolist()
 
 

@@ -24,7 +24,7 @@ from isthmus.runs.listening import (
     swapped,
 )
 from isthmus.runs.probe import probe_accuracy
-from isthmus.runs.seeds import Stream, stream, torch_draws
+from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import VAEOnArrays
@@ -57,8 +57,8 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     scores = {**listening, **likelihood, **_use_of_z(vae, trained, test)}
     names = [store.names[row] for row in trained.split.test]
     write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
-    draws, knows_null = torch_draws(trained.seed, "sheets"), recipe.model.null_rate > 0
-    sheets = sheets_of(vae, test, draws, knows_null=knows_null)
+    draws = torch_draws(trained.seed, "sheets")
+    sheets = sheets_of(vae, test, draws, knows_null=recipe.model.null_rate > 0)
     write_arrays(trained.folder.sheets, sheets)
     if not scores["active_units"]:
         reason = "collapsed: no unit of z says anything of the picture"
@@ -76,7 +76,7 @@ def pictures_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Imag
 
 def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
     """The wrong labels that a run with this seed gives to pictures with these labels."""
-    return wrong_labels(labels, num_labels, _draws(seed, "wrong labels"))
+    return wrong_labels(labels, num_labels, numpy_draws(seed, "wrong labels"))
 
 
 def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
@@ -96,34 +96,31 @@ def _likelihood(
 
     One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0.
     """
-    latent, null = vae.network.latent, np.full_like(test.labels, vae.network.null_label)
-    noise = torch.randn(len(test.labels), latent, generator=torch_draws(seed, "elbo"))
+    network = vae.network
+    noise = torch.randn(len(test.labels), network.latent, generator=torch_draws(seed, "elbo"))
     told = {"elbo_nats": test.labels, "elbo_wrong_nats": test.given}
     if recipe.model.null_rate > 0:
-        told["elbo_null_nats"] = null
+        told["elbo_null_nats"] = np.full_like(test.labels, network.null_label)
     elbo = {name: vae.elbo_nats(test.target, labels, noise) for name, labels in told.items()}
-    chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, _draws(0, "nll"))
+    chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
     nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],
         recipe.measure.importance_samples,
         torch_draws(seed, "nll"),
     )
-    dims, offset = (
-        int(np.prod(test.target.shape[1:])),
-        vae.network.likelihood.dims_offset_nats_per_dim,
-    )
-    mean_elbo = {name: float(of.mean()) for name, of in elbo.items()}
+    dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
+    gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
+    means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
     scores = {
         "nll_nats": nll.nats,
         "nll_standard_error": nll.standard_error,
         "nll_monte_carlo_error": nll.monte_carlo_error,
         "bits_per_dim": bits_per_dim(nll.nats, dims, offset),
-        "elbo_nats": mean_elbo.pop("elbo_nats"),
-        "elbo_gap_nats": float((elbo["elbo_nats"] - elbo["elbo_wrong_nats"]).mean()),
+        **means,
+        "elbo_gap_nats": float(gap.mean()),
+        "elbo_bits_per_dim": bits_per_dim(-means["elbo_nats"], dims, offset),
     }
-    scores["elbo_bits_per_dim"] = bits_per_dim(-scores["elbo_nats"], dims, offset)
-    scores |= {name: value for name, value in mean_elbo.items() if name == "elbo_null_nats"}
     nll_of_all = np.full(len(test.labels), np.nan)
     nll_of_all[chosen] = nll.per_picture
     return scores, {**elbo, "nll_nats": nll_of_all}
@@ -136,12 +133,11 @@ def _listening(
     scores: dict[str, float] = {}
     judged = {"label": test.labels, "given": test.given}
     for protocol, told in (("encoded_true", test.labels), ("encoded_wrong", test.given)):
-        swap = swapped(vae, judge, test, _draws(trained.seed, "style"), encoded_with=told)
+        swap = swapped(vae, judge, test, numpy_draws(trained.seed, "style"), encoded_with=told)
         scores |= swap_shares(swap, protocol)
         judged[f"swap_{protocol}_judged"] = swap.judged
-    draws = torch_draws(trained.seed, "prior")
-    fidelity, drawn = prior_fidelity(vae, judge, test.labels, draws)
-    scores |= with_interval("prior_fidelity", fidelity)
+    fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
+    scores |= _with_interval("prior_fidelity", fidelity)
     scores["judge_accuracy"] = judge.accuracy
     return scores | _frechet(judge, test, drawn, trained), judged
 
@@ -149,14 +145,14 @@ def _listening(
 def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
     """Swap success, stay rate and style kept under one protocol."""
     return {
-        **with_interval(f"swap_{protocol}", swap.swap.success),
-        **with_interval(f"stay_{protocol}", swap.swap.stay),
+        **_with_interval(f"swap_{protocol}", swap.swap.success),
+        **_with_interval(f"stay_{protocol}", swap.swap.stay),
         f"style_{protocol}": swap.style.score,
         f"style_{protocol}_shuffled": swap.style.control,
     }
 
 
-def with_interval(name: str, proportion: Proportion) -> dict[str, float]:
+def _with_interval(name: str, proportion: Proportion) -> dict[str, float]:
     """A share with both ends of its 95 % Wilson interval."""
     low, high = proportion.interval
     return {name: proportion.value, f"{name}_low": low, f"{name}_high": high}
@@ -186,8 +182,7 @@ def _frechet(
 
 def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart) -> dict[str, float]:
     """How many units of z say something, and how much they say of the label."""
-    draws = _draws(trained.seed, "probe")
-    rows = draws.permutation(trained.split.train)[:_PROBE_PICTURES]
+    rows = numpy_draws(trained.seed, "probe").permutation(trained.split.train)[:_PROBE_PICTURES]
     images, labels = pictures_of(trained.store, rows)
     target = vae.target(images, torch_draws(trained.seed, "probe"))
     mu, _ = vae.encoded(test.target, test.labels)
@@ -201,7 +196,3 @@ def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart) -> dict[str, f
         "active_units": float(active_units(of_test).count),
         "reconstruction_rmse": float(np.sqrt(np.mean((outputs - test.images) ** 2))),
     }
-
-
-def _draws(seed: int, purpose: Stream) -> np.random.Generator:
-    return np.random.default_rng(stream(seed, purpose))

@@ -43,6 +43,11 @@ def torch_seed(entropy: np.random.SeedSequence) -> int:
     return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def torch_draws(seed: int, purpose: Stream) -> torch.Generator:
+def numpy_draws(seed: int, purpose: Stream, index: int = 0) -> np.random.Generator:
     """A generator for one purpose; what it draws depends on nothing else."""
+    return np.random.default_rng(stream(seed, purpose, index))
+
+
+def torch_draws(seed: int, purpose: Stream) -> torch.Generator:
+    """The same for torch."""
     return torch.Generator().manual_seed(torch_seed(stream(seed, purpose)))

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
@@ -22,7 +21,7 @@ from isthmus.runs.folder import RunFolder, write_json, write_whole
 from isthmus.runs.judge import judge_folder, judge_recipe
 from isthmus.runs.machine import environment, precision_here
 from isthmus.runs.module import Watch
-from isthmus.runs.seeds import stream
+from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import TASKS, module_for
 from isthmus.runs.trained import Trained
 
@@ -50,7 +49,7 @@ def train_run(
     """
     folder.claim(recipe)
     store = build.store_for(recipe.data, data_root)
-    split = build.split_for(recipe.data, store, np.random.default_rng(stream(seed, "split")))
+    split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
         of_judge = judge_recipe(recipe)

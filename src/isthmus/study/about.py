@@ -14,7 +14,7 @@ from isthmus.recipe import IGNORE_INDEX, AnyRecipe, GenerateRecipe, StudyPlan
 from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.listening import controls
 from isthmus.runs.score_generator import pictures_of, swap_shares, wrong_labels_of
-from isthmus.runs.seeds import stream
+from isthmus.runs.seeds import numpy_draws
 from isthmus.scoring.definitions import Score
 from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
 from isthmus.study.planned import PlannedRun
@@ -144,6 +144,7 @@ def about_study(
     )
     task = plan.recipe.task
     judge = finished[-1].folder.result().get("judge", {}) if finished else {}
+    kept = before.get("baselines") if judge and judge == before.get("judge") else None
     losses = {_minimised(plan.recipe_of(variant)) for variant in plan.variants}
     return {
         "name": plan.name,
@@ -157,9 +158,7 @@ def about_study(
         "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
         "pictures": finished[-1].folder.result()["pictures"] if finished else {},
-        "baselines": before["baselines"]
-        if judge and judge == before.get("judge")
-        else _baselines(plan, finished, store),
+        "baselines": kept or _baselines(plan, finished, store),
         "variants": [variant.name for variant in plan.variants],
         "factors": list(plan.factors),
         "seeds": list(plan.seeds),
@@ -214,7 +213,7 @@ def _controls(recipe: GenerateRecipe, seed: int, store: LabelledStore) -> list[d
     training = pictures_of(store, np.flatnonzero(parts == "train"))
     test = pictures_of(store, np.flatnonzero(parts == "test"))
     given = wrong_labels_of(test[1], len(store.class_names), seed)
-    rng = np.random.default_rng(stream(seed, "style"))
+    rng = numpy_draws(seed, "style")
     judge = load_judge(recipe, store)
     definitions = {
         "ignores the label": "a decoder that returns the source picture, whatever label it is given",

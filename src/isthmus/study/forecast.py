@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from isthmus import build
 from isthmus.recipe import StudyPlan
 from isthmus.runs.cost import cost_of, seconds_per_step
-from isthmus.runs.seeds import stream
+from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import module_for
 
 
@@ -30,7 +29,7 @@ def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
     for variant in plan.variants:
         recipe = plan.recipe_of(variant)
         store = build.store_for(recipe.data, data_root)
-        rng = np.random.default_rng(stream(plan.seeds[0], "split"))
+        rng = numpy_draws(plan.seeds[0], "split")
         pictures = len(build.split_for(recipe.data, store, rng).train)
         steps = recipe.train.epochs * math.ceil(pictures / recipe.train.batch)
         minutes = steps * seconds_per_step(recipe, store) / 60
