@@ -219,6 +219,33 @@ def test_a_single_picture_has_no_standard_error():
     assert math.isnan(importance_nll(np.zeros((5, 1))).standard_error)
 
 
+def test_the_nll_of_a_whole_set_is_unbiased_and_its_error_honest():
+    """Many sets of pictures, each with an NLL, a bound beside it and a draw: the mean is hit."""
+    rng = np.random.default_rng(0)
+    estimates, errors, plain = [], [], []
+    for _ in range(2_000):
+        nll = rng.normal(90, 25, 400)
+        bound = nll + rng.gamma(4, 1, 400)
+        chosen = rng.choice(400, 40, replace=False)
+        drawn = LogMeanExp()
+        drawn.add(-nll[chosen][None])
+        of_whole = drawn.nll().of_whole(chosen, bound)
+        estimates.append(of_whole.nats)
+        errors.append(of_whole.standard_error)
+        plain.append(drawn.nll().standard_error)
+    assert np.mean(estimates) == pytest.approx(90, abs=4 * np.std(estimates) / 2_000**0.5)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(estimates), rel=0.05)
+    assert np.mean(plain) > 2.5 * np.mean(errors)
+
+
+def test_the_nll_of_a_whole_set_that_was_drawn_whole_is_its_own():
+    nll = importance_nll(linear_log_weights(linear_pictures(20), 50))
+    of_whole = nll.of_whole(np.arange(20), np.linspace(-3, 9, 20))
+    assert of_whole.nats == pytest.approx(nll.nats)
+    assert of_whole.standard_error == pytest.approx(nll.standard_error)
+    assert (of_whole.per_picture == nll.per_picture).all()
+
+
 def test_portions_of_other_pictures_are_refused():
     weights = LogMeanExp()
     assert refusal_of(weights.value) == (

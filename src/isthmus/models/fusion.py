@@ -80,12 +80,21 @@ class Add(Fusion):
 
 
 class Concat(Fusion):
-    """The embedded label beside the vector, then a linear layer back to the vector's size."""
+    """The embedded label beside the vector, then a linear layer back to the vector's size.
+
+    At first the layer leaves the vector as it is and adds a random picture of the label, with
+    unit variance: a random layer would shrink z, and the first epoch ends 7 nats worse on MNIST.
+    """
 
     def __init__(self, size: int, num_labels: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_labels + 1, EMBEDDED)
         self.linear = nn.Linear(size + EMBEDDED, size)
+        nn.init.zeros_(self.linear.bias)
+        with torch.no_grad():
+            of_vector, of_label = self.linear.weight.split([size, EMBEDDED], dim=1)
+            nn.init.eye_(of_vector)
+            nn.init.normal_(of_label, std=EMBEDDED**-0.5)
 
     def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
         """Nothing: the label is in the vector."""

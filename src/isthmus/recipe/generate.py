@@ -34,6 +34,11 @@ class VAE:
     """Probability that training hides a label, so that the network also works without one; where =
     "decoder" wants 0, for an encoder that is not told so keeps the label in z for those pictures."""
 
+    @property
+    def encoder_is_told(self) -> bool:
+        """Whether a wrong label can mislead the encoder; if not, both swap protocols are one."""
+        return self.where in ("encoder", "both")
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Objective:
@@ -78,7 +83,7 @@ class Measure:
     importance_samples: Positive = 100
     """Samples of z for each picture in the importance-sampled NLL: its k."""
     nll_pictures: Positive = 1000
-    """Test pictures, evenly from all labels, on which that NLL is taken; it is slow."""
+    """Test pictures, evenly from all labels, that are sampled so; they correct the ELBO of all."""
     judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from isthmus.runs.judge import LoadedJudge
-from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.runs.vae_on_arrays import Latents, VAEOnArrays
 from isthmus.scoring.generation import (
     Proportion,
     SwapScores,
@@ -48,9 +48,8 @@ def swapped(
     vae: VAEOnArrays,
     judge: LoadedJudge,
     test: TestPart,
+    mu: Latents,
     rng: np.random.Generator,
-    *,
-    encoded_with: Labels,
 ) -> Swapped:
     """Pictures encoded with one label and decoded with the wrong one given.
 
@@ -60,10 +59,9 @@ def swapped(
         vae: The trained network.
         judge: Says what the outputs show.
         test: The pictures with their labels and wrong ones.
+        mu: Posterior means, encoded with the labels for one protocol, the wrong ones for the other.
         rng: Pairs pictures at random, for the control of style.
-        encoded_with: The labels for one protocol, the wrong ones for the other.
     """
-    mu, _ = vae.encoded(test.target, encoded_with)
     outputs = vae.pictures(mu, test.given)
     return judged_swap(judge, test.images, outputs, test.labels, test.given, rng)
 

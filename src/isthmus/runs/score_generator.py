@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from isthmus.runs.probe import probe_accuracy
 from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
-from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.runs.vae_on_arrays import Latents, Posterior, VAEOnArrays
 from isthmus.scoring.generation import (
     Proportion,
     active_units,
@@ -50,11 +50,12 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     of_judge = {"name": judge.name, "accuracy": judge.accuracy}
 
     test = _test_part(vae, trained)
-    likelihood, arrays = _likelihood(vae, recipe, test, trained.seed)
+    encoded = _encoded(vae, recipe, test)
+    likelihood, arrays = _likelihood(vae, recipe, test, encoded, trained.seed)
     if not np.isfinite(likelihood["elbo_nats"]):
         return {"reason": "the ELBO is not finite", "scores": likelihood, "judge": of_judge}
-    listening, judged = _listening(vae, judge, test, trained)
-    scores = {**listening, **likelihood, **_use_of_z(vae, trained, test)}
+    listening, judged = _listening(vae, judge, test, encoded, trained)
+    scores = {**listening, **likelihood, **_use_of_z(vae, trained, test, encoded.true[0])}
     names = [store.names[row] for row in trained.split.test]
     write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
     draws = torch_draws(trained.seed, "sheets")
@@ -89,26 +90,45 @@ def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
     )
 
 
+class _Encoded(NamedTuple):
+    """The test part encoded with the true labels, and with the wrong ones."""
+
+    true: Posterior
+    wrong: Posterior
+
+
+def _encoded(vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart) -> _Encoded:
+    true = vae.encoded(test.target, test.labels)
+    if not recipe.model.encoder_is_told:
+        return _Encoded(true, true)
+    return _Encoded(true, vae.encoded(test.target, test.given))
+
+
 def _likelihood(
-    vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart, seed: int
+    vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart, encoded: _Encoded, seed: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """ELBO under the true, a wrong and the null label, and the importance-sampled NLL.
 
     One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0.
     """
     network = vae.network
-    noise = torch.randn(len(test.labels), network.latent, generator=torch_draws(seed, "elbo"))
-    told = {"elbo_nats": test.labels, "elbo_wrong_nats": test.given}
+    draws = torch_draws(seed, "elbo")
+    noise = torch.randn(len(test.labels), network.latent, generator=draws).numpy()
+    told = {
+        "elbo_nats": (encoded.true, test.labels),
+        "elbo_wrong_nats": (encoded.wrong, test.given),
+    }
     if recipe.model.null_rate > 0:
-        told["elbo_null_nats"] = np.full_like(test.labels, network.null_label)
-    elbo = {name: vae.elbo_nats(test.target, labels, noise) for name, labels in told.items()}
+        nulls = np.full_like(test.labels, network.null_label)
+        told["elbo_null_nats"] = (vae.encoded(test.target, nulls), nulls)
+    elbo = {name: vae.elbo_nats(test.target, *of, noise) for name, of in told.items()}
     chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
     nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],
         recipe.measure.importance_samples,
         torch_draws(seed, "nll"),
-    )
+    ).of_whole(chosen, -elbo["elbo_nats"])
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
     means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
@@ -127,15 +147,19 @@ def _likelihood(
 
 
 def _listening(
-    vae: VAEOnArrays, judge: LoadedJudge, test: TestPart, trained: Trained
+    vae: VAEOnArrays, judge: LoadedJudge, test: TestPart, encoded: _Encoded, trained: Trained
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Swap success under both protocols, fidelity from the prior, Fréchet distance to its floor."""
     scores: dict[str, float] = {}
     judged = {"label": test.labels, "given": test.given}
-    for protocol, told in (("encoded_true", test.labels), ("encoded_wrong", test.given)):
-        swap = swapped(vae, judge, test, numpy_draws(trained.seed, "style"), encoded_with=told)
-        scores |= swap_shares(swap, protocol)
-        judged[f"swap_{protocol}_judged"] = swap.judged
+    outcomes: dict[int, Swapped] = {}  # one for both protocols where the encoder is not told
+    for protocol, (mu, _) in encoded._asdict().items():
+        if id(mu) not in outcomes:
+            style = numpy_draws(trained.seed, "style")
+            outcomes[id(mu)] = swapped(vae, judge, test, mu, style)
+        swap = outcomes[id(mu)]
+        scores |= swap_shares(swap, f"encoded_{protocol}")
+        judged[f"swap_encoded_{protocol}_judged"] = swap.judged
     fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
     scores |= _with_interval("prior_fidelity", fidelity)
     scores["judge_accuracy"] = judge.accuracy
@@ -180,12 +204,11 @@ def _frechet(
     }
 
 
-def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart) -> dict[str, float]:
+def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart, mu: Latents) -> dict[str, float]:
     """How many units of z say something, and how much they say of the label."""
     rows = numpy_draws(trained.seed, "probe").permutation(trained.split.train)[:_PROBE_PICTURES]
     images, labels = pictures_of(trained.store, rows)
     target = vae.target(images, torch_draws(trained.seed, "probe"))
-    mu, _ = vae.encoded(test.target, test.labels)
     of_training = vae.beside_prior(vae.encoded(target, labels)[0], labels)
     of_test = vae.beside_prior(mu, test.labels)
     outputs = vae.pictures(mu, test.labels)

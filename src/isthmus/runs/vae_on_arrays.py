@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from isthmus.models.cvae import ConditionalVAE
@@ -17,6 +17,8 @@ from isthmus.scoring.generation import NLL, LogMeanExp, gaussian_log_prob, kl_na
 Images = Float[np.ndarray, "n channel height width"]
 Labels = Int[np.ndarray, " n"]
 Latents = Float[np.ndarray, "n latent"]
+Posterior = tuple[Latents, Latents]
+"""Mean and log standard deviation of q(z | x, y) of each picture."""
 
 _VALUES_AT_ONCE = 2**22
 """Of pictures that importance sampling decodes together: 5,350 of 28 px and grey."""
@@ -39,8 +41,8 @@ class VAEOnArrays:
         target: Tensor = self.network.likelihood.target(whole, generator)
         return target.numpy()
 
-    def encoded(self, target: Images, labels: Labels) -> tuple[Latents, Latents]:
-        """Mean and log standard deviation of q(z | x, y)."""
+    def encoded(self, target: Images, labels: Labels) -> Posterior:
+        """The posterior of each picture."""
         parts = [self._posterior(x, y) for x, y in self._batches(target, labels)]
         mu, log_sigma = (torch.cat(of).numpy() for of in zip(*parts, strict=True))
         return mu, log_sigma
@@ -69,13 +71,11 @@ class VAEOnArrays:
         return np.asarray((mu - centre) / np.exp(log_sigma))
 
     def elbo_nats(
-        self, target: Images, labels: Labels, noise: Float[Tensor, "n latent"]
+        self, target: Images, posterior: Posterior, labels: Labels, noise: Latents
     ) -> Float[np.ndarray, " n"]:
         """The ELBO of each picture with one sample of z: weight 1, no free bits, no penalty."""
         elbos = []
-        batches = zip(self._batches(target, labels), noise.split(self.batch), strict=True)
-        for (x, y), noise_part in batches:
-            mu, log_sigma = self._posterior(x, y)
+        for x, mu, log_sigma, noise_part, y in self._batches(target, *posterior, noise, labels):
             params = self._params(mu + log_sigma.exp() * noise_part, y)
             with torch.inference_mode():
                 log_prob = self.network.likelihood.log_prob(params, x)
@@ -126,9 +126,7 @@ class VAEOnArrays:
         with torch.inference_mode(), autocast(self.precision):
             return self.network.decode(z, y).float()
 
-    def _batches(
-        self, first: Float[np.ndarray, n * rest], labels: Labels
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Array and labels in batches, as tensors."""
-        whole = torch.from_numpy(np.ascontiguousarray(first))
-        return zip(whole.split(self.batch), torch.from_numpy(labels).split(self.batch), strict=True)
+    def _batches(self, *arrays: Shaped[np.ndarray, n * rest]) -> Iterator[tuple[Tensor, ...]]:
+        """Arrays of the same pictures in batches, as tensors."""
+        tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        return zip(*(tensor.split(self.batch) for tensor in tensors), strict=True)

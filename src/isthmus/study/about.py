@@ -56,8 +56,9 @@ GENERATION_SCORES = (
     Score(
         "nll_nats",
         False,
-        "Importance-sampled -log p(x | y) in nats a picture; the recipe's measure table says "
-        "with how many samples and on how many test pictures.",
+        "Importance-sampled -log p(x | y) in nats a picture: the negative ELBO of all test pictures, "
+        "corrected by its mean difference from the sampled NLL on some of them; the recipe's measure "
+        "table says on how many, and with how many samples.",
         words="NLL (nats)",
     ),
     Score(

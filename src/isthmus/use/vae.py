@@ -51,11 +51,10 @@ class TrainedVAE:
         """
         if true is not None:
             return self.labels_named((true,))[0]
-        where = self.recipe.model.where
-        if where in ("encoder", "both"):
+        if self.recipe.model.encoder_is_told:
             raise Refusal(
-                f"--true is missing: the encoder of this model (model.where = {where!r}) is told what "
-                "a picture shows; name its label"
+                "--true is missing: the encoder of this model (model.where = "
+                f"{self.recipe.model.where!r}) is told what a picture shows; name its label"
             )
         return 0  # nothing hears it
 
