@@ -111,7 +111,7 @@ def test_it_trains_on_drawn_pictures_alone_and_tests_on_real_ones(trained: Train
     real = {image.tobytes() for image in trained.store.images}
     assert all(image.tobytes() in real for image in store.images[is_train]), "no byte is lost"
     again = with_drawn_pictures(trained.store, FromMemory(trained.store, off=0), 605, seed=1)
-    assert again.key != store.key
+    assert again.content != store.content
 
 
 def test_too_few_pictures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

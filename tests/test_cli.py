@@ -72,7 +72,7 @@ def test_every_recipe_field_is_a_flag(capsys: pytest.CaptureFixture[str]) -> Non
         (
             ["study", "RECIPE", "--model.down", "strided"],
             "--model.down: this study's variants set it, so the flag would do nothing; "
-            "change the variants in the recipe",
+            "change it in the recipe",
         ),
         (
             ["study", "RECIPE", "--logger", "wandb"],

@@ -29,7 +29,7 @@ def store_of(images: np.ndarray) -> LabelledStore:
         parts=("train",) * n,
         class_names=("a", "b", "c"),
         contract="noise",
-        key="0",
+        content="0",
     )
 
 

@@ -32,7 +32,7 @@ def store_of(images: np.ndarray, masks: np.ndarray) -> MaskedStore:
         parts=("train",) * n,
         class_names=("a", "b"),
         contract="noise",
-        key="0",
+        content="0",
     )
 
 

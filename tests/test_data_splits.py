@@ -27,7 +27,7 @@ def store_with(parts: list[str], groups: list[str]) -> Store:
         parts=tuple(parts),
         class_names=("background", "coin"),
         contract="coins",
-        key="0",
+        content="0",
     )
 
 

@@ -10,20 +10,28 @@ import pandas as pd
 import pytest
 
 from isthmus.cli import COMMANDS, main
+from isthmus.recipe import load_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found
-    return found[1]
+def block(language: str, holding: str = "") -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return next(text for text in found if holding in text)
+
+
+def test_the_study_it_shows_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(block("toml", "[study]"), encoding="utf-8")
+    plan = load_plan(path)
+    assert len(plan.variants) == 6
+    assert list(plan.nuisance) == ["train.lr"]
 
 
 def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
-    recipe.write_text(block("toml"), encoding="utf-8")
-    assert len(block("toml").splitlines()) < 15
+    recipe.write_text(block("toml", "my-pictures"), encoding="utf-8")
+    assert len(block("toml", "my-pictures").splitlines()) < 15
     shutil.copytree(discs, tmp_path / "my-pictures")
     study = tmp_path / "study"
     faster = [

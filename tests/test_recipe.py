@@ -189,3 +189,100 @@ def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
 def test_recipes_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         r.SegmentRecipe().model.width = 3  # type: ignore[misc]
+
+
+FACTORIAL = """
+[study]
+seeds = 2
+{study}
+[study.factors]
+model.down = ["max-pool", "strided"]
+loss.name = ["bce", "dice"]
+"""
+
+
+def planned(tmp_path: Path, text: str) -> r.StudyPlan:
+    path = tmp_path / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return r.load_plan(path)
+
+
+def test_factors_span_their_variants(tmp_path: Path) -> None:
+    plan = planned(tmp_path, FACTORIAL.format(study=""))
+    names = ["max-pool_bce", "max-pool_dice", "strided_bce", "strided_dice"]
+    assert [variant.name for variant in plan.variants] == names
+    assert plan.recipe_of(plan.variants[3]).loss.name == "dice"
+    assert plan.factors == ("model.down", "loss.name")
+    again = tmp_path / "again.toml"
+    again.write_text(r.plan_as_toml(plan), encoding="utf-8")
+    assert r.load_plan(again) == plan
+
+
+def test_some_variants_of_a_factorial_by_name(tmp_path: Path) -> None:
+    plan = planned(tmp_path, FACTORIAL.format(study='only = ["strided_bce", "max-pool_bce"]'))
+    assert [variant.name for variant in plan.variants] == ["max-pool_bce", "strided_bce"]
+
+
+def test_margins_scores_and_nuisance_are_read_and_written(tmp_path: Path) -> None:
+    study = """
+scores = ["mean_iou"]
+looks = [2, 4]
+margins = { mean_iou = 0.01 }
+expected_sd = { mean_iou = 0.008 }
+nuisance.train.lr = [1e-3, 3e-3]
+nuisance.train.batch = [8, 16]
+"""
+    plan = planned(tmp_path, FACTORIAL.format(study=study))
+    assert plan.nuisance_settings[1] == {"train.lr": 1e-3, "train.batch": 16}
+    assert len(plan.nuisance_settings) == 4
+    again = tmp_path / "again.toml"
+    again.write_text(r.plan_as_toml(plan), encoding="utf-8")
+    assert r.load_plan(again) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            FACTORIAL.format(study='only = ["strided_bec"]'),
+            "study.only: no variant strided_bec; did you mean strided_bce?",
+        ),
+        (
+            "[study.factors]\nmodel.down = 'strided'",
+            "study.factors.model.down = 'strided': give two or more values in a list",
+        ),
+        (
+            "[study.factors]\nmodel.width = [8, 16, 8]",
+            "study.factors.model.width has 8 twice: each value stands once",
+        ),
+        (
+            FACTORIAL.format(study="") + "[[study.variants]]\nmodel.width = 8",
+            "study.factors and study.variants: a study spans its variants or lists them; take one out",
+        ),
+        (
+            "[study]\nonly = ['a']",
+            "study.only chooses among the variants that study.factors spans, and there are no factors; "
+            "take the key out",
+        ),
+        (
+            FACTORIAL.format(study="nuisance.loss.name = ['bce', 'dice']"),
+            "loss.name is a factor and a nuisance: a field is compared or tuned; choose one",
+        ),
+        (
+            FACTORIAL.format(study="nuisance.train.lr = [1e-3]"),
+            "study.nuisance.train.lr = [0.001]: give two or more values in a list",
+        ),
+        (
+            FACTORIAL.format(study="nuisance.train.lr = [1e-3, -1.0]"),
+            "variant max-pool_bce: train.lr = -1.0: Input should be greater than 0",
+        ),
+        (
+            FACTORIAL.format(study="margins = { mean_iou = 0.0 }"),
+            "study.margins.mean_iou = 0.0: Input should be greater than 0",
+        ),
+    ],
+)
+def test_a_wrong_study_table_gets_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        planned(tmp_path, text)
+    assert str(refusal.value) == f"{tmp_path / 'study.toml'}: {sentence}"

@@ -477,10 +477,22 @@ def test_curves_are_the_objective_and_the_elbo(study):
 # The page.
 
 
-def test_listening_comes_first_and_what_a_vae_has_not_is_left_out(page):
+def test_listening_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page):
     sections = re.findall(r'<h2 id="(\w+)"', page)
-    assert sections == ["listening", "scores", "designs", "curves", "sheets", "cost", "made"]
-    assert re.findall(r'<li><a href="#(\w+)"', page) == sections
+    assert sections == [
+        *(
+            "answer",
+            "scores",
+            "verdicts",
+            "listening",
+            "designs",
+            "curves",
+            "sheets",
+            "cost",
+            "made",
+        )
+    ]
+    assert re.findall(r'<li><a href="#(\w+)"', page) == sections[1:]
     assert "mask" not in page.split("</style>")[1]
     assert "percentile" not in page
 
@@ -587,4 +599,5 @@ def test_the_report_of_a_classifier_has_neither_masks_nor_sheets(tmp_path):
     scores = [{"name": "prior_fidelity", "words": "Accuracy"}]
     change_about(folder, task="classify", scores=scores, curve="accuracy")
     page = write_report(folder).read_text(encoding="utf-8")
-    assert re.findall(r'<h2 id="(\w+)"', page) == ["scores", "curves", "cost", "made"]
+    sections = ["answer", "scores", "verdicts", "curves", "cost", "made"]
+    assert re.findall(r'<h2 id="(\w+)"', page) == sections

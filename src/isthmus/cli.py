@@ -14,6 +14,7 @@ from isthmus.refusal import Refusal, nearest_name
 if TYPE_CHECKING:
     from isthmus.recipe import AnyRecipe, StudyPlan
     from isthmus.requests import RunRequest
+    from isthmus.study.until import StoppingRule
 
 Words = Sequence[str]
 
@@ -45,9 +46,14 @@ def study(words: Words) -> int:
     if request.dry_run:
         from isthmus.study.forecast import print_forecast
 
-        print_forecast(plan, request.data_root)
+        print_forecast(plan, request.out or Path("studies") / plan.name, request.data_root)
         return 0
-    return _run(plan, request, ["study", *words])
+    rule = None
+    if request.until_width is not None or request.budget_minutes is not None:
+        from isthmus.study.until import StoppingRule
+
+        rule = StoppingRule(request.until_width, request.budget_minutes, request.most_seeds)
+    return _run(plan, request, ["study", *words], rule)
 
 
 def train(words: Words) -> int:
@@ -82,6 +88,24 @@ def report(words: Words) -> int:
     if len(words) != 1 or words[0].startswith("-"):
         raise Refusal("report takes one word, the folder of a study: isthmus report studies/NAME")
     print(write_report(Path(words[0])))  # noqa: T201
+    return 0
+
+
+def compare(words: Words) -> int:
+    """Two runs, or two studies, against each other: isthmus compare A B."""
+    if len(words) != 2 or any(word.startswith("-") for word in words):
+        raise Refusal("compare takes two runs or two studies: isthmus compare A B")
+
+    from isthmus.runs.folder import RunFolder
+    from isthmus.study.compare import compare_runs, compare_studies
+
+    a, b = map(Path, words)
+    are_runs = [RunFolder(path).is_finished for path in (a, b)]
+    if are_runs[0] != are_runs[1]:
+        raise Refusal(f"{a} and {b}: one is a run and one is not; name two runs or two studies")
+    found = compare_runs(a, b) if all(are_runs) else compare_studies(a, b)
+    print(f"A: {a}\nB: {b}\ndiffer in: {', '.join(found.differing) or 'nothing'}")  # noqa: T201
+    print("\n".join(found.sentences))  # noqa: T201
     return 0
 
 
@@ -151,7 +175,8 @@ def _named(text: str) -> tuple[str, ...]:
 
 
 COMMANDS: dict[str, Callable[[Words], int]] = {
-    function.__name__: function for function in (demo, study, train, report, generate, swap)
+    function.__name__: function
+    for function in (demo, study, train, report, compare, generate, swap)
 }
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "lightning", "pandas", "matplotlib"), "train"),
@@ -227,30 +252,40 @@ def _with_flags(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
     from isthmus.recipe import differing_fields
 
     for key in differing_fields(plan.recipe, recipe):
-        if key in plan.factors:
+        if key in (*plan.factors, *plan.nuisance):
+            owner = "variants set" if key in plan.factors else "tuning sets"
             raise Refusal(
-                f"--{key}: this study's variants set it, so the flag would do nothing; "
-                "change the variants in the recipe"
+                f"--{key}: this study's {owner} it, so the flag would do nothing; "
+                "change it in the recipe"
             )
     return dataclasses.replace(plan, recipe=recipe)
 
 
-def _run(plan: StudyPlan, request: RunRequest, words: Words) -> int:
-    """Run the plan, write its report, and print where it is."""
+def _run(
+    plan: StudyPlan, request: RunRequest, words: Words, rule: StoppingRule | None = None
+) -> int:
+    """Run the plan, with more seeds while the rule asks for them; write its report."""
+    import functools
     import shlex
 
     from isthmus.report.page import write_report
     from isthmus.study.planned import planned_runs
     from isthmus.study.run import run_study
+    from isthmus.study.until import run_until
 
     study = request.out or Path("studies") / plan.name
-    plan = run_study(
-        plan,
-        study,
+    run = functools.partial(
+        run_study,
+        study=study,
         data_root=request.data_root,
         logger=request.logger,
         command=shlex.join(["isthmus", *words]),
     )
+    if rule is None:
+        plan = run(plan)
+    else:
+        plan, reason = run_until(plan, study, rule, run)
+        sys.stderr.write(f"{len(plan.seeds)} seeds: {reason}\n")
     print(write_report(study))  # noqa: T201
     folders = [run.folder for run in planned_runs(plan, study)]
     is_whole = all(f.is_finished and f.result()["status"] == "finished" for f in folders)

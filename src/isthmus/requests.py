@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from isthmus.recipe import STRICT, Positive
+from isthmus.recipe.rules import AboveZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,7 +39,14 @@ class StudyRequest(RunRequest):
     seeds: Positive | None = None
     """How many seeds, counted from 0; none: as the recipe says."""
     dry_run: bool = False
-    """Only print the runs and what they will cost."""
+    """Only print the runs, what they will cost, and the smallest difference they can see."""
+    until_width: AboveZero | None = None
+    """Add seeds until no interval of a factor's effect on the first score is wider than this."""
+    budget_minutes: AboveZero | None = None
+    """Add seeds while the training time of all runs together stays within this."""
+    most_seeds: Positive = 20
+    """Where adding seeds ends at the latest; the fewer, the narrower every interval of a study
+    that looks before its end."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -23,7 +23,7 @@ Part = Literal["train", "test"]
 OnProgress = Callable[[int, int], None]
 """(how many pictures are done, how many there are) -> nothing."""
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MASK_RESIZE_IN_WORDS = {
     "nearest": "nearest masks",
     "bilinear": "bilinear masks (a fault of the reference, repeated)",
@@ -90,8 +90,8 @@ class Store:
     class_names: tuple[str, ...]
     contract: str
     """What the truth means and how the pictures reached their size; part of every table."""
-    key: str
-    """Hash of all that decided the content."""
+    content: str
+    """Hash of all of this: the same for another copy of the same files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +222,9 @@ def _fields(
         _build(source, kept, folder, on_progress)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     arrays = {field: np.load(folder / f"{field}.npy", mmap_mode="r") for field in kept.shapes}
-    contract = about.pop("contract")
+    contract, content = about.pop("contract"), about.pop("content")
     lists = {field: tuple(values) for field, values in about.items()}
-    return {**arrays, **lists, "contract": contract, "key": key}
+    return {**arrays, **lists, "contract": contract, "content": content}
 
 
 def _key(fingerprint: dict[str, Any], kept: _Kept) -> str:
@@ -269,13 +269,17 @@ def _write(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | 
             on_progress(row + 1, total)
     for array in arrays.values():
         array.flush()
-    about = {
+    lists = {
         "names": names,
         "groups": groups,
         "parts": parts,
         "class_names": source.class_names,
-        "contract": f"{source.contract}, {kept.in_words}",
     }
+    contract = f"{source.contract}, {kept.in_words}"
+    digest = hashlib.sha256(json.dumps([lists, contract]).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).data)
+    about = {**lists, "contract": contract, "content": digest.hexdigest()[:16]}
     (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from pydantic.dataclasses import dataclass
 
 from isthmus.recipe.classify import ClassifyRecipe
 from isthmus.recipe.door import checked, flattened, nested, settings_of
+from isthmus.recipe.factorial import Entry, full_factorial, levels_of, named_variant
 from isthmus.recipe.generate import GenerateRecipe
 from isthmus.recipe.recipe import Recipe
-from isthmus.recipe.rules import STRICT, Setting
+from isthmus.recipe.rules import STRICT, AboveZero, Setting
 from isthmus.recipe.segment import SegmentRecipe
 from isthmus.refusal import Refusal, nearest_name
 
@@ -47,6 +49,19 @@ class StudyPlan:
     question: str = ""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     variants: tuple[Variant, ...] = ()
+    scores: tuple[str, ...] = ()
+    """Test scores that verdicts speak of; none: the task's own."""
+    margins: Mapping[str, AboveZero] = Field(default_factory=dict)
+    """Score -> the largest difference that makes none: what lies within it is equivalent."""
+    expected_sd: Mapping[str, AboveZero] = Field(default_factory=dict)
+    """Score -> standard deviation over seeds of the difference of two variants, from an earlier
+    study: what the forecast says it can see."""
+    nuisance: Mapping[str, Annotated[tuple[Setting, ...], Field(min_length=2)]] = Field(
+        default_factory=dict
+    )
+    """Fields tuned for each variant before it may be compared, and their grid."""
+    looks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Counts of seeds after which verdicts are drawn, if after more than one; corrected for."""
 
     def __post_init__(self) -> None:
         """Build every variant's recipe once, so that a bad one is refused before anything runs."""
@@ -56,19 +71,30 @@ class StudyPlan:
                 raise ValueError(
                     f"{what} {min(twice)} stands twice in the study: each may stand once; rename one"
                 )
+        if both := [key for key in self.nuisance if key in self.factors]:
+            raise ValueError(
+                f"{both[0]} is a factor and a nuisance: a field is compared or tuned; choose one"
+            )
         for variant in self.variants:
-            try:
-                self.recipe_of(variant)
-            except Refusal as refusal:
-                raise ValueError(f"variant {variant.name}: {refusal}") from None
+            for setting in self.nuisance_settings:
+                try:
+                    with_settings(self.recipe_of(variant), setting)
+                except Refusal as refusal:
+                    raise ValueError(f"variant {variant.name}: {refusal}") from None
 
     @property
     def factors(self) -> tuple[str, ...]:
         """Recipe fields that some variant sets, in the order of first mention."""
         return tuple(dict.fromkeys(key for variant in self.variants for key in variant.settings))
 
+    @property
+    def nuisance_settings(self) -> tuple[dict[str, Setting], ...]:
+        """The whole grid that each variant is tuned over; a single empty setting without one."""
+        values = itertools.product(*self.nuisance.values())
+        return tuple(dict(zip(self.nuisance, setting, strict=True)) for setting in values)
+
     def recipe_of(self, variant: Variant) -> AnyRecipe:
-        """The complete recipe of one variant."""
+        """The complete recipe of one variant, its nuisance fields as the recipe has them."""
         return with_settings(self.recipe, variant.settings)
 
 
@@ -147,9 +173,15 @@ def plan_as_toml(plan: StudyPlan) -> str:
         "name": plan.name,
         "question": plan.question,
         "seeds": list(plan.seeds),
+        "scores": list(plan.scores),
+        "looks": list(plan.looks),
+        "margins": dict(plan.margins),
+        "expected_sd": dict(plan.expected_sd),
+        "nuisance": nested({key: list(values) for key, values in plan.nuisance.items()}),
         "variants": [{"name": v.name, **nested(v.settings)} for v in plan.variants],
     }
-    return tomli_w.dumps({"study": study, **nested(_written(plan.recipe))})
+    written = {key: value for key, value in study.items() if value or key == "question"}
+    return tomli_w.dumps({"study": written, **nested(_written(plan.recipe))})
 
 
 def recipe_as_toml(recipe: Recipe) -> str:
@@ -169,9 +201,9 @@ def _written(recipe: Recipe) -> dict[str, Any]:
 def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     study = dict(tables.pop("study", {}))
     recipe = recipe_from(tables)
-    variants = [_variant(dict(entry)) for entry in study.pop("variants", [])]
-    if not variants:
-        variants = [{"name": default_name, "settings": {}}]
+    variants = _variants(study) or [{"name": default_name, "settings": {}}]
+    if "nuisance" in study:
+        study["nuisance"] = levels_of(study["nuisance"], "study.nuisance")
     known = {field.name for field in dataclasses.fields(StudyPlan)} - {"recipe"}
     for key in study:
         if key not in known:
@@ -186,8 +218,20 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     )
 
 
-def _variant(entry: dict[str, Any]) -> dict[str, Any]:
-    name = entry.pop("name", None)
-    settings = dict(flattened(entry))
-    derived = "_".join(str(value).replace(" ", "-") for value in settings.values())
-    return {"name": name or derived or "base", "settings": settings}
+def _variants(study: dict[str, Any]) -> list[Entry]:
+    """The variants that a [study] table lists or spans with its factors, taken out of it."""
+    listed, factors, only = (study.pop(key, None) for key in ("variants", "factors", "only"))
+    if factors is None:
+        if only is not None:
+            raise Refusal(
+                "study.only chooses among the variants that study.factors spans, and there are no "
+                "factors; take the key out"
+            )
+        return [
+            named_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed or ()
+        ]
+    if listed:
+        raise Refusal(
+            "study.factors and study.variants: a study spans its variants or lists them; take one out"
+        )
+    return list(full_factorial(factors, only, "study.factors"))

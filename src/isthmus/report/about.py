@@ -43,6 +43,19 @@ class Baseline(Record):
     scores: dict[str, float] = Field(default_factory=dict)
 
 
+class Analysis(Record):
+    """How the verdicts were come to: at most ``alpha`` of families like these err.
+
+    ``looks`` has the numbers of seeds at which the study was judged, ``family`` the number
+    of comparisons of each kind, ``scores`` the columns judged, the first of most weight.
+    """
+
+    alpha: float = 0.05
+    looks: tuple[int, ...] = ()
+    family: dict[str, int] = Field(default_factory=dict)
+    scores: tuple[str, ...] = ()
+
+
 class About(Record):
     """What ``about.json`` says of the study; fields it lacks are empty."""
 
@@ -53,6 +66,7 @@ class About(Record):
     class_names: tuple[str, ...] = ()
     ignore_index: int = 255
     scores: tuple[Score, ...] = (Score(name="mean_iou"),)
+    analysis: Analysis = Analysis()
     curve: str = "pixel_accuracy"
     judge: Judge = Judge()
     empty_mask_rule: str = ""
@@ -66,6 +80,17 @@ class About(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
     precision: str = ""
+
+    @property
+    def judged(self) -> Score:
+        """The score that the answer is about: the first that was analysed, else the first."""
+        name = next(iter(self.analysis.scores), self.scores[0].name)
+        return next((score for score in self.scores if score.name == name), Score(name=name))
+
+    @property
+    def confidence(self) -> str:
+        """How sure an interval is, in words."""
+        return f"{100 * (1 - self.analysis.alpha):g} %"
 
     def title_of(self, column: str) -> str:
         """A column in words: those of its score; a VAE's loss is an objective, for it is no ELBO."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from isthmus.report.curves import PART_WORDS, Panel, panels
 from isthmus.report.look import DPI, LIGHT, Paper, count_text, seconds_text
 from isthmus.report.read import Study
 
@@ -29,8 +30,9 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
     variants that minimise the same loss only. Lines are means over the runs that did not fail,
     bands reach from the lowest to the highest; failed runs are dotted.
     """
-    variants = study.about.variants
-    if study.epochs.empty or not variants:
+    drawn = panels(study)
+    variants = [panel.variant for panel in drawn[::2]]
+    if not variants:
         return None
     columns = min(_COLUMNS, len(variants))
     bands = -(-len(variants) // columns)
@@ -43,21 +45,20 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
     sharing: dict[tuple[str, ...], Axes] = {}
     for place in range(bands * columns):
         band, column = divmod(place, columns)
-        panels = grid[2 * band : 2 * band + 2, column]
+        pair = grid[2 * band : 2 * band + 2, column]
         if place >= len(variants):
-            for axes in panels:
+            for axes in pair:
                 axes.set_visible(False)
             continue
-        panels[0].set_title(variants[place], color=paper.ink, fontsize=10, loc="left")
-        panels[1].set_xlabel("Epoch", color=paper.ink)
-        for axes, quantity in zip(panels, ("loss", study.about.curve), strict=True):
-            own = _loss_of(study, variants[place]) if quantity == "loss" else ()
+        pair[0].set_title(variants[place], color=paper.ink, fontsize=10, loc="left")
+        pair[1].set_xlabel("Epoch", color=paper.ink)
+        for axes, panel in zip(pair, drawn[2 * place : 2 * place + 2], strict=True):
             _bare(axes, paper)
-            _curve(axes, study, variants[place], quantity, paper)
-            _share_height(axes, sharing.setdefault((quantity, *own), axes))
-            if column == 0 or own:
-                said = ", ".join(value for value in own if value not in ("", "none"))
-                words = study.about.title_of(quantity)
+            _curve(axes, panel, paper)
+            _share_height(axes, sharing.setdefault(panel.scale, axes))
+            if column == 0 or panel.loss:
+                said = panel.loss_words
+                words = study.about.title_of(panel.quantity)
                 gap = " " if len(said) < 14 else "\n"
                 axes.set_ylabel(f"{words}{gap}({said})" if said else words, color=paper.ink)
     _name_lines(figure, paper)
@@ -70,8 +71,8 @@ def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     Bars reach one standard deviation over seeds each way. The names stand on the right,
     a guide leads from each to its points.
     """
-    first = study.about.scores[0]
-    shown = [v for v in study.by_first_score if np.isfinite(study.mean(v, first.name))]
+    first = study.about.judged
+    shown = [v for v in study.by_judged_score if np.isfinite(study.mean(v, first.name))]
     if not shown:
         return None
     height = max(3.2, 0.26 * len(shown) + 1.2)
@@ -82,7 +83,7 @@ def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
         _bare(axes, paper)
         _cost_points(axes, study, shown, column, paper)
         axes.set_xlabel(name, color=paper.ink)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _, text=as_text: text(x)))
     grid[0].set_ylabel(first.title, color=paper.ink)
     line = 0.19 / (grid[-1].get_position().height * height)
@@ -106,45 +107,31 @@ def _bare(axes: Axes, paper: Paper) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
-def _loss_of(study: Study, variant: str) -> tuple[str, ...]:
-    """What tells this variant's loss from others; nothing if all minimise the same one."""
-    if not study.about.loss_differs:
-        return ()
-    prefix = "objective." if study.about.task == "generate" else "loss."
-    return study.settings_of(variant, prefix) or (variant,)
-
-
 def _share_height(axes: Axes, first: Axes) -> None:
     if axes is not first:
         axes.sharey(first)
     axes.autoscale_view()
 
 
-def _curve(axes: Axes, study: Study, variant: str, quantity: str, paper: Paper) -> None:
-    failed = study.runs[(study.runs["variant"] == variant) & (study.runs["status"] == "failed")]
-    of_variant = study.epochs[study.epochs["variant"] == variant]
-    for part, colour in (("train", paper.training), ("validation", paper.validation)):
-        column = f"{part}_{quantity}"
-        if column not in of_variant:
-            continue
-        by_seed = of_variant.pivot_table(index="epoch", columns="seed", values=column)
-        by_seed = by_seed.where(np.isfinite(by_seed))
-        is_failed = by_seed.columns.isin(failed["seed"])
-        for seed in by_seed.columns[is_failed]:
-            axes.plot(by_seed.index, by_seed[seed], color=colour, linestyle=":", linewidth=1)
-        sound = by_seed.loc[:, ~is_failed]
-        if sound.shape[1]:
-            axes.plot(sound.index, sound.mean(axis=1), color=colour, linewidth=1.5)
-        if sound.shape[1] > 1:
-            low, high = sound.min(axis=1), sound.max(axis=1)
-            axes.fill_between(sound.index, low, high, color=colour, alpha=0.2, linewidth=0)
+def _curve(axes: Axes, panel: Panel, paper: Paper) -> None:
+    colours = _colours(paper)
+    for line in panel.lines:
+        if line.is_failed:
+            axes.plot(line.values, color=colours[line.part], linestyle=":", linewidth=1)
+    for part, by_seed in panel.sound.items():
+        axes.plot(by_seed.mean(axis=1), color=colours[part], linewidth=1.5)
+        if by_seed.shape[1] > 1:
+            low, high = by_seed.min(axis=1), by_seed.max(axis=1)
+            colour = colours[part]
+            axes.fill_between(by_seed.index, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _colours(paper: Paper) -> dict[str, str]:
+    return {"train": paper.training, "validation": paper.validation}
 
 
 def _name_lines(figure: Figure, paper: Paper) -> None:
-    lines = [
-        Patch(color=paper.training, label="training"),
-        Patch(color=paper.validation, label="validation"),
-    ]
+    lines = [Patch(color=c, label=PART_WORDS[part]) for part, c in _colours(paper).items()]
     figure.legend(
         handles=lines,
         loc="outside upper left",
@@ -156,7 +143,7 @@ def _name_lines(figure: Figure, paper: Paper) -> None:
 
 
 def _cost_points(axes: Axes, study: Study, variants: list[str], column: str, paper: Paper) -> None:
-    score = study.about.scores[0].name
+    score = study.about.judged.name
     costs = [study.mean(variant, column) for variant in variants]
     axes.set_xlim(0, 1.1 * max((cost for cost in costs if cost > 0), default=1.0))
     for variant, cost in zip(variants, costs, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,19 @@ class Paper:
     faint: str
     training: str
     validation: str
+    better: str
+    worse: str
+    equivalent: str
 
 
-LIGHT = Paper("#ffffff", "#1b1f24", "#59616d", "#c9ced6", "#0072B2", "#D55E00")
-DARK = Paper("#171a1f", "#e6e8eb", "#a3abb8", "#454b55", "#56B4E9", "#E69F00")
+LIGHT = Paper(
+    *("#ffffff", "#1b1f24", "#59616d", "#c9ced6", "#0072B2", "#D55E00"),
+    *("#0072B2", "#C14F00", "#007A59"),
+)
+DARK = Paper(
+    *("#171a1f", "#e6e8eb", "#a3abb8", "#454b55", "#56B4E9", "#E69F00"),
+    *("#56B4E9", "#E69F00", "#2DBE94"),
+)
 
 
 def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -112,6 +122,52 @@ def score_text(value: float) -> str:
     ('0.712', '-83.12', '2048.1', '—')
     """
     return f"{value:.{_decimals(value)}f}" if np.isfinite(value) else NO_NUMBER
+
+
+def signed_text(value: float, decimals: int) -> str:
+    """A difference with its sign; a dash where there is none.
+
+    >>> signed_text(0.0312, 3), signed_text(-2.0, 1), signed_text(-0.0, 2), signed_text(np.nan, 3)
+    ('+0.031', '−2.0', '0.00', '—')
+    """
+    if not np.isfinite(value):
+        return NO_NUMBER
+    text = f"{abs(value):.{decimals}f}"
+    sign = "" if float(text) == 0 else "+" if value > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{text}"
+
+
+def decimals_for(width: float) -> int:
+    """Decimals that tell a fifth of a width from nothing; three where it is not known.
+
+    >>> [decimals_for(width) for width in (0.012, 0.008, 0.3, 40.0, float("nan"))]
+    [3, 3, 2, 0, 3]
+    """
+    if not np.isfinite(width) or width <= 0:
+        return 3
+    return int(np.clip(-np.floor(np.log10(width / 5) + 1e-9), 0, 6))
+
+
+def percent_text(share: float) -> str:
+    """A share as per cent.
+
+    >>> percent_text(0.624), percent_text(0.002), percent_text(0.0), percent_text(float("nan"))
+    ('62 %', '< 1 %', '0 %', '—')
+    """
+    if not np.isfinite(share):
+        return NO_NUMBER
+    return "< 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names in a sentence; of many, some and how many others.
+
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
+    ('a', 'a, b and c', 'a, b and 2 others')
+    """
+    if len(names) <= most + 1:
+        return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"{', '.join(names[:most])} and {len(names) - most} others"
 
 
 def mean_text(values: Float[np.ndarray, " run"]) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from isthmus.report.look import counted, range_text, score_text
 from isthmus.report.read import Study
 
 ENOUGH_SEEDS = 5
-"""With fewer, the spread over seeds is itself too uncertain for a verdict."""
+"""With fewer, the spread over seeds is itself uncertain, and a notice says so."""
 
 OBEYED = 0.9
 """A run obeys the label where the lower end of the interval of its swap success lies above this
 share of what the judge says rightly of real pictures."""
+
+FAR_OFF = 0.5
+"""A finished run with less than this share of the median score is pointed at."""
 
 GOOD_JUDGE = 0.9
 """A judge that is right less often has its accuracy said in a notice."""
@@ -85,6 +89,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _few_seeds(study),
         _unfinished(study, "failed"),
         _unfinished(study, "missing"),
+        _far_off(study),
         _weak_judge(study),
         _no_better_than_floor(study),
         _different_losses(study),
@@ -97,16 +102,20 @@ def _few_seeds(study: Study) -> Notice | None:
     about = study.about
     if len(about.variants) < 2:
         return Notice("One variant: there is nothing to compare it with.")
-    luck = "differences below may be luck; no verdict is given."
+    if len(about.seeds) == 1:
+        return Notice("One seed: differences below may be luck, and nothing can be said of them.")
+    wide = (
+        "verdicts are given, but their intervals are wide and rest on the assumption that seeds "
+        "scatter normally."
+    )
     if len(about.seeds) < ENOUGH_SEEDS:
-        count = "One seed" if len(about.seeds) == 1 else counted(len(about.seeds), "seed")
-        return Notice(f"{count}: {luck}")
-    first = about.scores[0].name
+        return Notice(f"{counted(len(about.seeds), 'seed')}: {wide}")
+    first = about.judged.name
     short = [v for v in about.variants if study.values(v, first).size < ENOUGH_SEEDS]
     if not short:
         return None
     return Notice(
-        f"Fewer than {ENOUGH_SEEDS} finished seeds for these variants: {luck}", tuple(short)
+        f"Fewer than {ENOUGH_SEEDS} finished seeds for these variants: {wide}", tuple(short)
     )
 
 
@@ -122,8 +131,29 @@ def _unfinished(study: Study, status: str) -> Notice | None:
     return Notice(f"{status.capitalize()}: {of_all}, kept out of every mean.", tuple(lines))
 
 
+def _far_off(study: Study) -> Notice | None:
+    """Finished runs whose score is a fraction of the usual one: a slip rather than a recipe."""
+    score = study.about.judged
+    if not score.higher_is_better or score.name not in study.finished or len(study.finished) < 3:
+        return None
+    values = pd.to_numeric(study.finished[score.name], errors="coerce")
+    usual = values.median()
+    far = study.finished[values < FAR_OFF * usual]
+    if far.empty or len(far) > len(study.finished) / 4:  # many are no slip
+        return None
+    lines = tuple(
+        f"{run['variant']}, seed {run['seed']}: {score_text(float(run[score.name]))}"
+        for _, run in far.iterrows()
+    )
+    return Notice(
+        f"Far below the others: less than {FAR_OFF} of the median {score.title} of all runs, "
+        f"{score_text(float(usual))}. Look at these before you believe their variants.",
+        lines,
+    )
+
+
 def _no_better_than_floor(study: Study) -> Notice | None:
-    first = study.about.scores[0]
+    first = study.about.judged
     sign = 1.0 if first.higher_is_better else -1.0
     lines = [
         f"{variant}: no better than {floor.name}"
@@ -143,10 +173,7 @@ def _different_losses(study: Study) -> Notice | None:
     word, several = "a loss", "losses"
     if study.about.task == "generate":
         word, several = "an objective", "objectives"
-    return Notice(
-        f"The variants minimise different {several}: {word} value cannot rank them. "
-        f"Compare its curves within one {word.split()[1]} only."
-    )
+    return Notice(f"The variants minimise different {several}: {word} value cannot rank them.")
 
 
 def _different_likelihoods(study: Study) -> Notice | None:

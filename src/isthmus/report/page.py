@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from PIL import Image
 
-from isthmus.report import figures, tables
+from isthmus.report import figures, tables, verdict_tables
+from isthmus.report.answer import answer, interacting, shown_effects
+from isthmus.report.curves_svg import charts
+from isthmus.report.effects_figure import effects_figure
+from isthmus.report.effects_svg import effects
 from isthmus.report.embedded import Drawing, data_uri, write_file
-from isthmus.report.look import DARK, LIGHT, Paper, class_legend, score_text
+from isthmus.report.look import DARK, LIGHT, Paper, class_legend
 from isthmus.report.notices import OBEYED, headline, notices, obeying, yardsticks
-from isthmus.report.read import Picture, Study, read_study
-from isthmus.report.sheet import score_of, sheet, tile
+from isthmus.report.picture_tiles import picture_groups
+from isthmus.report.read import Study, read_study
+from isthmus.report.sheet import sheet
+from isthmus.report.tuning_table import tuning_table
 from isthmus.report.vae_figures import designs, variant_sheets
 
 _SECTIONS = {
-    "listening": "Does it listen?",
     "scores": "Scores",
-    "designs": "Where the label enters",
+    "verdicts": "Verdicts",
+    "listening": "Does it listen?",
+    "tuning": "Tuning",
     "classes": "Classes",
+    "designs": "Where the label enters",
     "curves": "Learning curves",
     "sheets": "What it draws",
     "pictures": "Pictures",
@@ -43,33 +48,16 @@ _ONLY = {
 }
 """Sections that one task only has."""
 
-_ROLES = {
-    "typical": "Typical: spread evenly over the test set, whatever came out",
-    "hardest": "Hardest: the lowest mean IoU over all variants",
-    "easiest": "Easiest: the highest mean IoU over all variants",
-}
 Draw = Callable[[Study, Paper], Figure | None]
 
 _FIGURES: dict[str, Draw] = {
+    "effects": effects_figure,
     "learning_curves": figures.learning_curves,
     "cost": figures.cost_figure,
     "sheet": sheet,
 }
-_IN_PAGE = ("learning_curves", "cost")
-"""Figures the page shows as they are; the sheet it lays out itself, so that it reflows."""
-
-_ALL_TILES_PX = 6_000_000
-"""Pixels of all tiles together: keeps the page below 5 MB however many variants there are."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One captioned picture of the sheet; without a ``source`` it is a hole."""
-
-    label: str
-    alt: str
-    source: str
-    score: str = ""
+_IN_PAGE = ("cost",)
+"""Figures the page shows as they are; the others it lays out itself, so that they reflow."""
 
 
 def write_report(study: Path) -> Path:
@@ -116,65 +104,38 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    sections = {
-        key: words
-        for key, words in _SECTIONS.items()
-        if _ONLY.get(key, study.about.task) == study.about.task
-    }
+    sections = {key: words for key, words in _SECTIONS.items() if _has(study, key)}
     return environment.get_template("page.html.jinja").render(
         study=study,
         about=study.about,
         sections=sections,
         headline=headline(study),
         notices=notices(study),
+        answer=answer(study),
+        effects=effects(shown_effects(study), study.about),
+        interacting=interacting(study),
         obeyed=OBEYED,
         obeying=obeying(study),
         yardsticks=yardsticks(study),
         tables=tables,
+        verdict_tables=verdict_tables,
+        tuning_table=tuning_table(study),
         drawings=drawings,
         designs=designs(study) if "designs" in sections else [],
+        charts=charts(study),
         sheets=variant_sheets(study) if "sheets" in sections else {},
-        groups=list(_groups(study)),
+        groups=picture_groups(study),
         legend=class_legend(study.about.class_names),
         light=LIGHT,
         dark=DARK,
     )
 
 
-def _groups(study: Study) -> Iterator[tuple[str, list[tuple[str, list[Tile]]]]]:
-    """Heading, then pictures with their tiles, for each role that has a picture."""
-    roles = dict.fromkeys((*_ROLES, *(picture.role for picture in study.pictures)))
-    for role in roles:
-        chosen = [picture for picture in study.pictures if picture.role == role]
-        if chosen:
-            rows = [(picture.picture, list(_tiles(study, picture))) for picture in chosen]
-            yield _ROLES.get(role, role), rows
-
-
-def _tiles(study: Study, picture: Picture) -> Iterator[Tile]:
-    name = picture.picture
-    yield Tile("picture", f"Test picture {name}", _source(study, picture.image, is_mask=False))
-    yield Tile("truth", f"True mask of {name}", _source(study, picture.truth, is_mask=True))
-    for variant in study.about.variants:
-        yield Tile(
-            label=variant,
-            alt=f"Mask of {name} predicted by {variant}",
-            source=_source(study, picture.predictions.get(variant), is_mask=True),
-            score=score_text(score_of(picture, variant)),
-        )
-
-
-def _source(study: Study, file: str | None, *, is_mask: bool) -> str:
-    count = len(study.pictures) * (2 + len(study.about.variants))
-    side_px = min(256, int((_ALL_TILES_PX / count) ** 0.5))
-    picture = tile(study, file, is_mask=is_mask, side_px=side_px)
-    return _encoded(picture, "png" if is_mask else "jpeg") if picture else ""
-
-
-def _encoded(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind.upper(), optimize=True, quality=88)
-    return data_uri(buffer.getvalue(), kind)
+def _has(study: Study, section: str) -> bool:
+    """Whether a section belongs to this study, if only to say what is absent."""
+    if section == "tuning":
+        return not study.tuning.empty
+    return _ONLY.get(section, study.about.task) == study.about.task
 
 
 def _breakable(name: str) -> Markup:

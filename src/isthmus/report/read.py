@@ -19,12 +19,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 from isthmus.recipe.door import flattened
 from isthmus.refusal import Refusal
 from isthmus.report.about import About, Record, Score
+from isthmus.report.csv_table import csv_table, unreadable
+from isthmus.report.verdicts import Verdict, read_verdicts
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
 class Picture(Record):
-    """One test picture of the sheet; file names are relative to ``STUDY/pictures``."""
+    """One test picture of the sheet; file names are relative to ``STUDY/pictures``.
+
+    ``a`` and ``b`` are the two variants that it was chosen for, if it was.
+    """
 
     picture: str
     role: str
@@ -32,6 +37,8 @@ class Picture(Record):
     truth: str
     predictions: dict[str, str]
     mean_iou: dict[str, float | None] = Field(default_factory=dict)
+    a: str = ""
+    b: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Study:
     epochs: pd.DataFrame
     per_picture: pd.DataFrame
     pictures: tuple[Picture, ...]
+    verdicts: tuple[Verdict, ...]
+    variance: pd.DataFrame
+    ranks: pd.DataFrame
+    sizes: pd.DataFrame
+    tuning: pd.DataFrame
 
     @cached_property
     def finished(self) -> pd.DataFrame:
@@ -57,11 +69,18 @@ class Study:
 
     def values(self, variant: str, column: str) -> Float[np.ndarray, " run"]:
         """Finite values of one column over the finished runs of one variant, by seed."""
-        if column not in self.finished:
+        rows = self._finished_of.get(variant)
+        if rows is None or column not in rows:
             return np.empty(0)
-        rows = self.finished[self.finished["variant"] == variant].sort_values("seed")
         values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64)
         return values[np.isfinite(values)]
+
+    @cached_property
+    def _finished_of(self) -> dict[str, pd.DataFrame]:
+        return {
+            str(variant): rows.sort_values("seed")
+            for variant, rows in self.finished.groupby("variant")
+        }
 
     def mean(self, variant: str, column: str) -> float:
         """Mean over the finished runs of one variant; NaN without any."""
@@ -69,13 +88,13 @@ class Study:
         return float(values.mean()) if values.size else float("nan")
 
     @cached_property
-    def by_first_score(self) -> tuple[str, ...]:
-        """Variants, best mean of the first score first; those without a score last."""
-        first = self.about.scores[0]
-        sign = -1.0 if first.higher_is_better else 1.0
+    def by_judged_score(self) -> tuple[str, ...]:
+        """Variants, best mean of the judged score first; those without a score last."""
+        score = self.about.judged
+        sign = -1.0 if score.higher_is_better else 1.0
 
         def place(variant: str) -> tuple[bool, float]:
-            mean = self.mean(variant, first.name)
+            mean = self.mean(variant, score.name)
             return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
 
         return tuple(sorted(self.about.variants, key=place))
@@ -103,7 +122,7 @@ class Study:
             with np.load(path) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
 
 
 def read_study(folder: Path) -> Study:
@@ -130,6 +149,21 @@ def read_study(folder: Path) -> Study:
         epochs=_epochs(folder, about),
         per_picture=_per_picture(folder / "per_picture.parquet"),
         pictures=_pictures(folder / "pictures" / "pictures.json"),
+        verdicts=read_verdicts(folder / "verdicts.csv"),
+        variance=csv_table(
+            folder / "variance.csv", ("score", "source", "share"), ("score", "source").__contains__
+        ),
+        ranks=csv_table(
+            folder / "ranks.csv",
+            ("score", "variant", "rank", "share"),
+            ("score", "variant").__contains__,
+        ),
+        sizes=csv_table(
+            folder / "learning_curve.csv",
+            ("score", "variant", "pictures", "source", "mean", "low", "high", "sentence"),
+            ("score", "variant", "source", "sentence").__contains__,
+        ),
+        tuning=_tuning(folder / "tuning.csv"),
     )
 
 
@@ -139,7 +173,7 @@ def _about(path: Path) -> About:
     try:
         return About.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _completed(about: About, plan: str, results: pd.DataFrame, folder: Path) -> About:
@@ -147,7 +181,7 @@ def _completed(about: About, plan: str, results: pd.DataFrame, folder: Path) -> 
     try:
         study = tomllib.loads(plan).get("study", {})
     except tomllib.TOMLDecodeError as error:
-        raise _unreadable(folder / "plan.toml", error) from None
+        raise unreadable(folder / "plan.toml", error) from None
     planned = tuple(entry["name"] for entry in study.get("variants", []) if "name" in entry)
     seeds = study.get("seeds", ())
     known = {
@@ -163,24 +197,18 @@ def _completed(about: About, plan: str, results: pd.DataFrame, folder: Path) -> 
 
 
 def _results(path: Path) -> pd.DataFrame:
-    empty = pd.DataFrame(columns=["variant", "seed", "status", "reason"])
-    if not path.is_file():
-        return empty
-    try:
-        header = pd.read_csv(path, nrows=0).columns
-        # As text, for a factor's value may be a word that pandas takes for "no value".
-        words = [key for key in header if "." in key or key in ("variant", "status", "reason")]
-        blank = {key: ["", "nan"] for key in header if key not in words}
-        table = pd.read_csv(
-            path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=blank
-        )
-    except pd.errors.EmptyDataError:
-        return empty
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
-    if absent := [key for key in ("variant", "seed", "status") if key not in table]:
-        raise _unreadable(path, KeyError(f"no column {absent[0]}"))
+    table = csv_table(
+        path,
+        ("variant", "seed", "status"),
+        lambda key: "." in key or key in ("variant", "status", "reason"),
+    )
     return table if "reason" in table else table.assign(reason="")
+
+
+def _tuning(path: Path) -> pd.DataFrame:
+    words = ("variant", "score_name")
+    required = ("variant", "seed", "score", "score_name", "chosen")
+    return csv_table(path, required, lambda key: "." in key or key in words)
 
 
 def _with_missing_runs(results: pd.DataFrame, about: About) -> pd.DataFrame:
@@ -214,7 +242,7 @@ def _epoch_tables(folder: Path, about: About) -> Iterator[pd.DataFrame]:
             except (FileNotFoundError, pd.errors.EmptyDataError):
                 continue
             except (pd.errors.ParserError, UnicodeDecodeError) as error:
-                raise _unreadable(path, error) from None
+                raise unreadable(path, error) from None
             if "epoch" in table and len(table):
                 yield table.assign(variant=variant, seed=seed)
 
@@ -225,7 +253,7 @@ def _per_picture(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _pictures(path: Path) -> tuple[Picture, ...]:
@@ -235,13 +263,4 @@ def _pictures(path: Path) -> tuple[Picture, ...]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return TypeAdapter(tuple[Picture, ...]).validate_python(entries)
     except (ValidationError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> Refusal:
-    lines = str(error).strip().splitlines()
-    reason = ", ".join(line.strip() for line in lines[:3])
-    return Refusal(
-        f"{path}: cannot be read ({reason}); "
-        "take the file away to render without it, or run the study again"
-    )
+        raise unreadable(path, error) from None

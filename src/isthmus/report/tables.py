@@ -1,9 +1,8 @@
-"""The tables of the page: a study in, rows of text with the value each cell sorts by out."""
+"""The tables of runs and variants: scores, costs, and what each run came to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,17 @@ import pandas as pd
 from isthmus.report.about import Score
 from isthmus.report.look import NO_NUMBER, count_text, mean_text, score_text, seconds_text
 from isthmus.report.read import Study
+from isthmus.report.table import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    data_sentence,
+    headed,
+    number_cell,
+    order_of,
+    word_cell,
+)
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each score that exists for every class, and its name on the page."""
@@ -26,55 +36,27 @@ LISTENING = {
 """Shares that say whether a decoder listens, and which way each is better."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is read, and what is sorted by; no sort value means always last."""
-
-    text: str
-    value: float | str | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A header; ``order`` is the ``aria-sort`` that the column starts with."""
-
-    text: str
-    is_number: bool = True
-    order: str = "none"
-
-
-@dataclass(frozen=True)
-class Row:
-    """Cells under the columns; the first one heads the row."""
-
-    cells: tuple[Cell, ...]
-    is_baseline: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A captioned table. Rows come sorted by the column that says so, or as planned."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-
-
 def variant_table(study: Study) -> Table:
     """Every score that some run has, of every variant, and of the constant prediction."""
     scores = [score for score in study.about.scores if _is_measured(study, score.name)]
     columns = (
         Column("Variant", is_number=False),
-        *(Column(_headed(score), order=_order(score, scores[0])) for score in scores),
+        *(Column(headed(score), order=order_of(score, study.about.judged)) for score in scores),
         Column("n finished"),
     )
     rows = [
-        Row((_words(variant), *_means(study, variant, names_of(scores)), _finished(study, variant)))
-        for variant in study.by_first_score
+        Row(
+            (
+                word_cell(variant),
+                *_means(study, variant, names_of(scores)),
+                _finished(study, variant),
+            )
+        )
+        for variant in study.by_judged_score
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{scores[0].title}; an order is not a verdict.{_judge(study)}{_data(study)}",
+        f"{study.about.judged.title}; an order is not a verdict.{_judge(study)}{data_sentence(study)}",
         columns,
         _with_baselines(study, rows, names_of(scores), padding=1),
     )
@@ -87,18 +69,18 @@ def listening_table(study: Study) -> Table:
     rows = [
         Row(
             (
-                _words(variant),
-                _number(float(run["seed"]), str(run["seed"])),
+                word_cell(variant),
+                number_cell(float(run["seed"]), str(run["seed"])),
                 *(_share(run, column) for column in shares),
-                _number(value := _float(run.get("judge_accuracy")), score_text(value)),
+                number_cell(value := _float(run.get("judge_accuracy")), score_text(value)),
             )
         )
-        for variant in study.by_first_score
+        for variant in study.by_judged_score
         for _, run in finished[finished["variant"] == variant].iterrows()
     ]
     for control in study.about.baselines:
         cells = (_share(pd.Series(control.scores), column) for column in shares)
-        row = (_words(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
+        row = (word_cell(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
         rows.append(Row(row, is_baseline=True))
     columns = (
         Column("Variant", is_number=False),
@@ -111,7 +93,7 @@ def listening_table(study: Study) -> Table:
     )
     return Table(
         "A row a trained network: the share of pictures, one a test picture, and in brackets its "
-        f"95 % Wilson interval, which knows nothing of other seeds.{_judge(study)}{_data(study)}",
+        f"95 % Wilson interval, which knows nothing of other seeds.{_judge(study)}{data_sentence(study)}",
         columns,
         tuple(rows),
     )
@@ -125,11 +107,13 @@ def class_tables(study: Study) -> tuple[Table, ...]:
         if not any(column in study.runs for column in columns):
             continue
         rows = [
-            Row((_words(variant), *_means(study, variant, columns)))
-            for variant in study.by_first_score
+            Row((word_cell(variant), *_means(study, variant, columns)))
+            for variant in study.by_judged_score
         ]
         headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
-        caption = f"{name} of each class: mean ± standard deviation over seeds.{_data(study)}"
+        caption = (
+            f"{name} of each class: mean ± standard deviation over seeds.{data_sentence(study)}"
+        )
         ranked = _with_baselines(study, rows, columns, padding=0)
         tables.append(Table(caption, tuple(headers), ranked))
     return tuple(tables)
@@ -137,22 +121,28 @@ def class_tables(study: Study) -> tuple[Table, ...]:
 
 def picture_table(study: Study) -> Table | None:
     """How the first score spreads over the test pictures; None without scores of pictures."""
-    first, scores = study.about.scores[0], study.per_picture
+    first, scores = study.about.judged, study.per_picture
     if scores.empty or first.name not in scores:
         return None
     shares = (0.1, 0.5, 0.9)
     rows = []
-    for variant in study.by_first_score:
+    for variant in study.by_judged_score:
         of_variant = scores[scores["variant"] == variant]
         by_picture = of_variant.groupby("picture")[first.name].mean().dropna()
         quantiles = by_picture.quantile(list(shares)) if len(by_picture) else [np.nan] * 3
-        cells = [_number(value, score_text(value)) for value in map(float, quantiles)]
+        cells = [number_cell(value, score_text(value)) for value in map(float, quantiles)]
         rows.append(
-            Row((_words(variant), *cells, _number(float(len(by_picture)), str(len(by_picture)))))
+            Row(
+                (
+                    word_cell(variant),
+                    *cells,
+                    number_cell(float(len(by_picture)), str(len(by_picture))),
+                )
+            )
         )
     headers = ("10th percentile", "Median", "90th percentile", "n pictures")
     return Table(
-        f"{first.title} of single test pictures, each averaged over seeds first.{_data(study)}",
+        f"{first.title} of single test pictures, each averaged over seeds first.{data_sentence(study)}",
         (Column("Variant", is_number=False), *map(Column, headers)),
         tuple(rows),
     )
@@ -160,33 +150,33 @@ def picture_table(study: Study) -> Table | None:
 
 def cost_table(study: Study) -> Table:
     """What each variant costs, beside the first score."""
-    first = study.about.scores[0]
+    first = study.about.judged
     columns = (
         Column("Variant", is_number=False),
-        Column(_headed(first), order=_order(first, first)),
+        Column(headed(first), order=order_of(first, first)),
         Column("Training time"),
         Column("Parameters"),
         Column("GFLOP a picture"),
     )
     rows = []
-    for variant in study.by_first_score:
+    for variant in study.by_judged_score:
         costs = [
-            _number(value := study.mean(variant, column), as_text(value))
+            number_cell(value := study.mean(variant, column), as_text(value))
             for column, as_text in (
                 ("train_seconds", seconds_text),
                 ("parameters", count_text),
                 ("gflop", count_text),
             )
         ]
-        rows.append(Row((_words(variant), *_means(study, variant, [first.name]), *costs)))
+        rows.append(Row((word_cell(variant), *_means(study, variant, [first.name]), *costs)))
     about_gflop = "GFLOP: the forward pass of one picture."
-    caption = f"Means over the finished runs. {about_gflop}{_data(study)}"
+    caption = f"Means over the finished runs. {about_gflop}{data_sentence(study)}"
     return Table(caption, columns, tuple(rows))
 
 
 def run_table(study: Study) -> Table:
     """A row a planned run, failed and missing ones too."""
-    first = study.about.scores[0].name
+    first = study.about.judged.name
     present = [key for key in study.about.factors if key in study.runs]
     loss = f"Last training {study.about.title_of('loss').lower()}"
     columns = (
@@ -203,13 +193,14 @@ def run_table(study: Study) -> Table:
             ("train_loss_last", score_text),
             ("train_seconds", seconds_text),
         )
-        words = [_words(str(run[key])) for key in ("variant", *present)]
+        words = [word_cell(str(run[key])) for key in ("variant", *present)]
         numbers = [
-            _number(value := _float(run.get(column)), as_text(value)) for column, as_text in shown
+            number_cell(value := _float(run.get(column)), as_text(value))
+            for column, as_text in shown
         ]
-        seed = _number(float(run["seed"]), str(run["seed"]))
-        rows.append(Row((*words, seed, _words(run["status"]), *numbers)))
-    return Table(f"Every planned run.{_judge(study)}{_data(study)}", columns, tuple(rows))
+        seed = number_cell(float(run["seed"]), str(run["seed"]))
+        rows.append(Row((*words, seed, word_cell(run["status"]), *numbers)))
+    return Table(f"Every planned run.{_judge(study)}{data_sentence(study)}", columns, tuple(rows))
 
 
 def names_of(scores: Iterable[Score]) -> list[str]:
@@ -228,34 +219,11 @@ def _judge(study: Study) -> str:
     )
 
 
-def _data(study: Study) -> str:
-    """The label contract: every table says it, for scores under two contracts do not compare."""
-    return f" Data: {study.about.contract}." if study.about.contract else ""
-
-
-def _headed(score: Score) -> str:
-    return f"{score.title}\N{NO-BREAK SPACE}{'↑' if score.higher_is_better else '↓'}"
-
-
-def _order(score: Score, first: Score) -> str:
-    if score is not first:
-        return "none"
-    return "descending" if score.higher_is_better else "ascending"
-
-
-def _words(text: str) -> Cell:
-    return Cell(text, text)
-
-
-def _number(value: float, text: str) -> Cell:
-    return Cell(text, value if np.isfinite(value) else None)
-
-
 def _share(run: pd.Series, column: str) -> Cell:
     """A share with its interval, which stands in the columns beside it."""
     value, low, high = (_float(run.get(f"{column}{end}")) for end in ("", "_low", "_high"))
     interval = f" [{score_text(low)}, {score_text(high)}]" if np.isfinite(low + high) else ""
-    return _number(value, f"{score_text(value)}{interval}")
+    return number_cell(value, f"{score_text(value)}{interval}")
 
 
 def _is_measured(study: Study, column: str) -> bool:
@@ -266,7 +234,7 @@ def _is_measured(study: Study, column: str) -> bool:
 
 def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:
     return [
-        _number(study.mean(variant, column), mean_text(study.values(variant, column)))
+        number_cell(study.mean(variant, column), mean_text(study.values(variant, column)))
         for column in columns
     ]
 
@@ -281,18 +249,18 @@ def _with_baselines(
     study: Study, rows: list[Row], columns: list[str], padding: int
 ) -> tuple[Row, ...]:
     """The rows with each baseline among them, at its rank by the first score."""
-    first = study.about.scores[0]
+    first = study.about.judged
     sign = -1.0 if first.higher_is_better else 1.0
     ranked = [
         (sign * study.mean(variant, first.name), row)
-        for variant, row in zip(study.by_first_score, rows, strict=True)
+        for variant, row in zip(study.by_judged_score, rows, strict=True)
     ]
     for baseline in study.about.baselines:
         values = [baseline.scores.get(column, np.nan) for column in columns]
         if np.isfinite(values).any():
-            cells = [_number(value, score_text(value)) for value in values]
+            cells = [number_cell(value, score_text(value)) for value in values]
             row = Row(
-                (_words(baseline.name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True
+                (word_cell(baseline.name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True
             )
             ranked.append((sign * baseline.scores.get(first.name, np.nan), row))
     # A variant before a baseline that equals it; without a score, last.

@@ -71,7 +71,7 @@ def with_drawn_pictures(
         parts=("train",) * count + ("test",) * len(test),
         class_names=store.class_names,
         contract=f"{store.contract}, training pictures drawn by a VAE",
-        key=hashlib.sha256(store.key.encode() + images.tobytes()).hexdigest()[:16],
+        content=hashlib.sha256(store.content.encode() + images.tobytes()).hexdigest()[:16],
     )
 
 

@@ -37,7 +37,7 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore) -> RunFolder:
     """Where the judge lies, in the cache: named by the content of the data and by the recipe."""
-    return RunFolder(build.cache_folder() / "judges" / f"{store.key}-{recipe.hash}")
+    return RunFolder(build.cache_folder() / "judges" / f"{store.content}-{recipe.hash}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,72 @@ def train_run(
     Raises:
         Refusal: If the data break a rule, or the folder holds a run of another recipe.
     """
+    trained = _fitted(recipe, seed, folder, data_root, logger, watch)
+    cost = cost_of(trained.module)
+    result = _result(trained, TASKS[recipe.task].score(trained)) | {
+        "parameters": cost.parameters,
+        "gflop": cost.gflop,
+    }
+    network, store = trained.module.network, trained.store
+    write_whole(
+        folder.weights,
+        lambda file: save_file(
+            {key: value.contiguous() for key, value in network.state_dict().items()},
+            file,
+            metadata={
+                "recipe": recipe_as_toml(recipe),
+                "class_names": "\n".join(store.class_names),
+            },
+        ),
+    )
+    return _finish(folder, result)
+
+
+def tune_run(
+    recipe: AnyRecipe,
+    seed: int,
+    folder: RunFolder,
+    *,
+    data_root: Path | None = None,
+    watch: Watch = lambda _done, _of, _words: None,
+) -> dict[str, Any]:
+    """Train and choose the epoch on validation; the test set is never looked at.
+
+    Goes on where it stopped, as ``train_run`` does.
+
+    Returns:
+        The content of ``result.json``: the validation score that chose the epoch is its "score".
+
+    Raises:
+        Refusal: If the data break a rule, or the folder holds a run of another recipe.
+    """
+    trained = _fitted(recipe, seed, folder, data_root, "none", watch)
+    module = trained.module
+    score = float(_scored_epoch(trained)[f"validation_{module.chooses}"])
+    is_finite = math.isfinite(score)
+    return _finish(
+        folder,
+        {
+            "status": "finished" if is_finite else "failed",
+            "reason": "" if is_finite else "the validation score is not finite",
+            "score": score,
+            "score_name": module.chooses,
+            "higher_is_better": module.direction == "max",
+            "recipe_hash": recipe.hash,
+            "seed": seed,
+        },
+    )
+
+
+def _fitted(
+    recipe: AnyRecipe,
+    seed: int,
+    folder: RunFolder,
+    data_root: Path | None,
+    logger: LoggerName,
+    watch: Watch,
+) -> Trained:
+    """The module, trained, with all that its scores are made from."""
     folder.claim(recipe)
     store = build.store_for(recipe.data, data_root)
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
@@ -64,24 +131,12 @@ def train_run(
     fresh = functools.partial(module_for, recipe, store)
     named = _lightning_logger(logger, folder)
     module = fit(fresh, recipe, seed, folder, store, split, precision, logger=named, watch=watch)
-    cost = cost_of(module)
-    trained = Trained(module, recipe, seed, folder, store, split, precision, data_root)
-    result = _result(trained, TASKS[recipe.task].score(trained)) | {
-        "parameters": cost.parameters,
-        "gflop": cost.gflop,
-    }
-    write_whole(
-        folder.weights,
-        lambda file: save_file(
-            {key: value.contiguous() for key, value in module.network.state_dict().items()},
-            file,
-            metadata={
-                "recipe": recipe_as_toml(recipe),
-                "class_names": "\n".join(store.class_names),
-            },
-        ),
-    )
-    log_line(folder, f"{result['status']}: {result['reason'] or result['scores']}")
+    return Trained(module, recipe, seed, folder, store, split, precision, data_root)
+
+
+def _finish(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    said = result["reason"] or result.get("scores", result.get("score"))
+    log_line(folder, f"{result['status']}: {said}")
     folder.finish(result)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return result
@@ -90,8 +145,6 @@ def train_run(
 def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
     """What the task's scoring says, with what every run says."""
     epochs, split = trained.folder.epochs(), trained.split
-    choose = min if trained.module.direction == "min" else max
-    best = choose(epochs, key=lambda line: float(line[f"validation_{trained.module.chooses}"]))
     return {
         "status": "failed" if scored["reason"] else "finished",
         **scored,
@@ -100,13 +153,20 @@ def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
         "train_loss_last": float(epochs[-1]["train_loss"]),
         "train_seconds": sum(float(line["seconds"]) for line in epochs),
         "epochs": len(epochs),
-        "best_epoch": int(
-            float((best if trained.recipe.train.keep == "best" else epochs[-1])["epoch"])
-        ),
+        "best_epoch": int(float(_scored_epoch(trained)["epoch"])),
         "recipe_hash": trained.recipe.hash,
         "seed": trained.seed,
         "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
     }
+
+
+def _scored_epoch(trained: Trained) -> dict[str, str]:
+    """The line of the epoch whose weights were kept."""
+    epochs = trained.folder.epochs()
+    if trained.recipe.train.keep == "last":
+        return epochs[-1]
+    choose = min if trained.module.direction == "min" else max
+    return choose(epochs, key=lambda line: float(line[f"validation_{trained.module.chooses}"]))
 
 
 def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | NoLogger:

@@ -15,6 +15,11 @@ class Score:
     words: str = ""
     """What heads its column; empty: its name says it."""
 
+    @property
+    def title(self) -> str:
+        """The score as it stands in a sentence."""
+        return self.words or in_words(self.name)
+
 
 _WORDS = {
     "dice": "Dice",

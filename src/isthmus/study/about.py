@@ -118,7 +118,16 @@ GENERATION_SCORES = (
 
 CLASSIFICATION_SCORES = (Score("accuracy", True, "Share of test pictures whose label it says."),)
 
-_SCORES = {"segment": SCORES, "generate": GENERATION_SCORES, "classify": CLASSIFICATION_SCORES}
+SCORES_OF = {"segment": SCORES, "generate": GENERATION_SCORES, "classify": CLASSIFICATION_SCORES}
+"""The scores of each task, in the order of its tables."""
+
+VERDICT_SCORES = {
+    "segment": ("mean_iou",),
+    "generate": ("swap_encoded_true", "nll_nats"),
+    "classify": ("accuracy",),
+}
+"""The scores that verdicts speak of where the plan names none."""
+
 _CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
 
 
@@ -128,6 +137,7 @@ def about_study(
     store: MaskedStore | LabelledStore,
     command: str,
     before: Mapping[str, Any],
+    analysis: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that the report says of a study beside its runs.
 
@@ -137,6 +147,7 @@ def about_study(
         store: Their pictures.
         command: The command line that asked for this.
         before: What this said last time, or nothing: controls are kept while the judge is the same.
+        analysis: What the tables of verdicts are made with.
     """
     environment: Mapping[str, Any] = (
         json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
@@ -154,7 +165,7 @@ def about_study(
         "contract": store.contract,
         "class_names": list(store.class_names),
         "ignore_index": IGNORE_INDEX,
-        "scores": [vars(score) for score in _SCORES[task]],
+        "scores": [vars(score) for score in SCORES_OF[task]],
         "curve": _CURVES[task],
         "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
@@ -164,6 +175,7 @@ def about_study(
         "factors": list(plan.factors),
         "seeds": list(plan.seeds),
         "loss_differs": len(losses) > 1,
+        "analysis": dict(analysis),
         "command": command,
         "versions": {"isthmus": version("isthmus")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},

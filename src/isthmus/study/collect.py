@@ -15,16 +15,17 @@ from isthmus.data.store import MaskedStore
 from isthmus.recipe import StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_whole
 from isthmus.study.about import about_study
+from isthmus.study.analysis import analyse
 from isthmus.study.planned import PlannedRun, planned_runs
 
-TYPICAL, HARDEST, EASIEST = 4, 3, 2
+TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
 """How many test pictures of each role are shown."""
 
 
 def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: str) -> None:
-    """Write results.csv, per_picture.parquet, about.json and pictures/ of a study folder."""
+    """Write the tables of a study folder, its about.json and its pictures/."""
     runs = planned_runs(plan, study)
-    results = pd.DataFrame([_row(run, plan.factors) for run in runs])
+    results = pd.DataFrame([_row(run, (*plan.factors, *plan.nuisance)) for run in runs])
     write_whole(study / "results.csv", lambda file: results.to_csv(file, index=False))
     per_picture = _per_picture(runs)
     write_whole(
@@ -33,15 +34,16 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     store = build.store_for(plan.recipe.data, data_root)
     about = study / "about.json"
     before = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-    write_json(about, about_study(plan, _finished(runs), store, command, before))
+    analysis = analyse(plan, study, results, per_picture)
+    write_json(about, about_study(plan, _finished(runs), store, command, before, analysis))
     if isinstance(store, MaskedStore):
         _write_pictures(study / "pictures", runs, store, per_picture)
 
 
-def _row(run: PlannedRun, factors: tuple[str, ...]) -> dict[str, Any]:
+def _row(run: PlannedRun, fields: tuple[str, ...]) -> dict[str, Any]:
     settings = settings_of(run.recipe)
     row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
-    row |= {factor: settings[factor] for factor in factors}
+    row |= {key: settings[key] for key in fields}
     if run.folder.is_finished:
         result = run.folder.result()
         row |= {key: result[key] for key in ("status", "reason")} | result["scores"]
@@ -75,7 +77,7 @@ def _per_picture(runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
 def _write_pictures(
     folder: Path, runs: tuple[PlannedRun, ...], store: MaskedStore, per_picture: pd.DataFrame
 ) -> None:
-    """The same test pictures for every variant: some typical, the hardest, the easiest."""
+    """The same test pictures for every variant: typical, differing, hardest and easiest ones."""
     shown = {run.variant.name: run for run in reversed(_finished(runs))}
     if not shown:
         return
@@ -92,7 +94,7 @@ def _write_pictures(
         for variant, run in shown.items()
     }
     entries = []
-    for name, role in _chosen(per_picture, names):
+    for name, role, between in _chosen(per_picture, names):
         stem = f"{names.index(name):05d}"
         row = row_of[name]
         images = {f"{stem}.png": store.images[row], f"{stem}-truth.png": store.masks[row]}
@@ -105,6 +107,7 @@ def _write_pictures(
             {
                 "picture": name,
                 "role": role,
+                **between,
                 "image": f"{stem}.png",
                 "truth": f"{stem}-truth.png",
                 "predictions": predictions,
@@ -114,15 +117,24 @@ def _write_pictures(
     write_json(folder / "pictures.json", entries)
 
 
-def _chosen(per_picture: pd.DataFrame, names: list[str]) -> list[tuple[str, str]]:
-    """Typical ones evenly over the test set, whatever came out; then by mean IoU over all runs."""
+def _chosen(per_picture: pd.DataFrame, names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
+    """Picture, role, and for a differing one the variants it is between.
+
+    Typical ones lie evenly over the test set, whatever came out. Then come those on which two
+    variants differ most in mean IoU over seeds, then the extremes over all runs.
+    """
     steps = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
     typical = [names[i] for i in steps]
-    by_score = per_picture.groupby("picture")["mean_iou"].mean().sort_values().index
-    others = [name for name in by_score if name not in typical]
+    by_variant = per_picture.pivot_table(index="picture", columns="variant", values="mean_iou")
+    best, worst = by_variant.idxmax(axis=1), by_variant.idxmin(axis=1)
+    apart = (by_variant.max(axis=1) - by_variant.min(axis=1)).drop(typical, errors="ignore")
+    furthest = apart[apart > 0].nlargest(DIFFERING).index
+    by_score = by_variant.mean(axis=1).sort_values().index
+    others = [name for name in by_score if name not in {*typical, *furthest}]
     easiest = others[max(len(others) - EASIEST, HARDEST) :][::-1]
-    return (
-        [(name, "typical") for name in typical]
-        + [(name, "hardest") for name in others[:HARDEST]]
-        + [(name, "easiest") for name in easiest]
-    )
+    return [
+        *((name, "typical", {}) for name in typical),
+        *((name, "differing", {"a": best[name], "b": worst[name]}) for name in furthest),
+        *((name, "hardest", {}) for name in others[:HARDEST]),
+        *((name, "easiest", {}) for name in easiest),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -13,15 +14,30 @@ from isthmus.recipe import StudyPlan
 from isthmus.runs.cost import cost_of, seconds_per_step
 from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import module_for
+from isthmus.study.analysis import factor_settings, looks_of, scores_of
+from isthmus.study.comparisons import comparisons_of
+from isthmus.study.power import POWER, visible_differences
+from isthmus.study.verdicts import ALPHA
 
 
-def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
-    """Print a table of variants with steps, parameters and estimated minutes, and the total.
+def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None:
+    """Print what a study will cost and what it can see.
 
-    The estimate is the median of three training steps times the number of steps. It leaves out
+    The cost is the median of three training steps times the number of steps. It leaves out
     augmentation and validation, which add about a tenth, scoring, and the judge of a VAE's pictures.
+
+    Args:
+        plan: The study.
+        study: Its folder; runs that it holds say how much seeds scatter.
+        data_root: Where data sets lie.
     """
     console = Console()
+    _print_cost(plan, data_root, console)
+    _print_visible(plan, study, console)
+    console.print("nothing was trained")
+
+
+def _print_cost(plan: StudyPlan, data_root: Path | None, console: Console) -> None:
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
     for heading in ("variant", "parameters", "GFLOP", "steps", "minutes a run"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
@@ -41,9 +57,44 @@ def print_forecast(plan: StudyPlan, data_root: Path | None) -> None:
             f"{steps:,}",
             f"{minutes:.1f}",
         )
-        minutes_all += minutes * len(plan.seeds)
+        tuning = len(plan.nuisance_settings) if plan.nuisance else 0
+        minutes_all += minutes * (len(plan.seeds) + tuning)
     console.print(table)
     console.print(
-        f"about {minutes_all:.0f} minutes of training in all on this machine\n"
-        "scoring comes on top; nothing was trained"
+        f"about {minutes_all:.0f} minutes of training in all on this machine; scoring comes on top"
     )
+
+
+def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
+    """The smallest difference that each factor's and two variants' comparison can find."""
+    results = study / "results.csv"
+    visible = visible_differences(
+        comparisons_of(factor_settings(plan)),
+        scores_of(plan),
+        len(plan.seeds),
+        looks_of(plan),
+        plan.expected_sd,
+        pd.read_csv(results) if results.exists() else None,
+    )
+    if not visible:
+        return
+    if len(plan.seeds) < 2:
+        console.print("one seed shows no difference, however large: its scatter is unknown")
+        return
+    table = Table(
+        title=f"the smallest difference that {len(plan.seeds)} seeds can see "
+        f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in a family)"
+    )
+    for heading in ("comparison", "score", "smallest difference", "from the scatter of"):
+        table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
+    for of in visible:
+        unit = "" if of.source else " SD"
+        table.add_row(
+            of.words, of.score.title, f"{of.smallest:.2g}{unit}", of.source or "not known"
+        )
+    console.print(table)
+    if any(not of.source for of in visible):
+        console.print(
+            "SD: standard deviation over seeds of the difference of two variants; run two or three "
+            "seeds first, or set study.expected_sd, and this table has the score's own unit"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.recipe import AnyRecipe, StudyPlan, Variant
+from isthmus.recipe import AnyRecipe, StudyPlan, Variant, with_settings
+from isthmus.recipe.rules import Setting
 from isthmus.runs.folder import RunFolder
 
 
@@ -20,14 +22,53 @@ class PlannedRun:
 
 
 def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
-    """Every run of the plan; all variants of one seed before the next, so that pairs come early."""
-    return tuple(
-        PlannedRun(
-            variant,
-            plan.recipe_of(variant),
-            seed,
-            RunFolder(study / "runs" / variant.name / f"seed-{seed}"),
-        )
-        for seed in plan.seeds
+    """Every run of the plan; all variants of one seed before the next, so that pairs come early.
+
+    Nuisance fields are those that each variant has chosen, once it has.
+    """
+    recipes = [
+        with_settings(plan.recipe_of(variant), chosen_setting(plan, variant, study))
         for variant in plan.variants
+    ]
+    return tuple(
+        PlannedRun(variant, recipe, seed, RunFolder(study / "runs" / variant.name / f"seed-{seed}"))
+        for seed in plan.seeds
+        for variant, recipe in zip(plan.variants, recipes, strict=True)
     )
+
+
+@dataclass(frozen=True)
+class TuningRun(PlannedRun):
+    """One setting of the nuisance fields, which validation may choose for its variant."""
+
+    setting: Mapping[str, Setting]
+
+
+def tuning_runs(plan: StudyPlan, study: Path) -> tuple[TuningRun, ...]:
+    """Every variant with every setting of the nuisance fields, with the first seed."""
+    if not plan.nuisance:
+        return ()
+    return tuple(
+        TuningRun(
+            variant,
+            with_settings(plan.recipe_of(variant), setting),
+            plan.seeds[0],
+            RunFolder(study / "tuning" / variant.name / f"setting-{place}"),
+            setting,
+        )
+        for variant in plan.variants
+        for place, setting in enumerate(plan.nuisance_settings)
+    )
+
+
+def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[str, Setting]:
+    """What the variant's best tuning run on validation has set; nothing while one is to come."""
+    runs = [run for run in tuning_runs(plan, study) if run.variant == variant]
+    if not runs or not all(run.folder.is_finished for run in runs):
+        return {}
+    results = [(run.setting, run.folder.result()) for run in runs]
+    finished = [(of["score"], setting) for setting, of in results if of["status"] == "finished"]
+    if not finished:
+        return {}
+    choose = max if results[0][1]["higher_is_better"] else min
+    return choose(finished, key=lambda of: of[0])[1]

@@ -21,11 +21,12 @@ from isthmus.runs.module import Watch
 class StudyProgress:
     """Shows which run of how many is under way, and how long all of them will take."""
 
-    def __init__(self, bars: Progress, runs: int) -> None:
+    def __init__(self, bars: Progress, runs: int, what: str) -> None:
         self._bars = bars
+        self._what = what
         self._runs = runs
         self._done = 0
-        self._study = bars.add_task("study", total=float(runs))
+        self._study = bars.add_task(what, total=float(runs))
         self._run = bars.add_task("", total=1.0, visible=False)
 
     def skip_run(self) -> None:
@@ -37,7 +38,7 @@ class StudyProgress:
         """A watcher for the next run."""
         self._done += 1
         before = self._done - 1
-        self._bars.update(self._study, description=f"run {self._done} of {self._runs}")
+        self._bars.update(self._study, description=f"{self._what} {self._done} of {self._runs}")
         self._bars.reset(self._run, description=name, visible=True, total=1.0)
 
         def watch(steps_done: int, steps: int, words: str) -> None:
@@ -49,7 +50,7 @@ class StudyProgress:
 
 
 @contextmanager
-def study_progress(console: Console, runs: int) -> Iterator[StudyProgress]:
+def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[StudyProgress]:
     """Bars on this console while the block runs; without a terminal, a line a run instead."""
     columns = (
         TextColumn("{task.description}"),
@@ -60,7 +61,7 @@ def study_progress(console: Console, runs: int) -> Iterator[StudyProgress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
-        yield StudyProgress(bars, runs)
+        yield StudyProgress(bars, runs, what)
 
 
 @contextmanager

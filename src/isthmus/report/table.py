@@ -1,0 +1,84 @@
+"""A table of the page: rows of text with the value that each cell sorts by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.report.about import Score
+from isthmus.report.look import percent_text
+from isthmus.report.read import Study
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what is sorted by; no sort value means always last."""
+
+    text: str
+    value: float | str | None = None
+    mark: str = ""
+    """A sign before the text; where the column is narrow, seen instead of it."""
+    share: float | None = None
+    """Shades the cell, from 0 for not at all to 1."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header; ``order`` is the ``aria-sort`` that the column starts with."""
+
+    text: str
+    is_number: bool = True
+    order: str = "none"
+    is_narrow: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells under the columns; the first one heads the row."""
+
+    cells: tuple[Cell, ...]
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table. Rows come sorted by the column that says so, or as planned."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def word_cell(text: str) -> Cell:
+    """Words, sorted by themselves."""
+    return Cell(text, text)
+
+
+def number_cell(value: float, text: str) -> Cell:
+    """A number's text, sorted by its value."""
+    return Cell(text, value if np.isfinite(value) else None)
+
+
+def share_cell(share: float) -> Cell:
+    """A share as per cent, shaded by it."""
+    if not np.isfinite(share):
+        return number_cell(share, percent_text(share))
+    return Cell(percent_text(share), share, share=float(np.clip(share, 0, 1)))
+
+
+def headed(score: Score) -> str:
+    """A score's title and which way it is better."""
+    return f"{score.title}\N{NO-BREAK SPACE}{'↑' if score.higher_is_better else '↓'}"
+
+
+def order_of(score: Score, first: Score) -> str:
+    """How a score's column is sorted where the rows are sorted by another one, or by it."""
+    if score != first:
+        return "none"
+    return "descending" if score.higher_is_better else "ascending"
+
+
+def data_sentence(study: Study) -> str:
+    """The label contract: every table says it, for scores under two contracts do not compare."""
+    return f" Data: {study.about.contract}." if study.about.contract else ""

@@ -1,0 +1,75 @@
+"""What tuning chose for each variant, and how much that choice was worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from isthmus.report.look import score_text, title
+from isthmus.report.read import Study
+from isthmus.report.table import Cell, Column, Row, Table, number_cell, word_cell
+
+_FIXED = ("variant", "seed", "score", "score_name", "chosen")
+
+
+def tuning_table(study: Study) -> Table | None:
+    """The setting that each variant chose, beside the next best; None if nothing was tuned.
+
+    Validation scores are means over the seeds that a setting was tried with.
+    """
+    tried = study.tuning
+    if tried.empty:
+        return None
+    fields = [str(key) for key in tried if key not in _FIXED]
+    score = str(tried["score_name"].iloc[0])
+    rows = tuple(
+        _row(variant, tried[tried["variant"] == variant], fields)
+        for variant in study.about.variants
+        if variant in set(tried["variant"])
+    )
+    return Table(
+        f"Tuned on validation pictures only, by {title(score)}. A flat optimum (little between the "
+        "chosen and the next best setting) means that tuning decided little; a setting at the edge "
+        "of what was tried may not be the best there is.",
+        (
+            Column("Variant", is_number=False),
+            Column("Chosen", is_number=False),
+            *(Column(text) for text in ("Its score", "Next best", "Worst")),
+            Column("Settings tried"),
+            Column("At the edge", is_number=False),
+        ),
+        rows,
+    )
+
+
+def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
+    settings = [
+        ", ".join(f"{field} {value}" for field, value in zip(fields, row, strict=True))
+        for row in tried[fields].to_numpy()
+    ]
+    means = tried.groupby(np.array(settings), sort=False)["score"].mean().dropna()
+    chosen = tried[tried["chosen"].astype(bool)]
+    of_chosen = list(dict.fromkeys(np.array(settings)[tried["chosen"].astype(bool)]))
+    own = float(chosen["score"].mean())
+    # The chosen setting is the best there is, so the others lie on one side of it.
+    others = means[~means.index.isin(of_chosen)].to_numpy()
+    others = others[np.argsort(np.abs(others - own))]
+    near_and_far = (float(others[0]), float(others[-1])) if len(others) else (np.nan, np.nan)
+    edges = [field for field in fields if _is_at_edge(tried[field], chosen[field])]
+    return Row(
+        (
+            word_cell(variant),
+            word_cell("; ".join(map(str, of_chosen))),
+            *(number_cell(value, score_text(value)) for value in (own, *near_and_far)),
+            Cell(str(len(means)), float(len(means))),
+            word_cell(", ".join(edges) or "no"),
+        )
+    )
+
+
+def _is_at_edge(tried: pd.Series, chosen: pd.Series) -> bool:
+    """Whether the lowest or highest of three or more numbers was chosen."""
+    values = pd.to_numeric(tried, errors="coerce")
+    if values.isna().any() or values.nunique() < 3:
+        return False
+    return bool(pd.to_numeric(chosen).isin([values.min(), values.max()]).any())

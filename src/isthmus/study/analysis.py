@@ -1,0 +1,155 @@
+"""The tables of a study that settle it: verdicts, ranks, and where scores vary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from isthmus.recipe import StudyPlan, settings_of
+from isthmus.refusal import Refusal, nearest_name
+from isthmus.runs.folder import write_whole
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.looks import Looks, planned_looks
+from isthmus.statistics.ranks import rank_shares
+from isthmus.statistics.variance import variance_shares
+from isthmus.study.about import SCORES_OF, VERDICT_SCORES
+from isthmus.study.comparisons import Settings, comparisons_of
+from isthmus.study.learning_curve import learning_curves
+from isthmus.study.verdicts import ALPHA, found_in, verdicts_on
+
+_ENTROPY = 0
+"""Of what is drawn here: the same folder gives the same tables."""
+
+
+def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
+    """The scores that a study's verdicts speak of.
+
+    Raises:
+        Refusal: If the plan names a score that its task has not.
+    """
+    known = {score.name: score for score in SCORES_OF[plan.recipe.task]}
+    names = plan.scores or VERDICT_SCORES[plan.recipe.task]
+    for key, named in (
+        ("scores", names),
+        ("margins", plan.margins),
+        ("expected_sd", plan.expected_sd),
+    ):
+        for name in named:
+            if name not in known:
+                raise Refusal(
+                    f"study.{key}: no score {name!r} of this task; {nearest_name(name, known)}"
+                )
+    return tuple(known[name] for name in names)
+
+
+def factor_settings(plan: StudyPlan) -> dict[str, Settings]:
+    """Each variant's level of every factor."""
+    settings = {v.name: settings_of(plan.recipe_of(v)) for v in plan.variants}
+    return {name: {key: of[key] for key in plan.factors} for name, of in settings.items()}
+
+
+def looks_of(plan: StudyPlan) -> Looks:
+    """The counts of seeds after which this study's verdicts are drawn; one seed has none."""
+    counts = {max(2, count) for count in (*plan.looks, len(plan.seeds))}
+    return planned_looks(sorted(counts), np.random.default_rng(_ENTROPY))
+
+
+def analyse(
+    plan: StudyPlan, study: Path, results: pd.DataFrame, per_picture: pd.DataFrame
+) -> dict[str, Any]:
+    """Write verdicts, ranks, variance and learning_curve.csv; return what about.json says of them."""
+    scores, looks = scores_of(plan), looks_of(plan)
+    verdicts = verdicts_of(plan, results)
+    _write(study / "verdicts.csv", verdicts)
+    _write(study / "learning_curve.csv", learning_curves(results, factor_settings(plan), scores))
+    ranks, variance = _ranks(results, scores), _variance(plan, per_picture, scores)
+    _write(study / "ranks.csv", pd.DataFrame(ranks, columns=["score", "variant", "rank", "share"]))
+    _write(study / "variance.csv", pd.DataFrame(variance, columns=["score", "source", "share"]))
+    return {
+        "alpha": ALPHA,
+        "looks": list(looks.seeds),
+        "family": verdicts["kind"].value_counts().to_dict() if len(verdicts) else {},
+        "scores": [score.name for score in scores],
+    }
+
+
+def verdicts_of(plan: StudyPlan, results: pd.DataFrame) -> pd.DataFrame:
+    """A row a comparison of the study, as ``verdicts_on`` has them."""
+    found = found_in(results, comparisons_of(factor_settings(plan)), scores_of(plan))
+    is_whole = not (results["status"] == "missing").any()
+    return verdicts_on(found, plan.margins, looks_of(plan), is_whole=is_whole)
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    write_whole(path, lambda file: table.to_csv(file, index=False))
+
+
+def _ranks(results: pd.DataFrame, scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """How often each variant has each rank when seeds are drawn anew, all variants together."""
+    rows = []
+    for score in scores:
+        table = _by_seed(results, score)
+        if len(table) < 2 or table.shape[1] < 2:
+            continue
+        rng = np.random.default_rng(_ENTROPY)
+        shares = rank_shares(table.to_numpy(), rng, higher_is_better=score.higher_is_better)
+        rows += [
+            {"score": score.name, "variant": variant, "rank": rank + 1, "share": share}
+            for variant, of_variant in zip(table.columns, shares, strict=True)
+            for rank, share in enumerate(of_variant)
+        ]
+    return rows
+
+
+def _by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """Seeds that every variant with a finished run has finished, by variant."""
+    finished = results[results["status"] == "finished"]
+    if score.name not in finished:
+        return pd.DataFrame()
+    return finished.pivot_table(index="seed", columns="variant", values=score.name).dropna()
+
+
+def _variance(
+    plan: StudyPlan, per_picture: pd.DataFrame, scores: Sequence[Score]
+) -> list[dict[str, Any]]:
+    """Shares of variance of the scores that single pictures have too."""
+    rows = []
+    settings = factor_settings(plan)
+    for score in scores:
+        if score.name not in per_picture:
+            continue
+        table = per_picture.pivot_table(
+            index=["seed", "picture"], columns="variant", values=score.name
+        ).dropna()
+        counts = table.groupby("seed").size()
+        seeds, pictures = len(counts), int(counts.min()) if len(counts) else 0
+        is_whole = set(table.columns) == set(settings) and (counts == pictures).all()
+        if not is_whole or seeds < 2 or pictures < 2 or len(settings) < 2:
+            continue
+        factors, order, shape = _grid(settings)
+        shares = variance_shares(table[order].to_numpy().reshape(seeds, pictures, *shape), factors)
+        rows += [{"score": score.name, "source": k, "share": v} for k, v in shares.items()]
+    return rows
+
+
+def _grid(settings: Mapping[str, Settings]) -> tuple[list[str], list[str], tuple[int, ...]]:
+    """Factors, variants in their order, levels a factor; variants that span no grid are one factor."""
+    keys = [
+        key
+        for key in next(iter(settings.values()))
+        if len({str(of[key]) for of in settings.values()}) > 1
+    ]
+    levels = [list(dict.fromkeys(str(of[key]) for of in settings.values())) for key in keys]
+    places = {
+        name: tuple(levels[i].index(str(of[key])) for i, key in enumerate(keys))
+        for name, of in settings.items()
+    }
+    is_grid = len(set(places.values())) == len(settings) == math.prod(map(len, levels))
+    if not is_grid:
+        return ["variant"], list(settings), (len(settings),)
+    return keys, sorted(settings, key=places.__getitem__), tuple(map(len, levels))

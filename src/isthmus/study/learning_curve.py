@@ -1,0 +1,86 @@
+"""What more labelled pictures would buy: a power law through a study of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.power_law import power_law
+from isthmus.statistics.seeds import seed_mean
+from isthmus.study.comparisons import Settings
+
+SIZE = "data.limit"
+"""The factor whose levels are numbers of labelled pictures, validation included."""
+
+MORE = 200
+"""Labelled pictures that are asked about, beyond the most that the study has."""
+
+COLUMNS = ("score", "variant", "pictures", "source", "n", "mean", "low", "high", "sentence")
+
+
+def learning_curves(
+    results: pd.DataFrame, variants: Mapping[str, Settings], scores: Sequence[Score]
+) -> pd.DataFrame:
+    """A row a size that was measured, and one for what the law says of ``MORE`` pictures.
+
+    Of every setting of the other factors, over the seeds that have all of its sizes; nothing
+    where fewer than three sizes have been run. Means with their 95 % t intervals over seeds;
+    the sentence of the last row tells the gain, paired by seed.
+
+    Args:
+        results: A row a run, as results.csv has them.
+        variants: Each variant's level of every factor.
+        scores: Those that the study's verdicts speak of.
+    """
+    finished = results[results["status"] == "finished"]
+    rows: list[dict[str, Any]] = []
+    for score in scores:
+        for name, sizes in _by_setting(variants).items():
+            wanted = finished[finished["variant"].isin(list(sizes.values()))]
+            if len(sizes) < 3 or score.name not in wanted or wanted.empty:
+                continue
+            table = wanted.pivot_table(index="seed", columns="variant", values=score.name)
+            if set(table.columns) != set(sizes.values()):
+                continue
+            table = table[list(sizes.values())].dropna()
+            if len(table):
+                rows += _curve(score, name, list(sizes), table.to_numpy())
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _by_setting(variants: Mapping[str, Settings]) -> dict[str, dict[int, str]]:
+    """Setting of all else -> size -> variant, from the fewest pictures to the most."""
+    settings: dict[str, dict[int, str]] = {}
+    for variant, levels in variants.items():
+        if isinstance(size := levels.get(SIZE), int):
+            others = [str(level) for key, level in levels.items() if key != SIZE]
+            settings.setdefault("_".join(others) or "all", {})[size] = variant
+    return {name: dict(sorted(sizes.items())) for name, sizes in settings.items()}
+
+
+def _curve(
+    score: Score, name: str, sizes: list[int], values: Float[np.ndarray, "seed size"]
+) -> list[dict[str, Any]]:
+    law, most = power_law(values, np.array(sizes)), sizes[-1]
+    gained = law.gained(most, most + MORE)
+    (low, high), n = gained.interval(), len(values)
+    between = f" [{low:+.3g}, {high:+.3g}]" if n > 1 else ""
+    sentence = (
+        f"{MORE} more labelled pictures ({most} to {most + MORE}) would change {score.title} of "
+        f"{name} by {gained.mean:+.3g}{between}, if the law holds beyond the data; "
+        f"{n} seed{'s' if n > 1 else ''}."
+    )
+    means = {size: (seed_mean(values[:, i]), "measured", "") for i, size in enumerate(sizes)}
+    means[most + MORE] = (law.predicted(most + MORE), "predicted", sentence)
+    rows = []
+    for pictures, (mean, source, said) in means.items():
+        ends = mean.interval() if n > 1 else (None, None)
+        of_mean = {"n": n, "mean": mean.mean, "low": ends[0], "high": ends[1], "sentence": said}
+        row = {"score": score.name, "variant": name, "pictures": pictures, "source": source}
+        rows.append(row | of_mean)
+    return rows

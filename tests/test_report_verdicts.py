@@ -1,0 +1,649 @@
+"""The page's answer: what it recommends, on the first screen, and what it must not claim."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import test_report_generate
+from isthmus.refusal import Refusal
+from isthmus.report import vae_figures
+from isthmus.report.about import About
+from isthmus.report.answer import NO_VERDICTS, Answer, answer, best_pairs, shown_effects
+from isthmus.report.curves_svg import charts
+from isthmus.report.effects_svg import effects, scale_of
+from isthmus.report.notices import notices
+from isthmus.report.page import write_report
+from isthmus.report.picture_tiles import picture_groups
+from isthmus.report.read import read_study
+from isthmus.report.tuning_table import tuning_table
+from isthmus.report.verdict_tables import (
+    pair_matrix,
+    rank_table,
+    size_table,
+    variance_table,
+    verdict_sections,
+)
+from isthmus.report.verdicts import Verdict
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.looks import planned_looks
+from isthmus.study.comparisons import comparisons_of
+from isthmus.study.verdicts import found_in, verdicts_on
+from test_report import Outline, browser, change_results, fail_one, make_study  # noqa: F401
+
+LEVELS = {
+    "model.down": ("max-pool", "strided"),
+    "model.up": ("transposed", "bilinear"),
+    "loss.name": ("bce", "dice", "focal"),
+}
+FACTORIAL = {
+    "_".join(levels): dict(zip(LEVELS, levels, strict=True))
+    for levels in itertools.product(*LEVELS.values())
+}
+FOUR = {name: own for name, own in FACTORIAL.items() if "bilinear" in name and "focal" not in name}
+EFFECTS = {"strided": 0.031, "bilinear": 0.001, "dice": 0.009, "focal": 0.004}
+
+
+def mean_iou(levels, seed, random) -> float:
+    """Down-sampling tells, up-sampling does not matter, losses differ by less than can be told."""
+    of_seed = (0.012, -0.02, 0.004, 0.018, -0.009)[seed % 5]
+    return 0.6 + of_seed + sum(EFFECTS.get(level, 0) for level in levels) + random.normal(0, 0.008)
+
+
+def write_analysis(folder: Path, settings, scores, margins) -> None:
+    """The tables that a study writes of its results, made by what makes them in a study."""
+    results = pd.read_csv(folder / "results.csv")
+    count = max(2, results["seed"].nunique())
+    looks = planned_looks([count], np.random.default_rng(0))
+    found = found_in(results, comparisons_of(settings), [Score(*score, "") for score in scores])
+    is_whole = not (results["status"] == "missing").any()
+    table = verdicts_on(found, margins, looks, is_whole=is_whole)
+    table.to_csv(folder / "verdicts.csv", index=False)
+    write_ranks(folder, results[results["status"] == "finished"], scores)
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    about["analysis"] = {
+        "alpha": 0.05,
+        "looks": [count],
+        "family": table["kind"].value_counts().to_dict(),
+        "scores": [name for name, _ in scores],
+    }
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def write_ranks(folder: Path, results: pd.DataFrame, scores) -> None:
+    random = np.random.default_rng(0)
+    rows = []
+    for name, higher in scores:
+        table = results.pivot_table(index="seed", columns="variant", values=name).dropna()
+        if len(table) < 2:
+            continue
+        drawn = random.integers(len(table), size=(400, len(table)))
+        means = table.to_numpy()[drawn].mean(axis=1) * (-1 if higher else 1)
+        ranks = means.argsort(axis=1).argsort(axis=1)
+        rows += [
+            {"score": name, "variant": variant, "rank": rank + 1, "share": share}
+            for k, variant in enumerate(table.columns)
+            for rank, share in enumerate((ranks[:, [k]] == np.arange(table.shape[1])).mean(axis=0))
+        ]
+    pd.DataFrame(rows, columns=["score", "variant", "rank", "share"]).to_csv(
+        folder / "ranks.csv", index=False
+    )
+
+
+def write_variance(folder: Path, factors) -> None:
+    sources = [*factors, "interactions", "seed", "picture", "rest"]
+    shares = np.array([0.09, 0.001, 0.01, 0.012, 0.03, 0.71, 0.147])[-len(sources) :]
+    table = pd.DataFrame({"score": "mean_iou", "source": sources, "share": shares / shares.sum()})
+    table.to_csv(folder / "variance.csv", index=False)
+
+
+def write_tuning(folder: Path, variants) -> None:
+    rows = [
+        {
+            **{"variant": variant, "seed": seed, "train.lr": lr, "train.weight_decay": decay},
+            "score": 0.55 - 0.02 * abs(np.log10(lr / 2e-3)) - 0.003 * (decay > 0.01) + 0.001 * seed,
+            **{"score_name": "mean_iou", "chosen": (lr, decay) == (2e-3, 1e-2)},
+        }
+        for variant in variants
+        for seed in (0, 1)
+        for lr in (5e-4, 2e-3, 8e-3)
+        for decay in (1e-2, 1e-1)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "tuning.csv", index=False)
+
+
+def mark_differing(folder: Path) -> None:
+    """The first two pictures are those where two variants differ most."""
+    path = folder / "pictures" / "pictures.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    for entry in entries[:2]:
+        a, *_, b = entry["predictions"]
+        entry |= {"role": "differing", "a": a, "b": b}
+    path.write_text(json.dumps(entries), encoding="utf-8")
+
+
+def make_factorial(
+    folder: Path, *, seeds=range(5), settings=FACTORIAL, lower=False, margin=0.012, **more
+) -> Path:
+    """A 2 x 2 x 3 study with its verdicts: 12 variants, one factor better, one equivalent."""
+    make_study(folder, variants=tuple(settings), seeds=tuple(seeds), mean_iou=mean_iou, **more)
+    if lower:
+        change_results(folder, lambda table: table.assign(mean_iou=1 - table["mean_iou"]))
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        about["scores"][0]["higher_is_better"] = False
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    write_analysis(
+        folder, settings, [("mean_iou", not lower)], {"mean_iou": margin} if margin else {}
+    )
+    write_variance(folder, LEVELS)
+    mark_differing(folder)
+    return folder
+
+
+PENALTIES = {"none": None, "adversary": 10.0, "hsic": 5.0}
+VAES = {
+    f"{where}_{penalty}": {"model.where": where, "objective.invariance": penalty}
+    | ({"objective.invariance_weight": weight} if weight else {})
+    for where in ("decoder", "both")
+    for penalty, weight in PENALTIES.items()
+}
+
+
+def make_vaes(folder: Path, *, scores=(("nll_nats", False), ("swap_encoded_true", True))) -> Path:
+    """A study of six VAEs, told apart by a score that is better when lower, then by another."""
+    test_report_generate.make_study(folder, variants=VAES, seeds=tuple(range(5)))
+    random = np.random.default_rng(0)
+
+    def measured(table: pd.DataFrame) -> pd.DataFrame:
+        is_both, is_hsic = (
+            (table[key] == level) * 1.0
+            for key, level in (("model.where", "both"), ("objective.invariance", "hsic"))
+        )
+        swap = 0.8 + 0.06 * is_both + random.normal(0, 0.01, len(table))
+        nll = 83 + 2 * is_hsic - 0.1 * is_both + random.normal(0, 0.4, len(table))
+        return table.assign(swap_encoded_true=swap, nll_nats=nll)
+
+    change_results(folder, measured)
+    blank = dict.fromkeys(("model.where", "objective.invariance", "objective.invariance_weight"))
+    settings = {name: blank | own for name, own in VAES.items()}
+    write_analysis(folder, settings, list(scores), {})
+    return folder
+
+
+def analysed_again(folder: Path, change) -> None:
+    """Other results of the four variants, and what a study would say of them."""
+    change_results(folder, change)
+    write_analysis(folder, FOUR, [("mean_iou", True)], {"mean_iou": 0.012})
+
+
+def told(folder: Path) -> Answer:
+    found = answer(read_study(folder))
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    folder = make_factorial(tmp_path_factory.mktemp("verdicts") / "factorial", epochs=60)
+    write_tuning(folder, FACTORIAL)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study) -> str:
+    return (study / "report.html").read_text(encoding="utf-8")
+
+
+# The answer.
+
+
+def test_a_factor_that_tells_is_taken_and_what_pairs_cannot_tell_is_left_open(study):
+    content = read_study(study)
+    assert {(v.a, v.b): v.verdict for v in shown_effects(content)} == {
+        ("strided", "max-pool"): "better",
+        ("bilinear", "transposed"): "equivalent",
+        ("dice", "bce"): "cannot tell",
+        ("focal", "bce"): "equivalent",
+        ("focal", "dice"): "cannot tell",
+    }
+    found = told(study)
+    assert found.text == (
+        "Take strided (model.down). Which of the 6 variants with it is best, these seeds cannot tell."
+    )
+    assert (
+        found.details[0] == "Cheapest to train of them: strided_transposed_bce (3 min 24 s a run)."
+    )
+    assert re.search(r"cannot be told from \d+ others\.$", found.details[1])
+
+
+def pair(a: str, b: str, verdict: str, difference: float = 0.03, **more) -> dict[str, object]:
+    """A row of verdicts.csv."""
+    ends = {
+        **{"low": difference - 0.01, "high": difference + 0.01},
+        **{"family_low": difference - 0.02, "family_high": difference + 0.02},
+    }
+    row = {"kind": "pair", "score": "mean_iou", "factor": "", "a": a, "b": b, "n": 5}
+    return row | ends | {"difference": difference, "verdict": verdict} | more
+
+
+@pytest.fixture
+def three(tmp_path) -> Path:
+    """Three variants, a, b and c, whose means are 0.8, 0.7 and 0.6."""
+    names = ("max-pool_bilinear_a", "max-pool_bilinear_b", "max-pool_bilinear_c")
+    means = {"a": 0.8, "b": 0.7, "c": 0.6}
+    return make_study(
+        tmp_path / "three",
+        variants=names,
+        pictures=1,
+        seeds=tuple(range(5)),
+        mean_iou=lambda levels, *_: means[levels[-1]],
+    )
+
+
+A, B, C = (f"max-pool_bilinear_{name}" for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "text"),
+    [
+        (("better", "better"), f"Take {A}: better than 2 others by 0.100 to 0.200."),
+        (("cannot tell", "better"), f"Cannot tell {A} from {B}: any of them may be best."),
+        (
+            ("cannot tell", "cannot tell"),
+            "Cannot tell which of the 3 variants is best: any of them may be best.",
+        ),
+        (("equivalent", "better"), f"Take {A} or, equivalent to it, {B}."),
+        (("equivalent", "cannot tell"), f"Cannot tell {A} from {C}: any of them may be best."),
+    ],
+)
+def test_the_answer_never_has_a_winner_that_was_not_told_from_all_others(three, verdicts, text):
+    rows = [pair(A, B, verdicts[0], 0.1), pair(C, A, flipped(verdicts[1]), -0.2)]
+    rows.append(pair(B, C, "better"))
+    pd.DataFrame(rows).to_csv(three / "verdicts.csv", index=False)
+    found = told(three)
+    assert found.text == text
+    is_open = "cannot tell" in verdicts
+    assert found.text.startswith("Cannot tell") == is_open
+    cheapest = any(line.startswith("Cheapest to train of them: ") for line in found.details)
+    assert cheapest == (verdicts != ("better", "better"))
+
+
+def flipped(verdict: str) -> str:
+    return {"better": "worse", "worse": "better"}.get(verdict, verdict)
+
+
+def test_a_factor_that_depends_on_another_is_not_taken(tmp_path):
+    folder = make_factorial(tmp_path / "s", settings=FOUR, pictures=1)
+    assert told(folder).text.startswith("Take strided (model.down)")
+    table = pd.read_csv(folder / "verdicts.csv")
+    both = table["factor"] == "model.down x loss.name"
+    table.loc[both.idxmax(), ["verdict", "sentence"]] = ["interacts", "It depends."]
+    table.to_csv(folder / "verdicts.csv", index=False)
+    assert "strided (model.down)" not in told(folder).text
+    assert "<p><strong>It depends.</strong></p>" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_a_verdict_turned_round_says_the_same_of_the_other():
+    verdict = Verdict.model_validate(pair("a", "b", "better", family_low=-0.01, mean_a=1.0))
+    other = verdict.seen_from("b")
+    assert (other.a, other.b, other.verdict, other.mean_b) == ("b", "a", "worse", 1.0)
+    assert (other.difference, other.low, other.family_high) == (-0.03, -0.04, 0.01)
+    assert other.seen_from("a").model_dump() == pytest.approx(verdict.model_dump(), nan_ok=True)
+
+
+def test_one_seed_says_nothing(tmp_path):
+    folder = make_factorial(tmp_path / "one", seeds=range(1), settings=FOUR, pictures=1)
+    assert told(folder).text.startswith("One seed cannot tell which variant is better.")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert page.count("no interval") == 2
+    assert 'class="thick"' not in page
+    assert "Ranks: no ranks.csv in this folder, or nothing in it." in page
+
+
+def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
+    folder = make_factorial(tmp_path / "lower", lower=True, settings=FOUR, pictures=1)
+    assert told(folder).text.startswith("Take strided (model.down)")
+    content = read_study(folder)
+    assert best_pairs(content)[0].a == content.by_judged_score[0]
+    assert content.mean(content.by_judged_score[0], "mean_iou") < 0.4
+    shown = effects(shown_effects(content), content.about)
+    assert shown
+    assert shown.ends == ("the first is better", "the second is better")
+    assert (shown.rows[0].verdict.verdict, shown.rows[0].difference[0]) == ("better", "−")  # noqa: RUF001
+    assert "by Mean IoU, lower is better" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
+    folder = make_factorial(tmp_path / "collapsed", settings=FOUR, pictures=1)
+
+    def collapse(table: pd.DataFrame) -> pd.DataFrame:
+        one = table["variant"] == "strided_bilinear_dice"
+        return fail_one(table).assign(status=table["status"].where(~one, "failed"))
+
+    analysed_again(folder, collapse)
+    found = told(folder)
+    assert found.text.startswith("Take strided")
+    assert "Not compared: strided_bilinear_dice." in found.details
+    page = write_report(folder).read_text(encoding="utf-8")
+    top = page.split('<section aria-labelledby="scores">')[0]
+    assert "Failed: 6 of 20 runs, kept out of every mean." in top
+    assert "max-pool_<wbr>bilinear_<wbr>bce, seed 0: all pixels are one class" in top
+
+
+def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
+    folder = make_factorial(tmp_path / "missing", settings=FOUR, pictures=1)
+    analysed_again(folder, lambda t: t.assign(status=["finished"] * (len(t) - 2) + ["missing"] * 2))
+    content = read_study(folder)
+    assert told(folder).text == "No verdict before all runs are done; 2 of 20 are missing."
+    assert {v.verdict for v in content.verdicts} == {"cannot tell"}
+    assert "Missing: 2 of 20 runs" in write_report(folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
+    folder = make_factorial(tmp_path / "bare", settings=FOUR, pictures=1)
+    write_tuning(folder, FOUR)
+    for name in ("verdicts", "ranks", "variance", "tuning"):
+        path = folder / f"{name}.csv"
+        if is_empty:
+            path.write_text("", encoding="utf-8")
+        else:
+            path.unlink()
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert told(folder) == Answer(NO_VERDICTS)
+    for missing in ("Verdicts: no verdicts.csv", "Ranks: no ranks.csv", "Shares of variance: no"):
+        assert missing in page
+    assert 'id="tuning"' not in page
+    assert not (folder / "figures" / "effects.png").exists()
+
+
+def test_broken_verdicts_are_refused_by_name(study, tmp_path):
+    folder = shutil.copytree(study, tmp_path / "broken")
+    path = folder / "verdicts.csv"
+    path.write_text("kind,score\npair,mean_iou\n", encoding="utf-8")
+    with pytest.raises(Refusal, match=r"verdicts\.csv: cannot be read .*no column a"):
+        read_study(folder)
+    pd.DataFrame([pair("a", "b", "better", n="five")]).to_csv(path, index=False)
+    with pytest.raises(Refusal, match=re.escape(f"{path}: cannot be read")):
+        read_study(folder)
+
+
+# The bars.
+
+
+def test_bars_lie_where_their_numbers_are(study):
+    content = read_study(study)
+    verdicts = shown_effects(content)
+    shown, scale = effects(verdicts, content.about), scale_of(verdicts)
+    assert shown
+    for row in shown.rows:
+        ends = dict(re.findall(r'class="(thin|thick)" (x1="[\d.]+%" x2="[\d.]+%")', row.bar))
+        for name, low, high in (
+            ("thick", row.verdict.low, row.verdict.high),
+            ("thin", row.verdict.family_low, row.verdict.family_high),
+        ):
+            left, right = map(float, re.findall(r"([\d.]+)%", ends[name]))
+            at = [scale.low + x / 100 * (scale.high - scale.low) for x in (left, right)]
+            assert at == pytest.approx([low, high], abs=1e-4)
+
+
+def test_intervals_too_wide_for_the_scale_end_in_arrows():
+    verdict = Verdict.model_validate(
+        pair("a", "b", "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
+    )
+    shown = effects((verdict,), About())
+    assert shown
+    assert shown.rows[0].bar.count('class="beyond"') == 2
+    scale = scale_of((verdict,))
+    assert scale.high - scale.low < 0.1
+
+
+# Tables.
+
+
+def test_every_verdict_is_in_a_table_and_long_ones_fold(study):
+    factors, interactions, pairs = verdict_sections(read_study(study))
+    assert [len(s.table.rows) for s in (factors, interactions, pairs)] == [5, 7, 66]
+    assert [s.is_folded for s in (factors, interactions, pairs)] == [False, False, True]
+    assert len(pairs.sentences) == 66
+    cells = [cell.text for cell in factors.table.rows[0].cells[:4]]
+    assert cells == ["model.down", "strided", "max-pool", "better"]
+
+
+def test_the_matrix_of_pairs_is_its_own_mirror(study):
+    matrix = pair_matrix(read_study(study))
+    assert matrix
+    words = [[cell.text for cell in row.cells[1:]] for row in matrix.rows]
+    for row, column in itertools.product(range(12), range(12)):
+        assert words[row][column] == flipped(words[column][row])
+
+
+def test_ranks_and_shares_of_variance_are_those_of_the_files(study):
+    content = read_study(study)
+    ranks, shares = rank_table(content), variance_table(content)
+    assert ranks
+    assert shares
+    for row in ranks.rows:
+        assert sum(cell.share or 0 for cell in row.cells[1:]) == pytest.approx(1)
+    assert [row.cells[0].text for row in shares.rows] == [
+        *(*LEVELS, "interactions", "seed", "picture", "rest")
+    ]
+    assert shares.rows[5].cells[1].text == "71 %"
+
+
+def test_what_more_pictures_would_buy_is_said_and_tabled(study, tmp_path):
+    folder = tmp_path / "sized"
+    shutil.copytree(study, folder)
+    rows = [
+        ("measured", 100, 0.5, ""),
+        ("measured", 400, 0.6, ""),
+        ("predicted", 600, 0.62, "Buy!"),
+    ]
+    table = pd.DataFrame(rows, columns=["source", "pictures", "mean", "sentence"])
+    table = table.assign(score="mean_iou", variant="strided", low=table["mean"] - 0.01)
+    table.assign(high=table["mean"] + 0.01).to_csv(folder / "learning_curve.csv", index=False)
+    content = size_table(read_study(folder))
+    assert [cell.text for cell in content.rows[2].cells] == [
+        *("strided", "600", "predicted", "0.620 [0.610, 0.630]")
+    ]
+    assert "<li>Buy!</li>" in write_report(folder).read_text(encoding="utf-8")
+    assert size_table(read_study(study)) is None
+
+
+def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
+    """A published table had one such cell, and nobody had looked at it."""
+    folder = tmp_path / "slipped"
+    shutil.copytree(study, folder)
+    assert not any("Far below" in notice.text for notice in notices(read_study(folder)))
+    slipped = "strided_bilinear_dice"
+    change_results(
+        folder,
+        lambda t: t.assign(
+            mean_iou=t["mean_iou"].where(t["variant"] != slipped, t["mean_iou"] / 10)
+        ),
+    )
+    found = [notice for notice in notices(read_study(folder)) if "Far below" in notice.text]
+    assert len(found) == 1
+    assert [line.split(":")[0] for line in found[0].details] == [
+        f"{slipped}, seed {seed}" for seed in range(5)
+    ]
+
+
+def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_path):
+    table = tuning_table(read_study(study))
+    assert table
+    assert len(table.rows) == 12
+    assert [cell.text for cell in table.rows[0].cells[1:]] == [
+        *("train.lr 0.002, train.weight_decay 0.01", "0.550", "0.548", "0.535", "6", "no")
+    ]
+    folder = shutil.copytree(study, tmp_path / "edge")
+    tried = pd.read_csv(folder / "tuning.csv")
+    tried["chosen"] = (tried["train.lr"] == 8e-3) & (tried["train.weight_decay"] == 1e-2)
+    tried.to_csv(folder / "tuning.csv", index=False)
+    edge = tuning_table(read_study(folder))
+    assert edge
+    assert edge.rows[0].cells[-1].text == "train.lr"
+
+
+# The curves.
+
+
+def test_every_line_says_its_run_without_a_script(page):
+    titles = re.findall(r"<title>(.*?)</title>", page)[1:]
+    assert len(titles) == 60 * 4
+    words = r"strided_bilinear_focal, seed 4, validation: 0\.\d+ at epoch 60"
+    assert any(re.fullmatch(words, title) for title in titles)
+
+
+def test_a_failed_run_does_not_stretch_its_panel(tmp_path):
+    folder = make_study(tmp_path / "s", variants=tuple(FACTORIAL)[:1], seeds=(0, 1), pictures=1)
+    before = charts(read_study(folder))
+    change_results(folder, fail_one)
+    metrics = folder / "runs" / next(iter(FACTORIAL)) / "seed-0" / "metrics.csv"
+    table = pd.read_csv(metrics)
+    table.loc[5:, "train_loss"] = [1e9, np.inf, *[np.nan] * 13]
+    table.to_csv(metrics, index=False)
+    (loss, _), (loss_before, _) = (
+        next(iter(c.values())) for c in (charts(read_study(folder)), before)
+    )
+    assert "seed 0, failed, training: " in loss.svg
+    assert "1000000" not in loss.svg.split("<g ")[0]
+    assert 'class="run train failed"' in loss.svg
+    assert len(loss.svg) == pytest.approx(len(loss_before.svg), rel=0.3)
+
+
+def test_pictures_where_two_variants_differ_come_first_with_these_two(study):
+    (heading, differing), *others = picture_groups(read_study(study))
+    assert heading == "Where two variants differ most"
+    assert len(others) == 2
+    a, *_, b = FACTORIAL
+    assert differing[0].note == f"{a} against {b}"
+    assert [tile.label for tile in differing[0].shown] == ["picture", "truth", a, b]
+    assert len(differing[0].folded) == 10
+
+
+# In a browser.
+
+
+@pytest.fixture
+def visit(browser) -> Iterator:  # noqa: F811
+    """Open a study's page in a window; fail if it logs anything or asks for anything but itself."""
+    heard: list[str] = []
+    opened = []
+
+    def visited(folder: Path, width: int = 1280, **more):
+        page = browser.new_page(viewport={"width": width, "height": 800}, **more)
+        page.set_default_timeout(120_000)
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("request", lambda request: heard.append(request.url[:80]))
+        page.goto((folder / "report.html").as_uri())
+        opened.append(page)
+        return page
+
+    yield visited
+    for page in opened:
+        page.close()
+    asked = [line for line in heard if not line.startswith(("data:", "file:"))]
+    assert asked == []
+    assert sum(line.startswith("file:") for line in heard) == len(opened)
+
+
+def test_the_first_screen_has_question_answer_verdicts_and_figure(visit, study):
+    page = visit(study)
+    for name in ("h1", ".take", ".effects", ".effects svg.axis"):
+        box = page.locator(name).bounding_box()
+        assert box["y"] >= 0, name
+        assert box["y"] + box["height"] <= 800, name
+        assert box["x"] + box["width"] <= 1280, name
+    words = page.locator(".effects li:not(.axis)").all_inner_texts()
+    assert len(words) == 5
+    for row, verdict in zip(words, ("better", "equivalent", "cannot tell"), strict=False):
+        assert verdict in row
+        assert "5 seeds" in row
+    assert "needs about" in words[2]
+
+
+def test_on_a_phone_the_first_screen_has_the_answer_and_the_first_verdicts(visit, study):
+    page = visit(study, width=400)
+    second = page.locator(".effects li").nth(1).bounding_box()
+    assert second["y"] + second["height"] <= 800
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_pointer_and_keyboard_name_a_curve(visit, study):
+    page = visit(study)
+    figure = page.locator(".panels figure").nth(1)
+    svg, said = figure.locator("svg.curves").nth(1), figure.locator(".said")
+    variant = list(FACTORIAL)[1]
+    assert said.inner_text() == ""
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.25 * box["height"])
+    named = r", seed \d, (training|validation): 0\.\d+ at epoch 60"
+    assert re.fullmatch(re.escape(variant) + named, said.inner_text())
+    assert figure.locator(".run.named").count() == 1
+    page.mouse.move(0, 0)
+    assert said.inner_text() == ""
+    svg.locator(".run").first.focus()
+    assert re.fullmatch(f"{variant}, seed 0, training: .* at epoch 60", said.inner_text())
+    page.keyboard.press("ArrowDown")
+    assert said.inner_text().startswith(f"{variant}, seed 1, training: ")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert said.inner_text().startswith(f"{variant}, seed 4, validation: ")
+    page.keyboard.press("Tab")
+    assert said.inner_text() == ""
+
+
+def test_a_tap_names_a_curve(visit, study):
+    page = visit(study, width=400, has_touch=True)
+    figure = page.locator(".panels figure").first
+    figure.locator("svg.curves").first.tap()
+    assert figure.locator(".said").inner_text().startswith(f"{next(iter(FACTORIAL))}, seed ")
+
+
+def test_print_opens_what_is_folded(visit, study):
+    page = visit(study)
+    pairs = page.locator("details table").first
+    assert not pairs.is_visible()
+    page.emulate_media(media="print")
+    assert pairs.is_visible()
+    assert not page.locator("nav").is_visible()
+
+
+def test_sixty_runs_of_sixty_epochs_stay_below_five_megabytes(study, page):
+    content = read_study(study)
+    assert (len(content.finished), len(content.epochs)) == (60, 3600)
+    assert (study / "report.html").stat().st_size < 5_000_000
+    assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+|http-equiv", "", page)
+    outline = Outline(page)
+    assert len(outline.of("caption")) == len(outline.of("table"))
+    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_study_of_vaes_is_answered_by_its_judged_score(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(vae_figures, "SHEETS", {"swap": vae_figures.SHEETS["swap"]})
+    folder = make_vaes(tmp_path / "vaes")
+    write_report(folder)
+    page = visit(folder)
+    assert page.locator("#answer").inner_text() == "The answer, by NLL (nats), lower is better"
+    for name in (".take", ".effects svg.axis"):
+        box = page.locator(name).bounding_box()
+        assert box["y"] + box["height"] <= 800
+    text = page.locator(".effects").inner_text()
+    assert "hsic against none" in text
+    assert "worse" in text
+    assert "Other scores may say otherwise: Swap success, encoded true; see Verdicts." in text
+    scores = [v.score for v in read_study(folder).verdicts if v.kind == "pair"]
+    assert scores.count("nll_nats") == scores.count("swap_encoded_true") == 15
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,0 +1,241 @@
+"""What the statistics promise, kept over thousands of synthetic studies with a known truth.
+
+Bounds allow 3 standard errors of the simulation. Each figure is in the message of its assertion
+and a property of its test, so that those that pass can be read as well: run pytest with
+``-m slow --junitxml FILE -o junit_family=xunit1``.
+"""
+
+import gc
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from isthmus.statistics.families import holm
+from isthmus.statistics.looks import planned_looks
+from isthmus.statistics.paired import (
+    PairedDifference,
+    needed_seeds,
+    needed_seeds_for_equivalence,
+    paired_difference,
+    smallest_visible,
+)
+from isthmus.statistics.power_law import power_law
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Statsmodels collects garbage at each call of Holm; what lives already is spared that."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def figure(record_property):
+    """A share of studies with its simulation error, recorded, as a sentence and as numbers."""
+
+    def recorded(what, holds):
+        share, n = float(np.mean(holds)), len(holds)
+        error = math.sqrt(max(share * (1 - share), 1 / n) / n)
+        sentence = f"{what}: {share:.4f} (simulation error {error:.4f}, {n} studies)"
+        record_property(what, sentence)
+        return share, error, sentence
+
+    return recorded
+
+
+# Intervals
+
+EFFECT = 0.3
+
+
+def covered(noise, n, studies, seed):
+    """Whether the interval of each study holds the known effect."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(scale=2.0, size=(studies, n))  # what pairing takes away
+    a, b = common + EFFECT + noise(rng, (studies, n)), common
+    ends = np.array([paired_difference(*pair).interval() for pair in zip(a, b, strict=True)])
+    return (ends[:, 0] <= EFFECT) & (ends[:, 1] >= EFFECT)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_cover_normal_differences(n, figure):
+    holds = covered(lambda rng, size: rng.normal(size=size), n, 20_000, seed=n)
+    share, _, sentence = figure(f"95 % intervals cover, normal, n = {n}", holds)
+    assert 0.945 < share < 0.955, sentence
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_cover_heavy_tails_a_little_too_often(n, figure):
+    holds = covered(lambda rng, size: rng.standard_t(5, size=size), n, 10_000, seed=n)
+    share, _, sentence = figure(f"95 % intervals cover, t of 5 df, n = {n}", holds)
+    assert 0.94 < share < 0.98, sentence
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_fall_short_of_strong_skew(n, figure):
+    """The limit that the docstring owns up to, at a skewness of 2."""
+    holds = covered(lambda rng, size: rng.exponential(size=size) - 1, n, 10_000, seed=n)
+    share, _, sentence = figure(f"95 % intervals cover, exponential, n = {n}", holds)
+    assert 0.86 < share < 0.94, sentence
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_of_learning_curves_cover(n, figure):
+    """Seeds differ in limit and scale; scores have noise of 0.01; the law holds."""
+    rng, sizes, studies = np.random.default_rng(n), np.array([50, 100, 200, 400, 800]), 600
+
+    def truth(size):
+        return 0.9 - 2 * size**-0.5
+
+    inside, beyond = np.zeros(studies, bool), np.zeros(studies, bool)
+    for study in range(studies):
+        limit = 0.9 + 0.01 * rng.normal(size=(n, 1))
+        scale = 2 + 0.2 * rng.normal(size=(n, 1))
+        law = power_law(limit - scale * sizes**-0.5 + 0.01 * rng.normal(size=(n, 5)), sizes)
+        low, high = law.gained(100, 800).interval()
+        inside[study] = low <= truth(800) - truth(100) <= high
+        low, high = law.predicted(1600).interval()
+        beyond[study] = low <= truth(1600) <= high
+    for what, holds in (("gained within", inside), ("predicted at twice", beyond)):
+        share, _, sentence = figure(f"95 % intervals cover, {what} the sizes, n = {n}", holds)
+        assert 0.95 - 0.03 < share < 0.95 + 0.03, sentence
+
+
+# False alarms
+
+ALPHA = 0.05
+
+
+def comparisons(scores):
+    """The 5 matched differences of a table [seed, 2, 2, 3]: two factors, and three of a third."""
+    first = scores[:, 0].mean(axis=(1, 2)), scores[:, 1].mean(axis=(1, 2))
+    second = scores[:, :, 0].mean(axis=(1, 2)), scores[:, :, 1].mean(axis=(1, 2))
+    third = scores.mean(axis=(1, 2)).T
+    pairs = [first, second, *((third[i], third[j]) for i, j in ((0, 1), (0, 2), (1, 2)))]
+    return np.array([paired_difference(a, b).p_value for a, b in pairs])
+
+
+def null_study(rng, seeds):
+    """No factor matters: seeds differ, and each run has its noise."""
+    return rng.normal(size=(seeds, 1, 1, 1)) + rng.normal(size=(seeds, 2, 2, 3))
+
+
+def test_a_family_raises_no_more_false_alarms_than_it_says(figure):
+    rng, studies = np.random.default_rng(0), 3000
+    p_values = [comparisons(null_study(rng, 5)) for _ in range(studies)]
+    bare, _, bare_sentence = figure(
+        "false alarms of a family of 5, uncorrected", [p.min() <= ALPHA for p in p_values]
+    )
+    share, error, sentence = figure(
+        "false alarms of a family of 5, Holm", [holm(p).min() <= ALPHA for p in p_values]
+    )
+    assert share <= ALPHA + 3 * error, sentence
+    assert bare > 2 * ALPHA, bare_sentence
+
+
+def test_early_looks_raise_no_more_false_alarms_than_they_say(figure):
+    """A study looks after 5, 6, .. 10 seeds and stops at once where anything is significant."""
+    rng, studies, seeds = np.random.default_rng(0), 2000, range(5, 11)
+    looks = planned_looks(seeds, np.random.default_rng(1))
+    bare, corrected, one_test, one_test_bare = [], [], [], []
+    for _ in range(studies):
+        scores = null_study(rng, seeds[-1])
+        p_values = [comparisons(scores[:n]) for n in seeds]
+        bare.append(any(holm(p).min() <= ALPHA for p in p_values))
+        corrected.append(any(holm(looks.corrected(p)).min() <= ALPHA for p in p_values))
+        one_test.append(any(looks.corrected(p[:1])[0] <= ALPHA for p in p_values))
+        one_test_bare.append(any(p[0] <= ALPHA for p in p_values))
+    share, error, sentence = figure("false alarms at 6 looks, corrected, then Holm", corrected)
+    assert share <= ALPHA + 3 * error, sentence
+    share, error, sentence = figure("false alarms at 6 looks, Holm alone", bare)
+    assert share - 3 * error > 1.5 * ALPHA, sentence
+    share, error, sentence = figure("false alarms of one test at 6 looks, corrected", one_test)
+    assert abs(share - ALPHA) <= 3 * error, sentence
+    share, error, sentence = figure("false alarms of one test at 6 looks, bare", one_test_bare)
+    assert share - 3 * error > 1.5 * ALPHA, sentence
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("margin", [0.5, 2.0, 10.0])
+def test_recipes_that_differ_by_the_margin_are_seldom_called_equivalent(n, margin, figure):
+    """The margin in standard deviations; where it is wide, the level is met and not only kept."""
+    rng = np.random.default_rng(n)
+    differences = margin + rng.normal(size=(10_000, n))
+    wrong = [
+        PairedDifference(float(d.mean()), float(d.std(ddof=1)), n).p_equivalent(margin) <= ALPHA
+        for d in differences
+    ]
+    share, error, sentence = figure(f"false equivalence at a margin of {margin}, n = {n}", wrong)
+    assert share <= ALPHA + 3 * error, sentence
+    if margin == 10.0:
+        assert share >= ALPHA - 3 * error, sentence
+
+
+def test_early_looks_seldom_call_recipes_equivalent_that_differ_by_the_margin(figure):
+    """The correction is made for two-sided p-values; for one-sided ones it is on the safe side."""
+    rng, studies, seeds, margin = np.random.default_rng(0), 3000, range(5, 11), 10.0
+    looks = planned_looks(seeds, np.random.default_rng(1))
+    smallest = np.array(
+        [
+            min(paired_difference(d[:n], np.zeros(n)).p_equivalent(margin) for n in seeds)
+            for d in margin + rng.normal(size=(studies, seeds[-1]))
+        ]
+    )
+    share, error, sentence = figure("false equivalence at 6 looks, bare", smallest <= ALPHA)
+    assert share - 3 * error > ALPHA, sentence
+    share, error, sentence = figure(
+        "false equivalence at 6 looks, corrected", looks.corrected(smallest) <= ALPHA
+    )
+    assert share <= ALPHA + 3 * error, sentence
+
+
+# Power
+
+STUDIES = 50_000
+
+
+def found(difference, n, alpha):
+    """Whether each study finds it, by scipy's paired t test; standard deviation 1."""
+    draws = np.random.default_rng(n).normal(difference, 1.0, size=(STUDIES, n))
+    return stats.ttest_1samp(draws, 0.0, axis=1).pvalue <= alpha
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_smallest_visible_difference_is_seen_as_often_as_promised(n, alpha, figure):
+    holds = found(smallest_visible(1.0, n, alpha), n, alpha)
+    share, error, sentence = figure(f"power at the smallest visible, n = {n}, {alpha}", holds)
+    assert abs(share - 0.8) <= 3 * error, sentence
+
+
+@pytest.mark.parametrize("difference", [0.5, 1.0, 2.0, 5.0])
+def test_needed_seeds_suffice_and_one_fewer_does_not(difference, figure):
+    n = needed_seeds(difference, 1.0, ALPHA)
+    share, error, sentence = figure(
+        f"power for {difference} sd at the needed n = {n}", found(difference, n, ALPHA)
+    )
+    assert share >= 0.8 - 3 * error, sentence
+    share, error, sentence = figure(
+        f"power for {difference} sd at n = {n - 1}", found(difference, n - 1, ALPHA)
+    )
+    assert share < 0.8 + 3 * error, sentence
+
+
+@pytest.mark.parametrize(("difference", "margin"), [(0.0, 1.0), (0.5, 1.5), (-0.2, 0.8)])
+def test_needed_seeds_for_equivalence_suffice(difference, margin, figure):
+    n = needed_seeds_for_equivalence(difference, 1.0, margin, ALPHA)
+    draws = np.random.default_rng(n).normal(difference, 1.0, size=(10_000, n))
+    holds = [
+        PairedDifference(float(d.mean()), float(d.std(ddof=1)), n).p_equivalent(margin) <= ALPHA
+        for d in draws
+    ]
+    share, error, sentence = figure(
+        f"power of equivalence for {difference} sd, margin {margin} sd, at the needed n = {n}",
+        holds,
+    )
+    assert share >= 0.8 - 3 * error, sentence

@@ -1,0 +1,312 @@
+"""Studies with factors, tuning, stopping rules and comparisons, as users run them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from isthmus import recipe as r
+from isthmus.cli import main
+from isthmus.study.until import StoppingRule, run_until
+
+FACTORS = """
+[study]
+name = "factors"
+seeds = 2
+margins = {{ mean_iou = 0.3 }}
+{study}
+[study.factors]
+model.down = ["max-pool", "strided"]
+loss.name = ["dice", "bce+dice"]
+[data]
+name = "folder"
+folder = "{discs}"
+size_px = 32
+[model]
+width = 8
+depth = 3
+up = "bilinear"
+[train]
+epochs = 6
+batch = 2
+lr = 1e-2
+precision = "float32"
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "factors.toml"
+    path.write_text(FACTORS.format(discs=discs, study=""), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = tmp_path_factory.mktemp("finished") / "factors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISTHMUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert main(["study", str(recipe), "--out", str(study)]) == 0
+    return study
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    status = main(words)
+    output = capsys.readouterr()
+    return status, (output.err if status else output.out).strip()
+
+
+def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
+    verdicts = pd.read_csv(finished / "verdicts.csv")
+    assert verdicts["kind"].value_counts().to_dict() == {"pair": 6, "factor": 2, "interaction": 1}
+    assert (verdicts["n"] == 2).all()
+    assert (verdicts["margin"] == 0.3).all()
+    results = pd.read_csv(finished / "results.csv")
+    down = results.groupby(["model.down", "seed"])["mean_iou"].mean().unstack()
+    row = verdicts[verdicts["factor"] == "model.down"].iloc[0]
+    expected = (down.loc["strided"] - down.loc["max-pool"]).mean()
+    assert row["difference"] == pytest.approx(expected)
+    assert pd.read_csv(finished / "ranks.csv")["share"].sum() == pytest.approx(4)
+    assert pd.read_csv(finished / "variance.csv")["share"].sum() == pytest.approx(1)
+    about = json.loads((finished / "about.json").read_text())
+    assert about["analysis"]["looks"] == [2]
+    roles = [
+        entry["role"] for entry in json.loads((finished / "pictures/pictures.json").read_text())
+    ]
+    assert roles == sorted(roles, key=["typical", "differing", "hardest", "easiest"].index)
+
+
+def test_another_look_at_more_seeds_is_corrected_for(
+    finished: Path, recipe: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "factors"
+    shutil.copytree(finished, study)
+    assert main(["study", str(recipe), "--out", str(study), "--seeds", "3"]) == 0
+    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
+    assert r.load_plan(study / "plan.toml").looks == (2, 3)
+    assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
+
+
+def test_the_forecast_says_what_can_be_seen(
+    finished: Path,
+    recipe: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    words = ["study", str(recipe), "--dry-run", "--out"]
+    status, blind = said([*words, "nowhere"], capsys)
+    assert status == 0
+    assert "the smallest difference that 2 seeds can see" in blind
+    assert " SD " in blind
+    assert "run two or three seeds first, or set study.expected_sd" in blind
+    assert not Path("nowhere").exists()
+    _, piloted = said([*words, str(finished)], capsys)
+    assert "runs already done" in piloted
+    assert " SD " not in piloted
+
+
+def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
+    text = recipe.read_text().replace("seeds = 2", f"seeds = 1\nnuisance.train.lr = {grid}")
+    path.write_text(text.replace('model.down = ["max-pool", "strided"]', "model.width = [8, 12]"))
+    return path
+
+
+def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tuned_recipe(recipe, tmp_path / "tuned.toml", "[1e-9, 1e-2]")
+    study = tmp_path / "study"
+    assert main(["study", str(tuned), "--out", str(study)]) == 0
+    table = pd.read_csv(study / "tuning.csv")
+    assert len(table) == 4 * 2
+    chosen = table[table["chosen"]].set_index("variant")
+    best = table.loc[table.groupby("variant")["score"].idxmax()].set_index("variant")
+    assert chosen["train.lr"].to_dict() == best["train.lr"].to_dict()
+    assert set(chosen["train.lr"]) == {1e-2}, "a learning rate of 1e-9 learns nothing"
+    results = pd.read_csv(study / "results.csv")
+    assert set(results["train.lr"]) == {1e-2}
+    for run in study.glob("tuning/*/*"):
+        result = json.loads((run / "result.json").read_text())
+        assert "scores" not in result, "the test set is not looked at"
+        assert not (run / "scores.npz").exists()
+    status, sentence = said(["study", str(tuned), "--out", str(study), "--train.lr", "0.1"], capsys)
+    assert (status, sentence) == (
+        2,
+        "isthmus: --train.lr: this study's tuning sets it, so the flag would do nothing; change it in "
+        "the recipe",
+    )
+    other = tuned_recipe(recipe, tmp_path / "other.toml", "[1e-3, 1e-2]")
+    status, sentence = said(["study", str(other), "--out", str(study)], capsys)
+    assert status == 2
+    assert sentence == (
+        f"isthmus: {study} holds a study that tunes train.lr over 1e-09, 0.01, not train.lr over 0.001, "
+        "0.01: every variant gets one grid; choose another --out, or delete the folder"
+    )
+
+
+def pretended(study: Path, widths: list[float], minutes: float = 1.0):
+    """In place of training: tables as a study leaves them, narrower with every seed."""
+
+    def run(plan: r.StudyPlan) -> r.StudyPlan:
+        study.mkdir(exist_ok=True)
+        rows = [
+            {"variant": v, "seed": s, "status": "finished", "train_seconds": 60 * minutes / 2}
+            for v in "ab"
+            for s in plan.seeds
+        ]
+        pd.DataFrame(rows).to_csv(study / "results.csv")
+        half = widths[len(plan.seeds)] / 2
+        verdict = {"kind": "factor", "score": "mean_iou", "low": 0.5 - half, "high": 0.5 + half}
+        pd.DataFrame([verdict]).to_csv(study / "verdicts.csv")
+        return plan
+
+    return run
+
+
+@pytest.fixture
+def plan() -> r.StudyPlan:
+    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=(0, 1))
+
+
+WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
+
+
+def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_path: Path) -> None:
+    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
+    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    assert len(ended.seeds) == 4
+    assert reason == "the widest interval is 0.1, within 0.2"
+    assert ended.looks == (2, 3, 4, 5), "the look that was spared is corrected for too"
+
+
+def test_the_most_seeds_end_it(plan: r.StudyPlan, tmp_path: Path) -> None:
+    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=3)
+    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    assert len(ended.seeds) == 3
+    assert reason == "3 seeds are the most that were allowed"
+
+
+def test_a_budget_ends_it_and_looks_at_no_score(plan: r.StudyPlan, tmp_path: Path) -> None:
+    rule = StoppingRule(width=None, budget_minutes=4.5, most_seeds=20)
+    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+    assert len(ended.seeds) == 4
+    assert reason == "4 minutes of training are spent, and another seed of 1 would go beyond 4.5"
+    assert ended.looks == ()
+
+
+def test_a_rule_that_cannot_start_gets_its_sentence(
+    recipe: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["study", str(recipe), "--out", str(tmp_path / "s"), "--until-width", "0.1"]
+    assert said([*words, "--seeds", "1"], capsys) == (
+        2,
+        "isthmus: --until-width with one seed: an interval needs two or more to start from; give "
+        "--seeds 2 or more",
+    )
+    assert said([*words, "--most-seeds", "1"], capsys) == (
+        2,
+        "isthmus: --most-seeds 1 is less than the 2 seeds of the study: there would be none to add; "
+        "give more",
+    )
+
+
+def test_a_score_that_the_task_has_not_is_refused_before_training(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 2\nscores = ["mean_uio"]'))
+    status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
+    assert status == 2
+    assert sentence == (
+        "isthmus: study.scores: no score 'mean_uio' of this task; did you mean mean_iou?"
+    )
+    assert not (tmp_path / "s").exists()
+
+
+def test_variants_under_two_label_contracts_are_refused(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.toml"
+    path.write_text(
+        recipe.read_text().replace(
+            'model.down = ["max-pool", "strided"]', "data.size_px = [16, 32]"
+        )
+    )
+    status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
+    assert status == 2
+    assert "16 px, nearest masks' and " in sentence
+    assert sentence.endswith("scores under two contracts do not compare; make a study of each")
+    assert not (tmp_path / "s" / "runs").exists()
+
+
+def test_two_runs_are_compared_by_picture(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = (finished / "runs" / name / "seed-0" for name in ("max-pool_dice", "strided_dice"))
+    status, text = said(["compare", str(a), str(b)], capsys)
+    assert status == 0
+    assert "differ in: model.down" in text
+    assert "mean IoU: A - B " in text
+    assert text.endswith("this speaks of these two networks, not of their recipes.")
+    means = pd.read_csv(finished / "results.csv").set_index(["variant", "seed"])
+    assert ", 4 pictures." in text
+    assert set(means["status"]) == {"finished"}
+
+
+def test_two_studies_are_compared_by_seed(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = tmp_path / "longer"
+    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "7"]
+    assert main(words) == 0
+    status, text = said(["compare", str(longer), str(finished)], capsys)
+    assert status == 0
+    assert "differ in: train.epochs" in text
+    assert text.count("max-pool_dice") == 2
+    assert text.count(", 2 seeds") == 4
+
+
+def other_contract(finished: Path, folder: Path, change: dict[str, object]) -> Path:
+    """The same study as if it had been run with some other settings."""
+    shutil.copytree(finished, folder)
+    for path in folder.glob("runs/*/*/recipe.toml"):
+        recipe = r.with_settings(r.load_recipe(path.read_text()), change)
+        path.write_text(r.recipe_as_toml(recipe))
+    plan = r.load_plan(folder / "plan.toml")
+    plan = dataclasses.replace(plan, recipe=r.with_settings(plan.recipe, change))
+    (folder / "plan.toml").write_text(r.plan_as_toml(plan))
+    return folder
+
+
+@pytest.mark.parametrize(("setting", "value"), [("data.size_px", 64), ("data.validation", 0.4)])
+def test_what_does_not_compare_is_refused_by_its_field(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, value: object
+) -> None:
+    other = other_contract(finished, tmp_path / "other", {setting: value})
+    run = Path("runs/strided_dice/seed-0")
+    for a, b in ((finished, other), (finished / run, other / run)):
+        assert said(["compare", str(a), str(b)], capsys) == (
+            2,
+            f"isthmus: {a} and {b} differ in {setting}: their scores are not of the same pictures and "
+            "labels; train both on the same data",
+        )
+
+
+def test_compare_needs_two_of_a_kind(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished / "runs" / "strided_dice" / "seed-0"
+    assert said(["compare", str(finished), str(run)], capsys) == (
+        2,
+        f"isthmus: {finished} and {run}: one is a run and one is not; name two runs or two studies",
+    )
+    assert said(["compare", str(finished), "nowhere"], capsys) == (
+        2,
+        "isthmus: nowhere: neither a finished run nor a study with results; name one of these",
+    )
+    assert said(["compare", str(run)], capsys)[0] == 2

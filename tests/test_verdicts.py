@@ -1,0 +1,336 @@
+"""Verdicts on synthetic studies whose truth is known, against other libraries where they do the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from statsmodels.stats.anova import AnovaRM
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from isthmus import recipe as r
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.looks import planned_looks
+from isthmus.study.analysis import analyse
+from isthmus.study.comparisons import comparisons_of
+from isthmus.study.learning_curve import learning_curves
+from isthmus.study.power import Visible, visible_differences
+from isthmus.study.verdicts import found_in, verdicts_on
+
+IOU = Score("mean_iou", True, "")
+NLL = Score("nll_nats", False, "")
+LEVELS = {
+    "down": ["pool", "strided"],
+    "up": ["transposed", "bilinear"],
+    "loss": ["bce", "dice", "mix"],
+}
+VARIANTS = {
+    "_".join(setting): dict(zip(LEVELS, setting, strict=True))
+    for setting in itertools.product(*LEVELS.values())
+}
+
+
+def results(
+    seeds: int, effects: dict[str, float], noise: float = 0.01, entropy: int = 0
+) -> pd.DataFrame:
+    """A row a run; an effect belongs to every variant that has the level."""
+    rng = np.random.default_rng(entropy)
+    rows = []
+    for seed in range(seeds):
+        of_seed = rng.normal(0, 0.05)
+        for variant, levels in VARIANTS.items():
+            score = 0.6 + of_seed + rng.normal(0, noise)
+            score += sum(effects.get(level, 0.0) for level in levels.values())
+            rows.append({"variant": variant, "seed": seed, "status": "finished", "mean_iou": score})
+    table = pd.DataFrame(rows)
+    return table.assign(nll_nats=100 - table["mean_iou"])
+
+
+def verdicts(
+    table: pd.DataFrame,
+    margins: dict[str, float] | None = None,
+    looks: list[int] | None = None,
+    scores: tuple[Score, ...] = (IOU,),
+    *,
+    with_pairs: bool = False,
+) -> pd.DataFrame:
+    seeds = max(2, table["seed"].nunique())
+    planned = planned_looks(looks or [seeds], np.random.default_rng(0))
+    comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
+    found = found_in(table, comparisons, scores)
+    is_whole = not (table["status"] == "missing").any()
+    return verdicts_on(found, margins or {}, planned, is_whole=is_whole)
+
+
+def row_of(table: pd.DataFrame, factor: str, a: str, score: str = "mean_iou") -> pd.Series:
+    rows = table[(table["factor"] == factor) & (table["a"] == a) & (table["score"] == score)]
+    return rows.iloc[0]
+
+
+def test_a_factorial_is_compared_where_one_thing_differs():
+    found = comparisons_of(VARIANTS)
+    assert Counter(c.kind for c in found) == {"factor": 5, "interaction": 7, "pair": 66}
+    for comparison in found:
+        if comparison.kind == "factor":
+            for a, b in comparison.groups:
+                differing = {k for k in LEVELS if VARIANTS[a][k] != VARIANTS[b][k]}
+                assert differing == {comparison.factor}
+                assert VARIANTS[a][comparison.factor] == comparison.a
+        if comparison.kind == "interaction":
+            for group in comparison.groups:
+                assert len(set(group)) == 4
+    down = next(c for c in found if c.factor == "down")
+    assert len(down.groups) == 6, "every setting of the other factors"
+
+
+def test_a_field_that_another_determines_is_no_factor_of_its_own():
+    variants = {
+        "plain": {"penalty": "none", "weight": None, "where": "both"},
+        "plain_read": {"penalty": "none", "weight": None, "where": "read"},
+        "hsic": {"penalty": "hsic", "weight": 3.0, "where": "both"},
+        "hsic_read": {"penalty": "hsic", "weight": 3.0, "where": "read"},
+    }
+    factors = [c for c in comparisons_of(variants) if c.kind == "factor"]
+    assert [(c.factor, c.a, c.b, len(c.groups)) for c in factors] == [
+        ("penalty (with weight)", "hsic", "none", 2),
+        ("where", "read", "both", 2),
+    ]
+
+
+def test_what_differs_in_two_fields_everywhere_has_pairs_only():
+    variants = {"a": {"down": "pool", "loss": "bce"}, "b": {"down": "strided", "loss": "dice"}}
+    kinds = {c.kind: c.factor for c in comparisons_of(variants)}
+    assert kinds == {"factor": "down (with loss)", "pair": ""}, "confounded, and it says with what"
+
+
+def test_a_factors_effect_is_the_paired_t_test_of_seed_means():
+    table = results(5, {"strided": 0.01})
+    by_seed = table.assign(down=[VARIANTS[v]["down"] for v in table["variant"]])
+    means = by_seed.pivot_table(index="seed", columns="down", values="mean_iou")
+    truth = scipy.stats.ttest_rel(means["strided"], means["pool"])
+    row = row_of(verdicts(table), "down", "strided")
+    assert row["p"] == pytest.approx(truth.pvalue)
+    low, high = truth.confidence_interval(0.95)
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert row["n"] == 5
+    assert row["mean_a"] - row["mean_b"] == pytest.approx(row["difference"])
+
+
+def test_effects_of_two_levels_equal_statsmodels_repeated_measures():
+    table = results(6, {"strided": 0.01}, entropy=3)
+    table = table.assign(**{k: [VARIANTS[v][k] for v in table["variant"]] for k in LEVELS})
+    truth = AnovaRM(table, "mean_iou", "seed", within=list(LEVELS)).fit().anova_table
+    ours = verdicts(table)
+    down = row_of(ours, "down", "strided")
+    both = row_of(ours, "down x up", "strided - pool")
+    for row, name in ((down, "down"), (both, "down:up")):
+        t_squared = row["difference"] ** 2 / (row["sd"] ** 2 / row["n"])
+        assert t_squared == pytest.approx(truth.loc[name, "F Value"])
+        assert row["p"] == pytest.approx(truth.loc[name, "Pr > F"])
+
+
+def test_the_family_is_holms_of_statsmodels():
+    ours = verdicts(results(5, {"strided": 0.01}))
+    for _, family in ours.groupby("kind"):
+        truth = multipletests(family["p"], method="holm")[1]
+        np.testing.assert_allclose(family["p_family"], truth)
+
+
+def test_large_effects_have_a_direction_and_small_ones_are_not_told():
+    ours = verdicts(results(5, {"strided": 0.03, "mix": -0.03}))
+    assert row_of(ours, "down", "strided")["verdict"] == "better"
+    assert row_of(ours, "loss", "mix")["verdict"] == "worse"
+    up = row_of(ours, "up", "bilinear")
+    assert up["verdict"] == "cannot tell"
+    assert "Cannot tell bilinear from transposed (up): mean IoU " in up["sentence"]
+    assert up["sentence"].endswith(" seeds would tell.")
+
+
+def test_for_a_score_that_should_be_low_better_is_less():
+    ours = verdicts(results(5, {"strided": 0.03}), scores=(IOU, NLL))
+    row = row_of(ours, "down", "strided", "nll_nats")
+    assert row["difference"] < 0
+    assert row["verdict"] == "better"
+    assert row["sentence"].startswith("strided is better than pool (down): NLL nats -0.0")
+
+
+def test_equivalent_within_the_margin_that_was_named():
+    ours = verdicts(results(5, {"strided": 0.004}, noise=0.001), margins={"mean_iou": 0.02})
+    row = row_of(ours, "down", "strided")
+    assert row["p"] < 0.01, "there is a difference"
+    assert row["verdict"] == "equivalent", "and it makes none"
+    assert "are equivalent within 0.02: mean IoU +0.00" in row["sentence"]
+    assert verdicts(results(5, {"strided": 0.004}, noise=0.001))["p_equivalent"].isna().all()
+
+
+def test_an_interaction_says_that_it_depends():
+    table = results(5, {}, noise=0.001)
+    helped = table["variant"].str.startswith("strided_bilinear")
+    table.loc[helped, "mean_iou"] += 0.05
+    row = row_of(verdicts(table), "down x up", "strided - pool")
+    assert row["verdict"] == "interacts"
+    assert row["difference"] == pytest.approx(0.05, abs=0.005)
+    assert row["sentence"].startswith("What strided - pool does depends on bilinear - transposed")
+
+
+def test_one_seed_tells_nothing():
+    ours = verdicts(results(1, {"strided": 0.3}))
+    assert set(ours["verdict"]) == {"cannot tell"}
+    assert ours[["low", "high", "p", "needs_seeds"]].isna().all().all()
+    assert ours["sentence"].str.endswith("one seed has no spread to judge it by.").all()
+
+
+def test_nothing_is_claimed_before_every_run_is_done():
+    table = results(5, {"strided": 0.03})
+    table.loc[0, "status"] = "missing"
+    ours = verdicts(table)
+    assert set(ours["verdict"]) == {"cannot tell"}
+    assert ours["sentence"].str.startswith("No verdict before all runs are done.").sum() == len(
+        ours
+    )
+    assert row_of(ours, "down", "strided")["n"] == 4, "the seed that lacks a run is left out"
+
+
+def test_a_failed_run_takes_its_matched_pair_out_of_every_seed():
+    table = results(5, {"strided": 0.03})
+    broken = "strided_bilinear_dice"
+    table.loc[(table["variant"] == broken) & (table["seed"] == 2), "status"] = "failed"
+    ours = verdicts(table, with_pairs=True)
+    row = row_of(ours, "down", "strided")
+    assert (row["matched"], row["n"]) == (5, 5)
+    kept = table[~table["variant"].str.endswith("bilinear_dice")]
+    kept = kept.assign(down=[VARIANTS[v]["down"] for v in kept["variant"]])
+    means = kept.pivot_table(index="seed", columns="down", values="mean_iou")
+    assert row["difference"] == pytest.approx((means["strided"] - means["pool"]).mean())
+    pair = ours[(ours["kind"] == "pair") & (ours["b"] == broken)].iloc[0]
+    assert pair["n"] == 4, "a pair has no other group, so it loses the seed"
+
+
+def test_looking_five_times_makes_intervals_wider_and_claims_fewer():
+    table = results(6, {"strided": 0.008}, entropy=1)
+    once, often = verdicts(table), verdicts(table, looks=[2, 3, 4, 5, 6])
+    assert (often["p_family"] >= once["p_family"]).all()
+    assert ((often["high"] - often["low"]) > (once["high"] - once["low"])).all()
+
+
+def test_verdicts_agree_with_their_family_interval():
+    """For the first of a Holm family, which is where Bonferroni's interval stands."""
+    ours = verdicts(results(5, {"strided": 0.02}))
+    first = ours.loc[ours[ours["kind"] == "factor"]["p"].idxmin()]
+    excludes_zero = first["family_low"] > 0 or first["family_high"] < 0
+    assert excludes_zero == (first["p_family"] < 0.05)
+
+
+@pytest.fixture
+def plan() -> r.StudyPlan:
+    keys = {"down": "model.down", "up": "model.up", "loss": "loss.name"}
+    names = {"pool": "max-pool", "mix": "bce+dice"}
+    variants = tuple(
+        r.Variant(name=name, settings={keys[k]: names.get(v, v) for k, v in of.items()})
+        for name, of in VARIANTS.items()
+    )
+    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=tuple(range(5)), variants=variants)
+
+
+def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
+    table = results(5, {"strided": 0.03})
+    pictures = pd.DataFrame({"picture": [f"p{i}" for i in range(4)], "hard": [0.0, 0.1, 0.2, 0.3]})
+    per_picture = table.merge(pictures, how="cross")
+    per_picture["mean_iou"] -= per_picture["hard"]
+    said = analyse(plan, tmp_path, table, per_picture)
+    assert said == {
+        "alpha": 0.05,
+        "looks": [5],
+        "family": {"factor": 5, "interaction": 7, "pair": 66},
+        "scores": ["mean_iou"],
+    }
+    variance = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
+    assert list(variance.index) == [
+        *("model.down", "model.up", "loss.name"),
+        *("interactions", "seed", "picture", "rest"),
+    ]
+    assert variance.sum() == pytest.approx(1)
+    assert variance["picture"] > variance["seed"] > variance["rest"]
+    ranks = pd.read_csv(tmp_path / "ranks.csv")
+    best = ranks[ranks["rank"] == 1].set_index("variant")["share"]
+    assert best.sum() == pytest.approx(1)
+    assert best[best.index.str.startswith("strided")].sum() > 0.99
+    assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 78
+
+
+def test_more_pictures_would_buy_what_the_law_says():
+    sizes = [50, 100, 200, 400]
+    variants = {
+        f"{size}_{down}": {"data.limit": size, "model.down": down}
+        for size in sizes
+        for down in ("pool", "strided")
+    }
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "variant": variant,
+            "seed": seed,
+            "status": "finished",
+            "mean_iou": 0.8 - 2 * levels["data.limit"] ** -0.5 + rng.normal(0, 1e-4),
+        }
+        for seed in range(5)
+        for variant, levels in variants.items()
+    ]
+    curves = learning_curves(pd.DataFrame(rows), variants, (IOU,))
+    assert list(curves["variant"].unique()) == ["pool", "strided"]
+    one = curves[curves["variant"] == "pool"].set_index("pictures")
+    assert list(one.index) == [*sizes, 600]
+    assert one.loc[600, "source"] == "predicted"
+    assert one.loc[600, "mean"] == pytest.approx(0.8 - 2 * 600**-0.5, abs=1e-3)
+    gain = 2 * (400**-0.5 - 600**-0.5)
+    assert one.loc[600, "sentence"].startswith(
+        "200 more labelled pictures (400 to 600) would change mean IoU of pool by "
+    )
+    assert f"by +{gain:.3g}"[:8] in one.loc[600, "sentence"]
+    assert (one["low"] < one["mean"]).all()
+
+
+def test_two_sizes_make_no_law():
+    variants = {str(size): {"data.limit": size} for size in (50, 100)}
+    rows = [{"variant": v, "seed": 0, "status": "finished", "mean_iou": 0.5} for v in variants]
+    assert learning_curves(pd.DataFrame(rows), variants, (IOU,)).empty
+
+
+def visible(expected: dict[str, float], table: pd.DataFrame | None = None) -> dict[str, Visible]:
+    looks = planned_looks([5], np.random.default_rng(0))
+    found = visible_differences(comparisons_of(VARIANTS), (IOU,), 5, looks, expected, table)
+    return {of.words: of for of in found}
+
+
+def test_what_a_study_can_see_is_what_the_t_test_finds():
+    of = visible({"mean_iou": 0.01})
+    pair = of["two variants"]
+    assert (pair.source, pair.score) == ("study.expected_sd", IOU)
+    power = TTestPower().power(pair.smallest / 0.01, nobs=5, alpha=0.05 / 66)
+    assert power == pytest.approx(0.8, abs=0.005)
+    down = of["down"]  # six matched pairs in every seed, in a family of five
+    power = TTestPower().power(down.smallest / (0.01 / 6**0.5), nobs=5, alpha=0.05 / 5)
+    assert power == pytest.approx(0.8, abs=0.005)
+    assert of["loss"].smallest > down.smallest, "fewer matched pairs"
+
+
+def test_runs_already_done_say_how_much_seeds_scatter():
+    pilot = results(3, {}, noise=0.02)
+    of = visible({"mean_iou": 0.01}, pilot)["down"]
+    assert of.source == "runs already done"
+    row = row_of(verdicts(pilot), "down", "strided")
+    power = TTestPower().power(of.smallest / row["sd"], nobs=5, alpha=0.05 / 5)
+    assert power == pytest.approx(0.8, abs=0.005)
+
+
+def test_without_a_scatter_the_unit_is_the_scatter():
+    assert visible({})["two variants"].source == ""
+    assert visible({})["down"].smallest == pytest.approx(
+        100 * visible({"mean_iou": 0.01})["down"].smallest
+    )
