@@ -101,55 +101,69 @@ def _of_kind(study: Study, kind: str) -> tuple[Verdict, ...]:
 
 
 def _among(study: Study, best: str, open_ones: list[str]) -> list[str]:
-    """What to say of variants that pairs cannot tell apart, with what the factors do tell.
-
-    A level that is better than another one on average over all that is matched is worth taking
-    even where no pair can tell, unless what it does was found to depend on another factor.
-    """
-    better = _better_levels(study, best)
-    kept = [name for name in open_ones if not _has_worse_level(study, name, better)]
-    levels = list(dict.fromkeys(f"{verdict.a} ({verdict.field})" for verdict in better))
-    if len(kept) == len(open_ones):
-        count = len(kept) + 1
-        told = f"Cannot tell {best} from {listed(kept, most=3)}"
-        if count == len(study.about.variants):
-            told = f"Cannot tell which of the {count} variants is best"
-        return [f"{told}: any of them may be best.", *_cheapest(study, [best, *kept])]
-    start = f"Take {listed(levels)}"
+    """What to say of variants that pairs cannot tell apart, with what the factors do tell."""
+    worse = _worse_levels(study)
+    candidates = [best, *open_ones]
+    kept = [name for name in candidates if not _has_one_of(study, name, worse)]
+    if best not in kept or len(kept) == len(candidates):
+        told = f"Cannot tell {best} from {listed(open_ones, most=3)}"
+        if len(candidates) == len(study.about.variants):
+            told = f"Cannot tell which of the {len(candidates)} variants is best"
+        return [f"{told}: any of them may be best.", *_cheapest(study, candidates)]
+    start = f"Take {_left_of(study, kept, worse)}"
     pairs = f"Pair by pair, {best} cannot be told from {counted(len(open_ones), 'other')}."
-    if not kept:
+    if len(kept) == 1:
         return [f"{start}: of the variants that may be best, only {best} has all of that.", pairs]
-    them = "it" if len(levels) == 1 else "them"
     return [
-        f"{start}. Which of the {len(kept) + 1} variants with {them} is best, these seeds cannot tell.",
-        *_cheapest(study, [best, *kept]),
+        f"{start}. Which of the {len(kept)} variants left is best, these seeds cannot tell.",
+        *_cheapest(study, kept),
         pairs,
     ]
 
 
-def _better_levels(study: Study, best: str) -> list[Verdict]:
-    """Factor verdicts that speak for a level of the best mean, and depend on nothing else."""
-    dependent = " ".join(
-        verdict.factor
-        for verdict in _of_kind(study, "interaction")
-        if verdict.verdict == "interacts"
-    ).split()
-    seen = [v.seen_from(_level(study, best, v.field)) for v in _of_kind(study, "factor")]
-    return [
-        v
-        for v in seen
-        if v.verdict == "better"
-        and v.a == _level(study, best, v.field)
-        and v.field not in dependent
-    ]
+def _worse_levels(study: Study) -> dict[str, set[str]]:
+    """For each field, the levels that are worse than another one, on average over all else.
+
+    Where what a field does depends on another one, only if it is worse in every setting: an
+    average that hides a reversal is no reason to leave a level out.
+    """
+    depending = [v.factor for v in _of_kind(study, "interaction") if v.verdict == "interacts"]
+    worse: dict[str, set[str]] = {}
+    for verdict in _of_kind(study, "factor"):
+        told = verdict if verdict.verdict == "better" else verdict.seen_from(verdict.b)
+        depends = any(told.factor in of.split(" x ") for of in depending)
+        if told.verdict == "better" and not (depends and _is_reversed(study, told)):
+            worse.setdefault(told.field, set()).add(told.b)
+    return worse
 
 
-def _has_worse_level(study: Study, variant: str, better: list[Verdict]) -> bool:
-    return any(_level(study, variant, verdict.field) == verdict.b for verdict in better)
+def _is_reversed(study: Study, verdict: Verdict) -> bool:
+    """Whether the mean of the better level lies behind in some setting of the other factors."""
+    score = study.about.judged
+    sign = 1.0 if score.higher_is_better else -1.0
+    means: dict[tuple[str, ...], dict[str, float]] = {}
+    for name in study.about.variants:
+        levels = dict(zip(study.about.factors, study.settings_of(name), strict=True))
+        level = levels.pop(verdict.field, "")
+        others = tuple(of for field, of in levels.items() if field not in verdict.factor)
+        means.setdefault(others, {})[level or "none"] = sign * study.mean(name, score.name)
+    pairs = [of for of in means.values() if {verdict.a, verdict.b} <= of.keys()]
+    return any(of[verdict.a] < of[verdict.b] for of in pairs)
+
+
+def _has_one_of(study: Study, variant: str, levels: dict[str, set[str]]) -> bool:
+    return any(_level(study, variant, field) in of for field, of in levels.items())
+
+
+def _left_of(study: Study, kept: list[str], worse: dict[str, set[str]]) -> str:
+    """The levels of these variants, of each field that has a worse one."""
+    left = [(field, dict.fromkeys(_level(study, name, field) for name in kept)) for field in worse]
+    return listed([f"{' or '.join(levels)} ({field})" for field, levels in left])
 
 
 def _level(study: Study, variant: str, field: str) -> str:
-    return dict(zip(study.about.factors, study.settings_of(variant), strict=True)).get(field, "")
+    levels = dict(zip(study.about.factors, study.settings_of(variant), strict=True))
+    return levels.get(field) or "none"
 
 
 def _rest(best: str, beaten: list[Verdict], equal_ones: list[str]) -> list[str]:
