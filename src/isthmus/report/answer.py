@@ -14,6 +14,9 @@ from isthmus.report.verdicts import Verdict
 MOST_ROWS = 12
 """Pairs beside the answer; all are in the table of verdicts."""
 
+_FEW = 3
+"""Variants that the answer itself names."""
+
 NO_VERDICTS = "No verdicts: this folder has no verdicts.csv, or nothing is in it."
 
 
@@ -102,63 +105,76 @@ def _of_kind(study: Study, kind: str) -> tuple[Verdict, ...]:
 
 def _among(study: Study, best: str, open_ones: list[str]) -> list[str]:
     """What to say of variants that pairs cannot tell apart, with what the factors do tell."""
-    worse = _worse_levels(study)
+    beaten = _beaten_by_factors(study)
     candidates = [best, *open_ones]
-    kept = [name for name in candidates if not _has_one_of(study, name, worse)]
+    kept = [name for name in candidates if not any(name in of for of in beaten.values())]
     if best not in kept or len(kept) == len(candidates):
         told = f"Cannot tell {best} from {listed(open_ones, most=3)}"
         if len(candidates) == len(study.about.variants):
             told = f"Cannot tell which of the {len(candidates)} variants is best"
         return [f"{told}: any of them may be best.", *_cheapest(study, candidates)]
-    start = f"Take {_left_of(study, kept, worse)}"
+    start = f"Take {_left_of(study, kept, list(beaten))}"
     pairs = f"Pair by pair, {best} cannot be told from {counted(len(open_ones), 'other')}."
     if len(kept) == 1:
         return [f"{start}: of the variants that may be best, only {best} has all of that.", pairs]
+    names = f": {listed(kept)}" if len(kept) <= _FEW else ""
     return [
-        f"{start}. Which of the {len(kept)} variants left is best, these seeds cannot tell.",
+        f"{start}. Which of the {len(kept)} variants left is best, these seeds cannot tell{names}.",
         *_cheapest(study, kept),
         pairs,
     ]
 
 
-def _worse_levels(study: Study) -> dict[str, set[str]]:
-    """For each field, the levels that are worse than another one, on average over all else.
+def _beaten_by_factors(study: Study) -> dict[str, set[str]]:
+    """For each field, the variants that a better level of it would better, on average.
 
-    Where what a field does depends on another one, only if it is worse in every setting: an
-    average that hides a reversal is no reason to leave a level out.
+    Only where the study has that other variant, with all else the same. Where what a field
+    does depends on another one, only if it is better in every setting: an average that hides a
+    reversal is no reason to leave a level out.
     """
     depending = [v.factor for v in _of_kind(study, "interaction") if v.verdict == "interacts"]
-    worse: dict[str, set[str]] = {}
+    beaten: dict[str, set[str]] = {}
     for verdict in _of_kind(study, "factor"):
         told = verdict if verdict.verdict == "better" else verdict.seen_from(verdict.b)
+        if told.verdict != "better":
+            continue
+        matched = _matched(study, told)
         depends = any(told.factor in of.split(" x ") for of in depending)
-        if told.verdict == "better" and not (depends and _is_reversed(study, told)):
-            worse.setdefault(told.field, set()).add(told.b)
-    return worse
+        if not (depends and _is_reversed(study, matched)):
+            beaten.setdefault(told.field, set()).update(worse for _, worse in matched)
+    return beaten
 
 
-def _is_reversed(study: Study, verdict: Verdict) -> bool:
-    """Whether the mean of the better level lies behind in some setting of the other factors."""
-    score = study.about.judged
-    sign = 1.0 if score.higher_is_better else -1.0
-    means: dict[tuple[str, ...], dict[str, float]] = {}
+def _matched(study: Study, verdict: Verdict) -> list[tuple[str, str]]:
+    """Variants with the one and with the other level, and all else the same."""
+    settings: dict[tuple[str, ...], dict[str, str]] = {}
     for name in study.about.variants:
         levels = dict(zip(study.about.factors, study.settings_of(name), strict=True))
-        level = levels.pop(verdict.field, "")
         others = tuple(of for field, of in levels.items() if field not in verdict.factor)
-        means.setdefault(others, {})[level or "none"] = sign * study.mean(name, score.name)
-    pairs = [of for of in means.values() if {verdict.a, verdict.b} <= of.keys()]
-    return any(of[verdict.a] < of[verdict.b] for of in pairs)
+        settings.setdefault(others, {})[levels.get(verdict.field) or "none"] = name
+    pairs = [(of.get(verdict.a), of.get(verdict.b)) for of in settings.values()]
+    return [(better, worse) for better, worse in pairs if better and worse]
 
 
-def _has_one_of(study: Study, variant: str, levels: dict[str, set[str]]) -> bool:
-    return any(_level(study, variant, field) in of for field, of in levels.items())
+def _is_reversed(study: Study, matched: list[tuple[str, str]]) -> bool:
+    """Whether the mean with the better level lies behind in some pair."""
+    score = study.about.judged
+    sign = 1.0 if score.higher_is_better else -1.0
+    return any(
+        sign * study.mean(better, score.name) < sign * study.mean(worse, score.name)
+        for better, worse in matched
+    )
 
 
-def _left_of(study: Study, kept: list[str], worse: dict[str, set[str]]) -> str:
-    """The levels of these variants, of each field that has a worse one."""
-    left = [(field, dict.fromkeys(_level(study, name, field) for name in kept)) for field in worse]
-    return listed([f"{' or '.join(levels)} ({field})" for field, levels in left])
+def _left_of(study: Study, kept: list[str], fields: list[str]) -> str:
+    """The levels that these variants have of each field of which the study has others too."""
+    left = {field: _levels(study, kept, field) for field in fields}
+    told = {f: of for f, of in left.items() if of != _levels(study, study.about.variants, f)}
+    return listed([f"{' or '.join(sorted(of))} ({field})" for field, of in told.items()])
+
+
+def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
+    return {_level(study, name, field) for name in names}
 
 
 def _level(study: Study, variant: str, field: str) -> str:
