@@ -233,7 +233,9 @@ nuisance.train.lr = [1e-3, 3e-3]
 nuisance.train.batch = [8, 16]
 """
     plan = planned(tmp_path, FACTORIAL.format(study=study))
-    assert plan.nuisance_settings[1] == {"train.lr": 1e-3, "train.batch": 16}
+    assert plan.nuisance_settings[1] == {"train.batch": 8, "train.lr": 3e-3}
+    other_order = planned(tmp_path, FACTORIAL.format(study="\n".join(reversed(study.split("\n")))))
+    assert other_order.nuisance_settings == plan.nuisance_settings
     assert len(plan.nuisance_settings) == 4
     again = tmp_path / "again.toml"
     again.write_text(r.plan_as_toml(plan), encoding="utf-8")
@@ -275,6 +277,39 @@ nuisance.train.batch = [8, 16]
         (
             FACTORIAL.format(study="nuisance.train.lr = [1e-3, -1.0]"),
             "variant max-pool_bce: train.lr = -1.0: Input should be greater than 0",
+        ),
+        (
+            FACTORIAL.format(study="nuisance = 3"),
+            "study.nuisance = 3: give a table of fields, each with its list of values",
+        ),
+        (
+            FACTORIAL.format(study="only = 'strided_bce'"),
+            "study.only = 'strided_bce': give the names of variants in a list, or take it out",
+        ),
+        (
+            "[study.factors]\ndata.classes = [['a', 'b'], ['b', 'a']]",
+            "study.factors.data.classes has ['a', 'b']: a value is a word, a number, true or false",
+        ),
+        (
+            "[study]\nvariants = ['a']",
+            "study.variants holds no tables: write each one under [[study.variants]]",
+        ),
+        (
+            "[study.factors]\ndata.size_px = [32, 64]",
+            "data.size_px differs between variants: they would be scored on other pictures or labels, or "
+            "by other rules, and not compare; make a study of each",
+        ),
+        (
+            "task = 'generate'\n[study]\nnuisance.objective.likelihood = "
+            "['bernoulli-dynamic', 'continuous-bernoulli']",
+            "objective.likelihood is a nuisance: validation scores do not compare across it; make it a "
+            "factor, or set it once",
+        ),
+        (
+            "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
+            "split = 'reference'\n[train]\nkeep = 'last'",
+            'study.nuisance with data.split = "reference": that split has no validation part of its own, '
+            "so the test set would choose; take one out",
         ),
         (
             FACTORIAL.format(study="margins = { mean_iou = 0.0 }"),

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -163,7 +164,13 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0):
         ]
         pd.DataFrame(rows).to_csv(study / "results.csv")
         half = widths[len(plan.seeds)] / 2
-        verdict = {"kind": "factor", "score": "mean_iou", "low": 0.5 - half, "high": 0.5 + half}
+        verdict = {
+            "kind": "factor",
+            "score": "mean_iou",
+            "n": 2,
+            "low": 0.5 - half,
+            "high": 0.5 + half,
+        }
         pd.DataFrame([verdict]).to_csv(study / "verdicts.csv")
         return plan
 
@@ -172,7 +179,8 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0):
 
 @pytest.fixture
 def plan() -> r.StudyPlan:
-    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=(0, 1))
+    variants = tuple(r.Variant(name=name, settings={}) for name in "ab")
+    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=(0, 1), variants=variants)
 
 
 WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
@@ -199,6 +207,21 @@ def test_a_budget_ends_it_and_looks_at_no_score(plan: r.StudyPlan, tmp_path: Pat
     assert len(ended.seeds) == 4
     assert reason == "4 minutes of training are spent, and another seed of 1 would go beyond 4.5"
     assert ended.looks == ()
+
+
+def test_one_variant_has_no_interval_to_narrow(
+    small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one.toml"
+    one.write_text(
+        small_recipe.read_text().replace('[[study.variants]]\nmodel.down = "strided"\n', "")
+    )
+    words = ["study", str(one), "--out", str(tmp_path / "s"), "--seeds", "2"]
+    assert said([*words, "--until-width", "0.1"], capsys) == (
+        2,
+        "isthmus: --until-width with one variant: there is no difference to be sure of; add a variant, or "
+        "use --budget-minutes",
+    )
 
 
 def test_a_rule_that_cannot_start_gets_its_sentence(
@@ -230,20 +253,39 @@ def test_a_score_that_the_task_has_not_is_refused_before_training(
     assert not (tmp_path / "s").exists()
 
 
-def test_variants_under_two_label_contracts_are_refused(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_budget_pays_for_no_look(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    study = tmp_path / "factors"
+    shutil.copytree(finished, study)
+    words = ["study", str(recipe), "--out", str(study), "--most-seeds", "3"]
+    assert main([*words, "--budget-minutes", "1000"]) == 0
+    assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
+    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [3]
+
+
+def test_what_is_asked_is_settled_before_the_answer_is_seen(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "mixed.toml"
-    path.write_text(
-        recipe.read_text().replace(
-            'model.down = ["max-pool", "strided"]', "data.size_px = [16, 32]"
-        )
+    wider = tmp_path / "wider.toml"
+    wider.write_text(recipe.read_text().replace("mean_iou = 0.3", "mean_iou = 0.5"))
+    assert said(["study", str(wider), "--out", str(finished)], capsys) == (
+        2,
+        f"isthmus: {finished} has its verdicts, with other study.margins: what is asked is settled before "
+        "the answer is seen; choose another --out, or put it back",
     )
-    status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
-    assert status == 2
-    assert "16 px, nearest masks' and " in sentence
-    assert sentence.endswith("scores under two contracts do not compare; make a study of each")
-    assert not (tmp_path / "s" / "runs").exists()
+
+
+def test_runs_on_other_pictures_are_not_added(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "factors"
+    shutil.copytree(finished, study)
+    result = study / "runs" / "strided_dice" / "seed-0" / "result.json"
+    result.write_text(result.read_text().replace('"content": "', '"content": "other'))
+    assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
+        2,
+        f"isthmus: {study}: its finished runs were scored on other pictures than the data are now: runs of "
+        "one study share their test set; put the data back, or choose another --out",
+    )
 
 
 def test_two_runs_are_compared_by_picture(
@@ -255,9 +297,10 @@ def test_two_runs_are_compared_by_picture(
     assert "differ in: model.down" in text
     assert "mean IoU: A - B " in text
     assert text.endswith("this speaks of these two networks, not of their recipes.")
-    means = pd.read_csv(finished / "results.csv").set_index(["variant", "seed"])
+    with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:
+        difference = (of_a["mean_iou"] - of_b["mean_iou"]).mean()
+    assert f"mean IoU: A - B {difference:+.3f} [" in text
     assert ", 4 pictures." in text
-    assert set(means["status"]) == {"finished"}
 
 
 def test_two_studies_are_compared_by_seed(
@@ -297,6 +340,26 @@ def test_what_does_not_compare_is_refused_by_its_field(
             f"isthmus: {a} and {b} differ in {setting}: their scores are not of the same pictures and "
             "labels; train both on the same data",
         )
+
+
+def test_a_failed_run_is_no_evidence(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = finished / "runs" / "strided_dice" / "seed-0", tmp_path / "bad"
+    shutil.copytree(good, bad)
+    result = json.loads((bad / "result.json").read_text())
+    (bad / "result.json").write_text(
+        json.dumps(result | {"status": "failed", "reason": "collapsed"})
+    )
+    assert said(["compare", str(good), str(bad)], capsys) == (
+        2,
+        f"isthmus: {bad}: this run is failed (collapsed), so its scores are no evidence; name one that has "
+        "finished",
+    )
+    (bad / "result.json").write_text(json.dumps(result | {"content": "another"}))
+    assert said(["compare", str(good), str(bad)], capsys)[1].endswith(
+        "were scored on different pictures: their scores do not compare; run one of them again"
+    )
 
 
 def test_compare_needs_two_of_a_kind(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,27 @@ def test_an_interaction_says_that_it_depends():
     assert row["sentence"].startswith("What strided - pool does depends on bilinear - transposed")
 
 
+def test_an_interaction_within_the_margin_says_that_it_hardly_depends():
+    ours = verdicts(results(5, {"strided": 0.1}, noise=0.001), margins={"mean_iou": 0.02})
+    row = row_of(ours, "down x up", "strided - pool")
+    assert row["verdict"] == "equivalent"
+    assert row["sentence"].startswith(
+        "What strided - pool does depends by less than 0.02 on bilinear - transposed (down x up): "
+    )
+
+
+def test_seeds_that_all_say_the_same_are_no_proof():
+    """Two seeds with one difference have a spread of 0 and would be certain of anything."""
+    table = results(2, {}).assign(
+        mean_iou=[0.9 if "strided" in v else 0.8 for v in results(2, {})["variant"]]
+    )
+    row = row_of(verdicts(table, margins={"mean_iou": 0.5}), "down", "strided")
+    assert row["difference"] == pytest.approx(0.1)
+    assert row["verdict"] == "cannot tell"
+    assert row[["p", "low", "p_equivalent", "needs_seeds"]].isna().all()
+    assert row["sentence"].endswith("all seeds say the same, so how they scatter is not known.")
+
+
 def test_one_seed_tells_nothing():
     ours = verdicts(results(1, {"strided": 0.3}))
     assert set(ours["verdict"]) == {"cannot tell"}
@@ -219,12 +240,16 @@ def test_looking_five_times_makes_intervals_wider_and_claims_fewer():
     assert ((often["high"] - often["low"]) > (once["high"] - once["low"])).all()
 
 
-def test_verdicts_agree_with_their_family_interval():
-    """For the first of a Holm family, which is where Bonferroni's interval stands."""
-    ours = verdicts(results(5, {"strided": 0.02}))
-    first = ours.loc[ours[ours["kind"] == "factor"]["p"].idxmin()]
-    excludes_zero = first["family_low"] > 0 or first["family_high"] < 0
-    assert excludes_zero == (first["p_family"] < 0.05)
+def test_the_first_of_a_family_agrees_with_its_simultaneous_interval():
+    """Which is where Holm's correction is Bonferroni's."""
+    seen = set()
+    for entropy in range(12):
+        ours = verdicts(results(5, {"strided": 0.006}, entropy=entropy))
+        first = ours.loc[ours[ours["kind"] == "factor"]["p"].idxmin()]
+        excludes_zero = first["family_low"] > 0 or first["family_high"] < 0
+        assert excludes_zero == (first["p_family"] < 0.05)
+        seen.add(bool(excludes_zero))
+    assert seen == {True, False}
 
 
 @pytest.fixture
@@ -277,6 +302,7 @@ def test_more_pictures_would_buy_what_the_law_says():
             "variant": variant,
             "seed": seed,
             "status": "finished",
+            "labelled_pictures": levels["data.limit"],
             "mean_iou": 0.8 - 2 * levels["data.limit"] ** -0.5 + rng.normal(0, 1e-4),
         }
         for seed in range(5)
@@ -292,8 +318,18 @@ def test_more_pictures_would_buy_what_the_law_says():
     assert one.loc[600, "sentence"].startswith(
         "200 more labelled pictures (400 to 600) would change mean IoU of pool by "
     )
-    assert f"by +{gain:.3g}"[:8] in one.loc[600, "sentence"]
+    said = float(one.loc[600, "sentence"].split(" by ")[1].split(" [")[0])
+    assert said == pytest.approx(gain, abs=1e-3)
     assert (one["low"] < one["mean"]).all()
+
+
+def test_a_limit_above_what_there_is_makes_no_law():
+    variants = {str(size): {"data.limit": size} for size in (50, 100, 400)}
+    rows = [
+        {"variant": v, "seed": 0, "status": "finished", "mean_iou": 0.5, "labelled_pictures": count}
+        for v, count in zip(variants, (50, 100, 100), strict=True)
+    ]
+    assert learning_curves(pd.DataFrame(rows), variants, (IOU,)).empty
 
 
 def test_two_sizes_make_no_law():

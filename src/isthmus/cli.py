@@ -43,16 +43,19 @@ def study(words: Words) -> int:
     plan = _with_flags(plan, recipe)
     if request.seeds is not None:
         plan = dataclasses.replace(plan, seeds=tuple(range(request.seeds)))
-    if request.dry_run:
-        from isthmus.study.forecast import print_forecast
-
-        print_forecast(plan, request.out or Path("studies") / plan.name, request.data_root)
-        return 0
     rule = None
     if request.until_width is not None or request.budget_minutes is not None:
         from isthmus.study.until import StoppingRule
 
         rule = StoppingRule(request.until_width, request.budget_minutes, request.most_seeds)
+    if request.dry_run:
+        from isthmus.study.forecast import print_forecast
+        from isthmus.study.run import claimed_plan
+
+        folder = request.out or Path("studies") / plan.name
+        plan = claimed_plan(plan, folder)
+        print_forecast(rule.looked_at(plan) if rule else plan, folder, request.data_root)
+        return 0
     return _run(plan, request, ["study", *words], rule)
 
 
@@ -100,7 +103,7 @@ def compare(words: Words) -> int:
     from isthmus.study.compare import compare_runs, compare_studies
 
     a, b = map(Path, words)
-    are_runs = [RunFolder(path).is_finished for path in (a, b)]
+    are_runs = [RunFolder(path).is_claimed for path in (a, b)]
     if are_runs[0] != are_runs[1]:
         raise Refusal(f"{a} and {b}: one is a run and one is not; name two runs or two studies")
     found = compare_runs(a, b) if all(are_runs) else compare_studies(a, b)
@@ -270,12 +273,13 @@ def _run(
 
     from isthmus.report.page import write_report
     from isthmus.study.planned import planned_runs
-    from isthmus.study.run import run_study
+    from isthmus.study.run import claimed_plan, run_claimed
     from isthmus.study.until import run_until
 
     study = request.out or Path("studies") / plan.name
+    plan = claimed_plan(plan, study)
     run = functools.partial(
-        run_study,
+        run_claimed,
         study=study,
         data_root=request.data_root,
         logger=request.logger,

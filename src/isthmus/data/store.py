@@ -91,7 +91,7 @@ class Store:
     contract: str
     """What the truth means and how the pictures reached their size; part of every table."""
     content: str
-    """Hash of all of this: the same for another copy of the same files."""
+    """Hash of the pictures, their truth, names and parts: the same for another copy of the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +276,7 @@ def _write(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | 
         "class_names": source.class_names,
     }
     contract = f"{source.contract}, {kept.in_words}"
-    digest = hashlib.sha256(json.dumps([lists, contract]).encode())
+    digest = hashlib.sha256(json.dumps(lists).encode())
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
     about = {**lists, "contract": contract, "content": digest.hexdigest()[:16]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from isthmus.recipe.door import flattened
@@ -13,14 +13,12 @@ Entry = dict[str, Any]
 """A variant as plain data: its name, and its settings by dotted key."""
 
 
-def full_factorial(
-    factors: Mapping[str, Any], only: Sequence[str] | None, key: str
-) -> tuple[Entry, ...]:
+def full_factorial(factors: Any, only: Any, key: str) -> tuple[Entry, ...]:
     """Every combination of the factors' levels, the last factor changing fastest.
 
     Args:
-        factors: Tables as TOML has them: each field's list of levels.
-        only: Names of the variants that are kept, in any order; None: all.
+        factors: Whatever stands in the file; should be tables with each field's list of levels.
+        only: The same; should be names of the variants that are kept, in any order. None: all.
         key: What to call the factors where they are refused.
 
     Raises:
@@ -38,23 +36,33 @@ def full_factorial(
     if only is None:
         return tuple(variants)
     names = [variant["name"] for variant in variants]
+    if not isinstance(only, list) or not only:
+        raise Refusal(
+            f"study.only = {only!r}: give the names of variants in a list, or take it out"
+        )
     if unknown := [name for name in only if name not in names]:
         raise Refusal(f"study.only: no variant {unknown[0]}; {nearest_name(unknown[0], names)}")
     return tuple(variant for variant in variants if variant["name"] in only)
 
 
-def levels_of(tables: Mapping[str, Any], key: str) -> dict[str, list[Any]]:
-    """Dotted field to its list of values.
+def levels_of(tables: Any, key: str) -> dict[str, list[Any]]:
+    """Dotted field to its list of values, of whatever stands in the file.
 
     Raises:
         Refusal: If a list has fewer than two values, or one twice.
     """
+    if not isinstance(tables, Mapping) or not tables:
+        raise Refusal(f"{key} = {tables!r}: give a table of fields, each with its list of values")
     levels = dict(flattened(tables))
     for field, values in levels.items():
         if not isinstance(values, list) or len(values) < 2:
             raise Refusal(f"{key}.{field} = {values!r}: give two or more values in a list")
         if twice := [value for value in values if values.count(value) > 1]:
             raise Refusal(f"{key}.{field} has {twice[0]!r} twice: each value stands once")
+        if many := [value for value in values if isinstance(value, list | dict)]:
+            raise Refusal(
+                f"{key}.{field} has {many[0]!r}: a value is a word, a number, true or false"
+            )
     return levels
 
 

@@ -32,6 +32,13 @@ RECIPES: dict[str, type[SegmentRecipe | GenerateRecipe | ClassifyRecipe]] = {
 AnyRecipe = Annotated[SegmentRecipe | GenerateRecipe | ClassifyRecipe, Field(discriminator="task")]
 
 
+DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
+"""What changes the training pictures only, of the tables that say what is scored and how."""
+
+_NEVER_TUNED = ("objective.likelihood", *DATA_THAT_MAY_DIFFER[:1])
+"""Fields under which validation scores are of different things."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Variant:
     """One setting of all factors of a study."""
@@ -71,6 +78,22 @@ class StudyPlan:
                 raise ValueError(
                     f"{what} {min(twice)} stands twice in the study: each may stand once; rename one"
                 )
+        for key in (*self.factors, *self.nuisance):
+            if key.split(".")[0] in ("data", "measure") and key not in DATA_THAT_MAY_DIFFER:
+                raise ValueError(
+                    f"{key} differs between variants: they would be scored on other pictures or "
+                    "labels, or by other rules, and not compare; make a study of each"
+                )
+        if tuned := [key for key in self.nuisance if key in _NEVER_TUNED]:
+            raise ValueError(
+                f"{tuned[0]} is a nuisance: validation scores do not compare across it; make it a "
+                "factor, or set it once"
+            )
+        if self.nuisance and getattr(self.recipe.data, "split", "") == "reference":
+            raise ValueError(
+                'study.nuisance with data.split = "reference": that split has no validation part of its '
+                "own, so the test set would choose; take one out"
+            )
         if both := [key for key in self.nuisance if key in self.factors]:
             raise ValueError(
                 f"{both[0]} is a factor and a nuisance: a field is compared or tuned; choose one"
@@ -90,8 +113,9 @@ class StudyPlan:
     @property
     def nuisance_settings(self) -> tuple[dict[str, Setting], ...]:
         """The whole grid that each variant is tuned over; a single empty setting without one."""
-        values = itertools.product(*self.nuisance.values())
-        return tuple(dict(zip(self.nuisance, setting, strict=True)) for setting in values)
+        fields = sorted(self.nuisance)  # whatever the file's order: their place names their folder
+        values = itertools.product(*(self.nuisance[field] for field in fields))
+        return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 
     def recipe_of(self, variant: Variant) -> AnyRecipe:
         """The complete recipe of one variant, its nuisance fields as the recipe has them."""
@@ -227,6 +251,8 @@ def _variants(study: dict[str, Any]) -> list[Entry]:
                 "study.only chooses among the variants that study.factors spans, and there are no "
                 "factors; take the key out"
             )
+        if not all(isinstance(entry, dict) for entry in listed or ()):
+            raise Refusal("study.variants holds no tables: write each one under [[study.variants]]")
         return [
             named_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed or ()
         ]

@@ -211,8 +211,5 @@ def _all_above(ends: Float[np.ndarray, " run"], bar: Float[np.ndarray, " run"]) 
 def _obeying_sentence(study: Study) -> str:
     count = sum(all(_obeys(study, variant)) for variant in study.about.variants)
     verb = "obeys" if count == 1 else "obey"
-    return (
-        f"{count} of {counted(len(study.about.variants), 'variant')} {verb} a wrong label under "
-        f"both protocols: in every finished run the lower end of the 95 % interval of swap "
-        f"success lies above {OBEYED} of the judge's accuracy on real pictures."
-    )
+    of = counted(len(study.about.variants), "variant")
+    return f"{count} of {of} {verb} a wrong label under both protocols."

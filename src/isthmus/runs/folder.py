@@ -58,6 +58,11 @@ class RunFolder:
         return (self.path / "result.json").exists()
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether a recipe has this folder: it is a run's, begun or finished."""
+        return (self.path / "recipe.toml").exists()
+
+    @property
     def metrics(self) -> Path:
         """A line an epoch."""
         return self.path / "metrics.csv"
@@ -100,7 +105,7 @@ class RunFolder:
     def claim(self, recipe: AnyRecipe) -> None:
         """Write the recipe down, or refuse if another recipe has this folder already."""
         written = self.path / "recipe.toml"
-        if not written.exists():
+        if not self.is_claimed:
             write_text(written, recipe_as_toml(recipe))
             return
         before = load_recipe(written.read_text(encoding="utf-8"))

@@ -160,6 +160,7 @@ def _listening(
         swap = outcomes[id(mu)]
         scores |= swap_shares(swap, f"encoded_{protocol}")
         judged[f"swap_encoded_{protocol}_judged"] = swap.judged
+        judged[f"swap_encoded_{protocol}"] = (swap.judged == test.given).astype(np.float32)
     fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
     scores |= _with_interval("prior_fidelity", fidelity)
     scores["judge_accuracy"] = judge.accuracy

@@ -83,7 +83,8 @@ def planned_looks(seeds: Sequence[int], rng: np.random.Generator, draws: int = 2
         )
     if draws < 1:
         raise Refusal(f"{draws} draws: a simulation needs one or more; leave the default")
-    return Looks(planned, np.sort(_smallest_null_p(planned, rng, draws)))
+    minima = _smallest_null_p(planned, rng, draws) if len(planned) > 1 else np.empty(0)
+    return Looks(planned, np.sort(minima))
 
 
 def _smallest_null_p(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isthmus.recipe import StudyPlan, settings_of
+from isthmus.recipe import AnyRecipe, StudyPlan, settings_of
 from isthmus.refusal import Refusal, nearest_name
 from isthmus.runs.folder import write_whole
 from isthmus.scoring.definitions import Score
@@ -18,7 +18,7 @@ from isthmus.statistics.looks import Looks, planned_looks
 from isthmus.statistics.ranks import rank_shares
 from isthmus.statistics.variance import variance_shares
 from isthmus.study.about import SCORES_OF, VERDICT_SCORES
-from isthmus.study.comparisons import Settings, comparisons_of
+from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.verdicts import ALPHA, found_in, verdicts_on
 
@@ -30,21 +30,32 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
     """The scores that a study's verdicts speak of.
 
     Raises:
-        Refusal: If the plan names a score that its task has not.
+        Refusal: If the plan names a score that its task has not, or that no verdict speaks of.
     """
     known = {score.name: score for score in SCORES_OF[plan.recipe.task]}
-    names = plan.scores or VERDICT_SCORES[plan.recipe.task]
-    for key, named in (
-        ("scores", names),
-        ("margins", plan.margins),
-        ("expected_sd", plan.expected_sd),
-    ):
+    names = dict.fromkeys(plan.scores or VERDICT_SCORES[plan.recipe.task])
+    for name in names:
+        if name not in known:
+            raise Refusal(
+                f"study.scores: no score {name!r} of this task; {nearest_name(name, known)}"
+            )
+    for key, named in (("margins", plan.margins), ("expected_sd", plan.expected_sd)):
         for name in named:
-            if name not in known:
+            if name not in names:
                 raise Refusal(
-                    f"study.{key}: no score {name!r} of this task; {nearest_name(name, known)}"
+                    f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
+                    "to study.scores"
                 )
-    return tuple(known[name] for name in names)
+    recipes = [plan.recipe_of(variant) for variant in plan.variants]
+    return comparable([known[name] for name in names], recipes)
+
+
+def comparable(scores: Sequence[Score], recipes: Sequence[AnyRecipe]) -> tuple[Score, ...]:
+    """Without nats and bits where likelihoods differ, which score different things of a picture."""
+    likelihoods = {settings_of(recipe).get("objective.likelihood") for recipe in recipes}
+    if len(likelihoods) < 2:
+        return tuple(scores)
+    return tuple(s for s in scores if not {"nats", "bits"} & set(s.name.split("_")))
 
 
 def factor_settings(plan: StudyPlan) -> dict[str, Settings]:
@@ -55,7 +66,7 @@ def factor_settings(plan: StudyPlan) -> dict[str, Settings]:
 
 def looks_of(plan: StudyPlan) -> Looks:
     """The counts of seeds after which this study's verdicts are drawn; one seed has none."""
-    counts = {max(2, count) for count in (*plan.looks, len(plan.seeds))}
+    counts = {count for count in plan.looks if count > 1} | {max(2, len(plan.seeds))}
     return planned_looks(sorted(counts), np.random.default_rng(_ENTROPY))
 
 
@@ -63,11 +74,13 @@ def analyse(
     plan: StudyPlan, study: Path, results: pd.DataFrame, per_picture: pd.DataFrame
 ) -> dict[str, Any]:
     """Write verdicts, ranks, variance and learning_curve.csv; return what about.json says of them."""
-    scores, looks = scores_of(plan), looks_of(plan)
-    verdicts = verdicts_of(plan, results)
+    scores, looks, variants = scores_of(plan), looks_of(plan), factor_settings(plan)
+    found = found_in(results, comparisons_of(variants), scores)
+    is_whole = not (results["status"] == "missing").any()
+    verdicts = verdicts_on(found, plan.margins, looks, is_whole=is_whole)
     _write(study / "verdicts.csv", verdicts)
-    _write(study / "learning_curve.csv", learning_curves(results, factor_settings(plan), scores))
-    ranks, variance = _ranks(results, scores), _variance(plan, per_picture, scores)
+    _write(study / "learning_curve.csv", learning_curves(results, variants, scores))
+    ranks, variance = _ranks(results, scores), _variance(variants, per_picture, scores)
     _write(study / "ranks.csv", pd.DataFrame(ranks, columns=["score", "variant", "rank", "share"]))
     _write(study / "variance.csv", pd.DataFrame(variance, columns=["score", "source", "share"]))
     return {
@@ -76,13 +89,6 @@ def analyse(
         "family": verdicts["kind"].value_counts().to_dict() if len(verdicts) else {},
         "scores": [score.name for score in scores],
     }
-
-
-def verdicts_of(plan: StudyPlan, results: pd.DataFrame) -> pd.DataFrame:
-    """A row a comparison of the study, as ``verdicts_on`` has them."""
-    found = found_in(results, comparisons_of(factor_settings(plan)), scores_of(plan))
-    is_whole = not (results["status"] == "missing").any()
-    return verdicts_on(found, plan.margins, looks_of(plan), is_whole=is_whole)
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
@@ -115,11 +121,10 @@ def _by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
 
 
 def _variance(
-    plan: StudyPlan, per_picture: pd.DataFrame, scores: Sequence[Score]
+    settings: Mapping[str, Settings], per_picture: pd.DataFrame, scores: Sequence[Score]
 ) -> list[dict[str, Any]]:
     """Shares of variance of the scores that single pictures have too."""
     rows = []
-    settings = factor_settings(plan)
     for score in scores:
         if score.name not in per_picture:
             continue
@@ -139,17 +144,13 @@ def _variance(
 
 def _grid(settings: Mapping[str, Settings]) -> tuple[list[str], list[str], tuple[int, ...]]:
     """Factors, variants in their order, levels a factor; variants that span no grid are one factor."""
-    keys = [
-        key
-        for key in next(iter(settings.values()))
-        if len({str(of[key]) for of in settings.values()}) > 1
-    ]
-    levels = [list(dict.fromkeys(str(of[key]) for of in settings.values())) for key in keys]
-    places = {
-        name: tuple(levels[i].index(str(of[key])) for i, key in enumerate(keys))
-        for name, of in settings.items()
-    }
-    is_grid = len(set(places.values())) == len(settings) == math.prod(map(len, levels))
+    factors, cells = free_factors(settings)
+    levels = [list(dict.fromkeys(of)) for of in zip(*cells.values(), strict=True)]
+    is_grid = len(set(cells.values())) == len(settings) == math.prod(map(len, levels))
     if not is_grid:
         return ["variant"], list(settings), (len(settings),)
-    return keys, sorted(settings, key=places.__getitem__), tuple(map(len, levels))
+
+    def place(variant: str) -> list[int]:
+        return [of.index(level) for of, level in zip(levels, cells[variant], strict=True)]
+
+    return factors, sorted(settings, key=place), tuple(map(len, levels))

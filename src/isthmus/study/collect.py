@@ -48,6 +48,7 @@ def _row(run: PlannedRun, fields: tuple[str, ...]) -> dict[str, Any]:
         result = run.folder.result()
         row |= {key: result[key] for key in ("status", "reason")} | result["scores"]
         row |= {key: result[key] for key in _COSTS}
+        row["labelled_pictures"] = sum(result["pictures"][part] for part in ("train", "validation"))
     elif run.folder.error.exists():
         last_line = run.folder.error.read_text(encoding="utf-8").strip().splitlines()[-1]
         row |= {"status": "failed", "reason": f"broke off: {last_line}"}

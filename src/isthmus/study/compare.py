@@ -6,30 +6,27 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from isthmus.recipe import (
-    AnyRecipe,
-    StudyPlan,
-    differing_fields,
-    load_plan,
-    load_recipe,
-    settings_of,
-)
+from isthmus.recipe import AnyRecipe, StudyPlan, differing_fields, load_plan, load_recipe
+from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.pictures import picture_difference
 from isthmus.study.about import SCORES_OF
-from isthmus.study.analysis import looks_of, scores_of
+from isthmus.study.analysis import comparable, looks_of, scores_of
 from isthmus.study.comparisons import Comparison
 from isthmus.study.planned import PlannedRun, planned_runs
 from isthmus.study.verdicts import found_in, verdicts_on
 
 _ENTROPY = 0
+Result = dict[str, Any]
+"""The content of result.json."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +41,22 @@ def compare_runs(a: Path, b: Path) -> Compared:
     """Two trained networks on the same test pictures, paired by picture.
 
     Raises:
-        Refusal: If one has not finished, or contract, pictures or task differ.
+        Refusal: If one has not finished or is failed, or task, data or judge differ.
     """
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
-    _refuse_unlike(recipes, [_contract(one), _contract(other)], (a, b))
+    _refuse_unlike(recipes, (one.result(), other.result()), (a, b))
     with np.load(one.scores) as of_one, np.load(other.scores) as of_other:
-        if of_one["names"].tolist() != of_other["names"].tolist():
-            raise Refusal(
-                f"{a} and {b} were scored on different test pictures: their scores do not pair; "
-                "train both on the same split"
-            )
         scores = [
             score
-            for score in _comparable(SCORES_OF[recipes[0].task], recipes)
+            for score in comparable(SCORES_OF[recipes[0].task], recipes)
             if score.name in of_one.files and score.name in of_other.files
         ]
         sentences = [_of_pictures(s, of_one[s.name], of_other[s.name]) for s in scores]
+    if not sentences:
+        raise Refusal(
+            f"{a} and {b} share no score of single pictures: compare their studies instead"
+        )
     if one.result()["seed"] != other.result()["seed"]:
         sentences.append(
             "The runs have different seeds, so they were validated on different pictures."
@@ -72,18 +68,23 @@ def compare_runs(a: Path, b: Path) -> Compared:
 
 
 def compare_studies(a: Path, b: Path) -> Compared:
-    """Variants of two studies against each other, paired by seed: those of one name, or the only ones.
+    """Variants of two studies paired by seed: those of one name, or the only ones.
 
     Raises:
-        Refusal: If no variants or seeds pair, or contract, pictures, split or task differ.
+        Refusal: If no variants or seeds pair, or task, data, judge, margins or scores differ.
     """
     plans = [load_plan(_plan_of(path)) for path in (a, b)]
+    for key in ("margins", "scores"):
+        if getattr(plans[0], key) != getattr(plans[1], key):
+            raise Refusal(
+                f"{a} and {b} differ in study.{key}: they ask different things; make it one"
+            )
     pairs = _paired_variants(plans[0], plans[1], (a, b))
     runs = [planned_runs(plan, path) for plan, path in zip(plans, (a, b), strict=True)]
-    of_pairs = [(_recipe_of(runs[0], ours), _recipe_of(runs[1], theirs)) for ours, theirs in pairs]
-    for recipes in of_pairs:
-        contracts = [_study_contract(path) for path in (a, b)]
-        _refuse_unlike(list(recipes), contracts, (a, b))
+    results_of = (_any_result(runs[0], a), _any_result(runs[1], b))
+    recipes = [(_recipe_of(runs[0], ours), _recipe_of(runs[1], theirs)) for ours, theirs in pairs]
+    for of_pair in recipes:
+        _refuse_unlike(of_pair, results_of, (a, b))
     tables = [_results(path, side) for path, side in ((a, "A"), (b, "B"))]
     seeds = sorted(set(tables[0]["seed"]) & set(tables[1]["seed"]))
     if not seeds:
@@ -95,21 +96,15 @@ def compare_studies(a: Path, b: Path) -> Compared:
         Comparison("pair", "", f"A {ours}", f"B {theirs}", ((f"A {ours}", f"B {theirs}"),))
         for ours, theirs in pairs
     ]
-    looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=()))
+    drawn = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
+    earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
+    looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
     is_whole = not (results["status"] == "missing").any()
-    scores = _comparable(scores_of(plans[0]), [recipe for of in of_pairs for recipe in of])
+    scores = comparable(scores_of(plans[0]), [recipe for of in recipes for recipe in of])
     found = found_in(results, comparisons, scores)
     verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole)
-    changed = dict.fromkeys(key for recipes in of_pairs for key in differing_fields(*recipes))
-    return Compared(tuple(changed), tuple(verdicts["sentence"]) if len(verdicts) else ())
-
-
-def _comparable(scores: Sequence[Score], recipes: Sequence[AnyRecipe]) -> list[Score]:
-    """Without nats and bits where likelihoods differ, which score different things of a picture."""
-    likelihoods = {settings_of(recipe).get("objective.likelihood") for recipe in recipes}
-    if len(likelihoods) == 1:
-        return list(scores)
-    return [score for score in scores if not {"nats", "bits"} & set(score.name.split("_"))]
+    changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
+    return Compared(tuple(changed), tuple(verdicts["sentence"]))
 
 
 def _of_pictures(
@@ -120,12 +115,12 @@ def _of_pictures(
     digits = 3 if abs(found.mean) < 10 else 2
     return (
         f"{score.title}: A - B {found.mean:+.{digits}f} [{found.low:+.{digits}f}, "
-        f"{found.high:+.{digits}f}], {known.sum()} pictures."
+        f"{found.high:+.{digits}f}], {found.n} pictures."
     )
 
 
 def _refuse_unlike(
-    recipes: Sequence[AnyRecipe], contracts: Sequence[str], paths: tuple[Path, Path]
+    recipes: Sequence[AnyRecipe], results: tuple[Result, Result], paths: tuple[Path, Path]
 ) -> None:
     """Refuse two whose scores would be of different things, and say which field it is."""
     a, b = paths
@@ -133,25 +128,23 @@ def _refuse_unlike(
         raise Refusal(
             f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no score"
         )
+    may_differ = (*DATA_THAT_MAY_DIFFER, "data.folder")  # whose content is compared
     changed = [
         key
         for key in differing_fields(*recipes)
-        if key.startswith("data.") and key not in _DATA_THAT_MAY_DIFFER
+        if key.startswith("data.") and key not in may_differ
     ]
     if changed:
         raise Refusal(
             f"{a} and {b} differ in {', '.join(changed)}: their scores are not of the same pictures "
             "and labels; train both on the same data"
         )
-    if contracts[0] != contracts[1]:
-        raise Refusal(
-            f"{a} has the label contract {contracts[0]!r} and {b} {contracts[1]!r}: scores under two "
-            "contracts do not compare"
-        )
-
-
-_DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
-"""What changes the training pictures only."""
+    for words, key in (("on different pictures", "content"), ("by different judges", "judge")):
+        one, other = (result.get(key) for result in results)
+        if one and other and one != other:
+            raise Refusal(
+                f"{a} and {b} were scored {words}: their scores do not compare; run one of them again"
+            )
 
 
 def _paired_variants(
@@ -171,12 +164,13 @@ def _paired_variants(
 def _finished_run(path: Path) -> RunFolder:
     folder = RunFolder(path)
     if not folder.is_finished or not folder.scores.exists():
-        raise Refusal(f"{path}: not a finished run, for it has no scores; finish it first")
+        raise Refusal(f"{path}: this run has no test scores; name one that has finished")
+    if folder.result()["status"] == "failed":
+        raise Refusal(
+            f"{path}: this run is failed ({folder.result()['reason']}), so its scores are no evidence; "
+            "name one that has finished"
+        )
     return folder
-
-
-def _contract(run: RunFolder) -> str:
-    return str(run.result()["contract"])
 
 
 def _plan_of(study: Path) -> Path:
@@ -187,9 +181,12 @@ def _plan_of(study: Path) -> Path:
     return study / "plan.toml"
 
 
-def _study_contract(study: Path) -> str:
-    finished = [path.parent for path in sorted(study.glob("runs/*/*/result.json"))]
-    return _contract(RunFolder(finished[0])) if finished else ""
+def _any_result(runs: Sequence[PlannedRun], study: Path) -> Result:
+    """What one finished run says; all runs of a study share pictures and judge."""
+    finished = [run for run in runs if run.folder.is_finished]
+    if not finished:
+        raise Refusal(f"{study}: no run has finished; run the study first")
+    return finished[0].folder.result()
 
 
 def _results(study: Path, side: str) -> pd.DataFrame:

@@ -48,12 +48,11 @@ def comparisons_of(variants: Mapping[str, Settings]) -> tuple[Comparison, ...]:
     >>> [(c.kind, c.factor, c.a, c.b) for c in comparisons_of(both)]
     [('factor', 'down', 'strided', 'pool'), ('pair', '', 'a', 'b')]
     """
-    names = _names_of_free_factors(variants)
+    words, cell_of = free_factors(variants)
     cells: dict[Cell, str] = {}
-    for variant, of in variants.items():
-        cells.setdefault(tuple(_text(of[key]) for key in names), variant)
-    levels = {place: _levels(cell[place] for cell in cells) for place in range(len(names))}
-    words = list(names.values())
+    for variant, cell in cell_of.items():
+        cells.setdefault(cell, variant)
+    levels = {place: _levels(cell[place] for cell in cells) for place in range(len(words))}
     factors = [
         Comparison("factor", words[place], a, b, groups)
         for place in levels
@@ -77,6 +76,13 @@ def comparisons_of(variants: Mapping[str, Settings]) -> tuple[Comparison, ...]:
         Comparison("pair", "", a, b, ((a, b),)) for a, b in itertools.combinations(variants, 2)
     ]
     return (*factors, *interactions, *pairs)
+
+
+def free_factors(variants: Mapping[str, Settings]) -> tuple[list[str], dict[str, Cell]]:
+    """The factors that no other one determines, and each variant's level of these as text."""
+    names = _names_of_free_factors(variants)
+    cells = {variant: tuple(_text(of[key]) for key in names) for variant, of in variants.items()}
+    return list(names.values()), cells
 
 
 def _matched(

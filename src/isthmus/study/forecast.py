@@ -16,6 +16,7 @@ from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import module_for
 from isthmus.study.analysis import factor_settings, looks_of, scores_of
 from isthmus.study.comparisons import comparisons_of
+from isthmus.study.planned import planned_runs, tuning_runs
 from isthmus.study.power import POWER, visible_differences
 from isthmus.study.verdicts import ALPHA
 
@@ -32,16 +33,18 @@ def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None
         data_root: Where data sets lie.
     """
     console = Console()
-    _print_cost(plan, data_root, console)
+    _print_cost(plan, study, data_root, console)
     _print_visible(plan, study, console)
     console.print("nothing was trained")
 
 
-def _print_cost(plan: StudyPlan, data_root: Path | None, console: Console) -> None:
+def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: Console) -> None:
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
     for heading in ("variant", "parameters", "GFLOP", "steps", "minutes a run"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     minutes_all = 0.0
+    planned = (*tuning_runs(plan, study), *planned_runs(plan, study))
+    to_come = [run for run in planned if not run.folder.is_finished]
     for variant in plan.variants:
         recipe = plan.recipe_of(variant)
         store = build.store_for(recipe.data, data_root)
@@ -57,11 +60,10 @@ def _print_cost(plan: StudyPlan, data_root: Path | None, console: Console) -> No
             f"{steps:,}",
             f"{minutes:.1f}",
         )
-        tuning = len(plan.nuisance_settings) if plan.nuisance else 0
-        minutes_all += minutes * (len(plan.seeds) + tuning)
+        minutes_all += minutes * sum(run.variant == variant for run in to_come)
     console.print(table)
     console.print(
-        f"about {minutes_all:.0f} minutes of training in all on this machine; scoring comes on top"
+        f"about {minutes_all:.0f} minutes of training to come on this machine; scoring comes on top"
     )
 
 

@@ -15,7 +15,10 @@ from isthmus.statistics.seeds import seed_mean
 from isthmus.study.comparisons import Settings
 
 SIZE = "data.limit"
-"""The factor whose levels are numbers of labelled pictures, validation included."""
+"""The factor that sets how many labelled pictures are used at most."""
+
+PICTURES = "labelled_pictures"
+"""The column that says how many were: training and validation together."""
 
 MORE = 200
 """Labelled pictures that are asked about, beyond the most that the study has."""
@@ -44,12 +47,14 @@ def learning_curves(
             wanted = finished[finished["variant"].isin(list(sizes.values()))]
             if len(sizes) < 3 or score.name not in wanted or wanted.empty:
                 continue
+            counts = wanted.groupby("variant")[PICTURES].first()
             table = wanted.pivot_table(index="seed", columns="variant", values=score.name)
             if set(table.columns) != set(sizes.values()):
                 continue
             table = table[list(sizes.values())].dropna()
-            if len(table):
-                rows += _curve(score, name, list(sizes), table.to_numpy())
+            used = [int(counts[variant]) for variant in sizes.values()]
+            if len(table) and len(set(used)) == len(used):  # else a limit lies above what there is
+                rows += _curve(score, name, used, table.to_numpy())
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -70,5 +70,5 @@ def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[st
     finished = [(of["score"], setting) for setting, of in results if of["status"] == "finished"]
     if not finished:
         return {}
-    choose = max if results[0][1]["higher_is_better"] else min
-    return choose(finished, key=lambda of: of[0])[1]
+    rises = next(of["higher_is_better"] for _, of in results if of["status"] == "finished")
+    return (max if rises else min)(finished, key=lambda of: of[0])[1]

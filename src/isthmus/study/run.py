@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from isthmus.runs.train import LoggerName, train_run, tune_run
 from isthmus.scoring.definitions import in_words
 from isthmus.study.analysis import scores_of
 from isthmus.study.collect import collect
-from isthmus.study.planned import chosen_setting, planned_runs, tuning_runs
+from isthmus.study.planned import PlannedRun, chosen_setting, planned_runs, tuning_runs
 from isthmus.study.progress import decoding_progress, study_progress
 
 
@@ -48,20 +49,31 @@ def run_study(
     Raises:
         Refusal: If the data break a rule or the folder holds another study.
     """
-    scores_of(plan)  # a wrong name is refused before all else
-    plan = claimed_plan(plan, study)
+    return run_claimed(
+        claimed_plan(plan, study),
+        study,
+        data_root=data_root,
+        logger=logger,
+        console=console,
+        command=command,
+    )
+
+
+def run_claimed(
+    plan: StudyPlan,
+    study: Path,
+    *,
+    data_root: Path | None = None,
+    logger: LoggerName = "none",
+    console: Console | None = None,
+    command: str = "",
+) -> StudyPlan:
+    """Run a plan that ``claimed_plan`` has given; else as ``run_study``."""
     console = console or Console(stderr=True)
     with decoding_progress(console) as on_progress:  # bad data are refused before all else
-        contracts = {
-            build.store_for(data, data_root, on_progress).contract
-            for data in dict.fromkeys(run.recipe.data for run in planned_runs(plan, study))
-        }
-    if len(contracts) > 1:
-        first, second, *_ = sorted(contracts)
-        raise Refusal(
-            f"the variants have the label contracts {first!r} and {second!r}: scores under two "
-            "contracts do not compare; make a study of each"
-        )
+        for data in dict.fromkeys(run.recipe.data for run in planned_runs(plan, study)):
+            store = build.store_for(data, data_root, on_progress)
+    _refuse_other_content(planned_runs(plan, study), store.content, study)
     write_text(study / "plan.toml", plan_as_toml(plan))
     _tune(plan, study, data_root, console)
     runs = planned_runs(plan, study)
@@ -71,6 +83,9 @@ def run_study(
                 progress.skip_run()
                 continue
             name = f"{run.variant.name}, seed {run.seed}"
+            if plan.nuisance and not chosen_setting(plan, run.variant, study):
+                write_text(run.folder.error, "no setting of the nuisance fields could be trained")
+                continue
             try:
                 result = train_run(
                     run.recipe,
@@ -106,14 +121,21 @@ def _tune(plan: StudyPlan, study: Path, data_root: Path | None, console: Console
                 continue
             name = f"{run.variant.name}, {', '.join(f'{k} {v}' for k, v in run.setting.items())}"
             watch = progress.watch_run(name)
-            tune_run(run.recipe, run.seed, run.folder, data_root=data_root, watch=watch)
+            try:
+                tune_run(run.recipe, run.seed, run.folder, data_root=data_root, watch=watch)
+            except Refusal:
+                raise
+            except Exception as error:  # it is one setting that cannot be chosen
+                write_text(run.folder.error, traceback.format_exc())
+                console.print(f"{name}: broke off: {error}", style="red", markup=False)
+                run.folder.finish({"status": "failed", "reason": f"broke off: {error}"})
     rows = []
     for run in runs:
         result, chosen = run.folder.result(), chosen_setting(plan, run.variant, study)
         rows.append(
             {"variant": run.variant.name, "seed": run.seed}
             | dict(run.setting)
-            | {key: result[key] for key in ("score", "score_name", "status")}
+            | {key: result.get(key) for key in ("score", "score_name", "status")}
             | {"chosen": run.setting == chosen}
         )
     table = pd.DataFrame(rows)
@@ -121,11 +143,14 @@ def _tune(plan: StudyPlan, study: Path, data_root: Path | None, console: Console
 
 
 def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
-    """The plan together with the seeds and variants that the folder has already.
+    """The plan together with the seeds, variants and looks that the folder has already.
+
+    More seeds for a study whose verdicts have been drawn are another look at it.
 
     Raises:
-        Refusal: If the folder's plan has another recipe.
+        Refusal: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
     """
+    scores_of(plan)  # a wrong name is refused before all else
     written = study / "plan.toml"
     if not written.exists():
         return plan
@@ -141,17 +166,22 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
                 f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or delete the folder"
             )
-    if before.nuisance != plan.nuisance:
+    if before.nuisance_settings != plan.nuisance_settings:
         raise Refusal(
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
             "every variant gets one grid; choose another --out, or delete the folder"
         )
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
     looks = {*before.looks, *plan.looks}
-    if len(seeds) > len(before.seeds) and all(
-        r.folder.is_finished for r in planned_runs(before, study)
-    ):
-        looks |= {len(before.seeds), len(seeds)}  # its verdicts have been seen
+    if _verdicts_were_drawn(study):
+        for key in ("margins", "scores"):
+            if getattr(before, key) != getattr(plan, key):
+                raise Refusal(
+                    f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
+                    "the answer is seen; choose another --out, or put it back"
+                )
+        if len(seeds) > len(before.seeds) > 1:
+            looks |= {len(before.seeds), len(seeds)}
     return dataclasses.replace(
         plan,
         looks=tuple(sorted(looks)),
@@ -163,3 +193,25 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
 def _grid_in_words(plan: StudyPlan) -> str:
     fields = [f"{key} over {', '.join(map(str, of))}" for key, of in plan.nuisance.items()]
     return " and ".join(fields) or "nothing"
+
+
+def _verdicts_were_drawn(study: Path) -> bool:
+    results = study / "results.csv"
+    return results.exists() and not (pd.read_csv(results)["status"] == "missing").any()
+
+
+def _refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:
+    """Refuse to add runs to those that other pictures, or another judge, have scored."""
+    results = [run.folder.result() for run in runs if run.folder.is_finished]
+    if any(result.get("content", content) != content for result in results):
+        raise Refusal(
+            f"{study}: its finished runs were scored on other pictures than the data are now: runs of one "
+            "study share their test set; put the data back, or choose another --out"
+        )
+    judges = {judge["name"] for result in results if (judge := result.get("judge"))}
+    if len(judges) > 1:
+        first, second, *_ = sorted(judges)
+        raise Refusal(
+            f"{study}: its runs were scored by the judges {first} and {second}: two judges differ by "
+            "points; delete the runs of one, or choose another --out"
+        )

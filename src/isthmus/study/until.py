@@ -11,6 +11,7 @@ import pandas as pd
 
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
+from isthmus.study.planned import tuning_runs
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class StoppingRule:
         first = len(plan.seeds)
         if self.width is None:
             return plan
+        if len(plan.variants) < 2:
+            raise Refusal(
+                "--until-width with one variant: there is no difference to be sure of; add a variant, "
+                "or use --budget-minutes"
+            )
         if first < 2:
             raise Refusal(
                 "--until-width with one seed: an interval needs two or more to start from; "
@@ -57,8 +63,10 @@ class StoppingRule:
             return f"the widest interval is {widest:.3g}, within {self.width:g}"
         if len(plan.seeds) >= self.most_seeds:
             return f"{self.most_seeds} seeds are the most that were allowed"
-        spent = results["train_seconds"].sum() / 60
-        next_seed = spent / len(plan.seeds)
+        runs = results["train_seconds"].sum() / 60
+        tuning = [run.folder.result() for run in tuning_runs(plan, study)]
+        spent = runs + sum(of.get("train_seconds", 0.0) for of in tuning) / 60
+        next_seed = runs / len(plan.seeds)
         if self.budget_minutes is not None and spent + next_seed > self.budget_minutes:
             return (
                 f"{spent:.0f} minutes of training are spent, and another seed of {next_seed:.0f} "
@@ -70,7 +78,14 @@ class StoppingRule:
 def run_until(
     plan: StudyPlan, study: Path, rule: StoppingRule, run: Callable[[StudyPlan], StudyPlan]
 ) -> tuple[StudyPlan, str]:
-    """Run the plan, then with one seed more at a time; return the last plan and why it ended."""
+    """Run the plan, then with one seed more at a time; return the last plan and why it ended.
+
+    Args:
+        plan: What ``claimed_plan`` has given; seeds that are added here are no looks of their own.
+        study: Its folder.
+        rule: When there are seeds enough.
+        run: Runs a claimed plan.
+    """
     plan = run(rule.looked_at(plan))
     while not (reason := rule.stops(plan, study)):
         plan = run(dataclasses.replace(plan, seeds=(*plan.seeds, max(plan.seeds) + 1)))
@@ -80,7 +95,7 @@ def run_until(
 def _widest(verdicts: Path) -> float:
     """Of the factors' intervals, or of the pairs' where no factor is, by the first score."""
     table = pd.read_csv(verdicts)
-    table = table[table["score"] == table["score"].iloc[0]]
+    table = table[(table["score"] == table["score"].iloc[0]) & (table["n"] > 0)]
     kind = "factor" if (table["kind"] == "factor").any() else "pair"
     widths = (table["high"] - table["low"])[table["kind"] == kind]
     return float(widths.max()) if widths.notna().all() else float("inf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -125,12 +125,20 @@ def _found(
 
 
 def _p_value(found: Found) -> float:
-    return found.difference.p_value if found.difference else math.nan
+    return found.difference.p_value if _scatters(found.difference) else math.nan
+
+
+def _scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]:
+    """Whether seeds differ, so that a test can speak.
+
+    Shares of few pictures are coarse: two seeds with one and the same difference are no proof.
+    """
+    return difference is not None and difference.sd > 0
 
 
 def _p_equivalent(found: Found, margins: Mapping[str, float]) -> float:
     margin = margins.get(found.score.name)
-    if margin is None or found.difference is None:
+    if margin is None or not _scatters(found.difference):
         return math.nan
     return found.difference.p_equivalent(margin)
 
@@ -164,12 +172,12 @@ def _row(
     if difference:
         row |= {"difference": difference.mean, "sd": difference.sd}
         for prefix, alpha in zip(("", "family_"), alphas, strict=True):
-            low, high = _finite(difference.interval(1 - alpha))
-            row |= {f"{prefix}low": low, f"{prefix}high": high}
-        row |= {"p": difference.p_value, "p_family": p_family, "p_equivalent": p_equivalent}
+            ends = difference.interval(1 - alpha) if _scatters(difference) else (math.nan, math.nan)
+            row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
+        row |= {"p": _p_value(found), "p_family": p_family, "p_equivalent": p_equivalent}
         if is_whole:
             verdict = _verdict(found, p_family, p_equivalent)
-        if is_whole and verdict == CANNOT_TELL and difference.n > 1:
+        if is_whole and verdict == CANNOT_TELL and _scatters(difference):
             needs = _needs(difference, margin, alphas[-1])
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
@@ -195,11 +203,6 @@ def _needs(difference: PairedDifference, margin: float | None, alpha: float) -> 
     counts = [count for count in ways if count is not None]
     # What it takes at 80 % power can be fewer than there are: bad luck, or a corrected level.
     return max(min(counts), difference.n + 1) if counts else None
-
-
-def _finite(interval: tuple[float, float]) -> tuple[float, float]:
-    """Both ends, or none: an infinite interval says nothing."""
-    return interval if all(map(math.isfinite, interval)) else (math.nan, math.nan)
 
 
 def _sentence(
@@ -230,17 +233,21 @@ def _sentence(
         )
         if difference.n < 2:
             would = "one seed has no spread to judge it by"
+        elif not _scatters(difference):
+            would = "all seeds say the same, so how they scatter is not known"
         return f"Cannot tell {doubt}: {measured}; {would}."
-    claims = {
-        "equivalent": f"{a} and {b}{where} are equivalent within {margin or 0:g}",
-        "interacts": f"What {a} does depends on {b}{where}",
-    }
-    return f"{claims.get(verdict, f'{a} is {verdict} than {b}{where}')}: {measured}."
+    if comparison.kind == "interaction":
+        depends = "depends on" if verdict == "interacts" else f"depends by less than {margin:g} on"
+        return f"What {a} does {depends} {b}{where}: {measured}."
+    if verdict == "equivalent":
+        return f"{a} and {b}{where} are equivalent within {margin:g}: {measured}."
+    return f"{a} is {verdict} than {b}{where}: {measured}."
 
 
 def _measured(score: Score, difference: PairedDifference, ends: tuple[float, float]) -> str:
     digits = 3 if abs(difference.mean) < 10 else 2
-    said = f"{score.title} {difference.mean:+.{digits}f}"
-    if difference.n > 1:
+    mean = round(difference.mean, digits) + 0.0  # no minus before a zero
+    said = f"{score.title} {mean:+.{digits}f}"
+    if math.isfinite(ends[0]):
         said += f" [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
     return f"{said}, {difference.n} seed{'s' if difference.n > 1 else ''}"
