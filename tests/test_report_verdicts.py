@@ -34,7 +34,8 @@ from isthmus.report.verdicts import Verdict
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import planned_looks
 from isthmus.study.comparisons import comparisons_of
-from isthmus.study.verdicts import found_in, verdicts_on
+from isthmus.study.differences import found_in
+from isthmus.study.verdicts import verdicts_on
 from test_report import Outline, browser, change_results, fail_one, make_study  # noqa: F401
 
 LEVELS = {

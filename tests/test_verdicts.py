@@ -19,9 +19,10 @@ from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import planned_looks
 from isthmus.study.analysis import analyse
 from isthmus.study.comparisons import comparisons_of
+from isthmus.study.differences import found_in
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.power import Visible, visible_differences
-from isthmus.study.verdicts import found_in, verdicts_on
+from isthmus.study.verdicts import verdicts_on
 
 IOU = Score("mean_iou", True, "")
 NLL = Score("nll_nats", False, "")

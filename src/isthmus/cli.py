@@ -49,8 +49,8 @@ def study(words: Words) -> int:
 
         rule = StoppingRule(request.until_width, request.budget_minutes, request.most_seeds)
     if request.dry_run:
+        from isthmus.study.claim import claimed_plan
         from isthmus.study.forecast import print_forecast
-        from isthmus.study.run import claimed_plan
 
         folder = request.out or Path("studies") / plan.name
         plan = claimed_plan(plan, folder)
@@ -272,8 +272,9 @@ def _run(
     import shlex
 
     from isthmus.report.page import write_report
+    from isthmus.study.claim import claimed_plan
     from isthmus.study.planned import planned_runs
-    from isthmus.study.run import claimed_plan, run_claimed
+    from isthmus.study.run import run_claimed
     from isthmus.study.until import run_until
 
     study = request.out or Path("studies") / plan.name

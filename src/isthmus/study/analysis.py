@@ -19,8 +19,9 @@ from isthmus.statistics.ranks import rank_shares
 from isthmus.statistics.variance import variance_shares
 from isthmus.study.about import SCORES_OF, VERDICT_SCORES
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
+from isthmus.study.differences import found_in
 from isthmus.study.learning_curve import learning_curves
-from isthmus.study.verdicts import ALPHA, found_in, verdicts_on
+from isthmus.study.verdicts import ALPHA, verdicts_on
 
 _ENTROPY = 0
 """Of what is drawn here: the same folder gives the same tables."""

@@ -21,8 +21,9 @@ from isthmus.statistics.pictures import picture_difference
 from isthmus.study.about import SCORES_OF
 from isthmus.study.analysis import comparable, looks_of, scores_of
 from isthmus.study.comparisons import Comparison
+from isthmus.study.differences import found_in
 from isthmus.study.planned import PlannedRun, planned_runs
-from isthmus.study.verdicts import found_in, verdicts_on
+from isthmus.study.verdicts import verdicts_on
 
 _ENTROPY = 0
 Result = dict[str, Any]

@@ -12,7 +12,8 @@ from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import Looks
 from isthmus.statistics.paired import smallest_visible
 from isthmus.study.comparisons import Comparison
-from isthmus.study.verdicts import ALPHA, found_in
+from isthmus.study.differences import found_in
+from isthmus.study.verdicts import ALPHA
 
 POWER = 0.8
 """Chance that a true difference of that size is found."""

@@ -1,0 +1,78 @@
+"""The difference that every comparison of a study makes, by every score, seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+import pandas as pd
+
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.paired import PairedDifference, paired_difference
+from isthmus.study.comparisons import Comparison
+
+
+@dataclass(frozen=True)
+class Found:
+    """One comparison by one score, over the seeds whose runs have all finished."""
+
+    comparison: Comparison
+    score: Score
+    matched: int
+    """Groups of variants that a seed's difference is the mean of."""
+    means: tuple[float, float]
+    """Of a and of b."""
+    difference: PairedDifference | None
+    """None where no seed has all the runs."""
+
+
+def found_in(
+    results: pd.DataFrame, comparisons: Sequence[Comparison], scores: Sequence[Score]
+) -> tuple[Found, ...]:
+    """Every comparison by every score.
+
+    A group with a failed run is left out, of every seed, while another group is left: so no
+    seed compares other variants than the next. A seed that lacks a run is left out.
+
+    Args:
+        results: A row a run, as results.csv has them.
+        comparisons: What is compared.
+        scores: By what.
+    """
+    failed = frozenset(results.loc[results["status"] == "failed", "variant"])
+    finished = results[results["status"] == "finished"]
+    found = []
+    for score in scores:
+        if score.name not in finished:
+            continue
+        table = finished.pivot_table(index="seed", columns="variant", values=score.name)
+        found += [_found(comparison, score, table, failed) for comparison in comparisons]
+    return tuple(found)
+
+
+def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]:
+    """Whether seeds differ, so that a test can speak.
+
+    Shares of few pictures are coarse: two seeds with one and the same difference are no proof.
+    """
+    return difference is not None and difference.sd > 0
+
+
+def _found(
+    comparison: Comparison, score: Score, table: pd.DataFrame, failed: frozenset[str]
+) -> Found:
+    whole = tuple(group for group in comparison.groups if not failed.intersection(group))
+    groups = whole or comparison.groups
+    wanted = list(dict.fromkeys(variant for group in groups for variant in group))
+    if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
+        return Found(comparison, score, len(groups), (math.nan, math.nan), None)
+    values = np.stack([block[list(group)].to_numpy() for group in groups], axis=1)
+    signs = np.array(comparison.weights)
+    of_a, of_b = ((values @ np.maximum(side, 0)).mean(axis=1) for side in (signs, -signs))
+    means = (math.nan, math.nan)
+    if comparison.kind != "interaction":
+        means = (float(of_a.mean()), float(of_b.mean()))
+    return Found(comparison, score, len(groups), means, paired_difference(of_a, of_b))

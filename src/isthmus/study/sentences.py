@@ -1,0 +1,70 @@
+"""Verdicts in words."""
+
+from __future__ import annotations
+
+import math
+
+from isthmus.scoring.definitions import Score
+from isthmus.statistics.paired import PairedDifference
+from isthmus.study.differences import Found, scatters
+
+CANNOT_TELL = "cannot tell"
+"""The verdict where neither a difference nor its absence is shown."""
+
+
+def sentence_of(
+    found: Found,
+    ends: tuple[float, float],
+    verdict: str,
+    margin: float | None,
+    needs: int | None,
+    *,
+    is_whole: bool,
+) -> str:
+    """What may be said of one comparison, for people.
+
+    Args:
+        found: The comparison.
+        ends: Of the interval of its difference; NaN without one.
+        verdict: Its verdict.
+        margin: The largest difference that makes none, if one was named.
+        needs: About how many seeds would tell, if it is known.
+        is_whole: Whether every planned run is done.
+    """
+    comparison, difference = found.comparison, found.difference
+    a, b = comparison.a, comparison.b
+    where = f" ({comparison.factor})" if comparison.factor else ""
+    doubt = f"{a} from {b}{where}"
+    if comparison.kind == "interaction":
+        doubt = f"whether what {a} does depends on {b}{where}"
+    if difference is None:
+        return f"Cannot tell {doubt}: no seed has all the runs that it takes."
+    measured = _measured(found.score, difference, ends)
+    if not is_whole:
+        return f"No verdict before all runs are done. So far {a} against {b}{where}: {measured}."
+    if verdict == CANNOT_TELL:
+        would = (
+            f"about {needs} seeds would tell"
+            if needs
+            else "no affordable number of seeds would tell"
+        )
+        if difference.n < 2:
+            would = "one seed has no spread to judge it by"
+        elif not scatters(difference):
+            would = "all seeds say the same, so how they scatter is not known"
+        return f"Cannot tell {doubt}: {measured}; {would}."
+    if comparison.kind == "interaction":
+        depends = "depends on" if verdict == "interacts" else f"depends by less than {margin:g} on"
+        return f"What {a} does {depends} {b}{where}: {measured}."
+    if verdict == "equivalent":
+        return f"{a} and {b}{where} are equivalent within {margin:g}: {measured}."
+    return f"{a} is {verdict} than {b}{where}: {measured}."
+
+
+def _measured(score: Score, difference: PairedDifference, ends: tuple[float, float]) -> str:
+    digits = 3 if abs(difference.mean) < 10 else 2
+    mean = round(difference.mean, digits) + 0.0  # no minus before a zero
+    said = f"{score.title} {mean:+.{digits}f}"
+    if math.isfinite(ends[0]):
+        said += f" [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
+    return f"{said}, {difference.n} seed{'s' if difference.n > 1 else ''}"
