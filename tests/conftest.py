@@ -7,6 +7,7 @@ import os
 # Before torch is imported, here and in what tests start: a worker a core, a thread a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,9 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def small_recipe(discs: Path, tmp_path: Path) -> Path:
-    """A recipe of two small variants on the discs: a second or two a run."""
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(
-        f"""
-[[study.variants]]
-model.down = "max-pool"
+CHROMIUM = Path("/usr/bin/chromium")
 
-[[study.variants]]
-model.down = "strided"
-
+SMALL = """
 [data]
 name = "folder"
 folder = "{discs}"
@@ -75,7 +67,22 @@ epochs = 6
 batch = 2
 lr = 1e-2
 precision = "float32"
-""",
+"""
+"""What a study on the discs trains: a second or two a run."""
+
+
+@pytest.fixture
+def small_recipe(discs: Path, tmp_path: Path) -> Path:
+    """A recipe of two small variants on the discs: a second or two a run."""
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        f"""
+[[study.variants]]
+model.down = "max-pool"
+
+[[study.variants]]
+model.down = "strided"
+{SMALL.format(discs=discs)}""",
         encoding="utf-8",
     )
     return recipe
@@ -144,3 +151,47 @@ precision = "float32"
         encoding="utf-8",
     )
     return recipe
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> str:
+    """The report of a module's own ``study``."""
+    return (study / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Chromium without a window, or a skip."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there")
+    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run"
+    flags += " --disable-background-networking --disable-component-update --disable-sync"
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=flags.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator:
+    """Open a study's page in a window; fail if it logs anything or asks for anything but itself."""
+    heard: list[str] = []
+    opened = []
+
+    def visited(folder: Path, width: int = 1280, **more):
+        page = browser.new_page(viewport={"width": width, "height": 800}, **more)
+        page.set_default_timeout(120_000)
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("request", lambda request: heard.append(request.url[:80]))
+        page.goto((folder / "report.html").as_uri())
+        opened.append(page)
+        return page
+
+    yield visited
+    for page in opened:
+        page.close()
+    asked = [line for line in heard if not line.startswith(("data:", "file:"))]
+    assert asked == []
+    assert sum(line.startswith("file:") for line in heard) == len(opened)

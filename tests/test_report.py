@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from isthmus.report.read import read_study
 from isthmus.report.sheet import painted
 from isthmus.report.tables import class_tables, cost_table, picture_table, run_table, variant_table
 
-CHROMIUM = Path("/usr/bin/chromium")
 VARIANTS = tuple(
     f"{down}_{up}_{loss}"
     for down, up in (("max-pool", "transposed"), ("strided", "transposed"), ("strided", "bilinear"))
@@ -198,11 +196,6 @@ def study(tmp_path_factory) -> Path:
     change_results(folder, fail_one)
     write_report(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def page(study) -> str:
-    return (study / "report.html").read_text(encoding="utf-8")
 
 
 # Numbers.
@@ -493,46 +486,9 @@ def test_the_report_needs_no_torch():
 # In a browser.
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run"
-    flags += " --disable-background-networking --disable-component-update --disable-sync"
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=flags.split())
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, study) -> Iterator:
-    """Open the page at a width; fail if it logs anything or asks for anything but itself."""
-    heard: list[str] = []
-    pages = []
-
-    def opened(width: int):
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(120_000)
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("request", lambda request: heard.append(request.url[:80]))
-        page.goto((study / "report.html").as_uri())
-        pages.append(page)
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    asked = [line for line in heard if not line.startswith(("data:", "file:"))]
-    assert asked == []
-    assert sum(line.startswith("file:") for line in heard) == len(pages)
-
-
 @pytest.mark.parametrize("width", [1280, 400])
-def test_nothing_overflows_the_page(visit, width):
-    page = visit(width)
+def test_nothing_overflows_the_page(visit, study, width):
+    page = visit(study, width)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
@@ -545,8 +501,8 @@ def column(page, number: int) -> list[str]:
     )
 
 
-def test_a_click_sorts_and_sorts_back(visit):
-    page = visit(1280)
+def test_a_click_sorts_and_sorts_back(visit, study):
+    page = visit(study)
     button = page.get_by_role("button", name="Mean Dice").first
     header = page.locator("thead th").nth(2)
     assert page.locator("thead th").nth(1).get_attribute("aria-sort") == "descending"
@@ -562,8 +518,8 @@ def test_a_click_sorts_and_sorts_back(visit):
     assert header.get_attribute("aria-sort") == "ascending"
 
 
-def test_the_keyboard_reaches_the_scores_and_sorts(visit):
-    page = visit(1280)
+def test_the_keyboard_reaches_the_scores_and_sorts(visit, study):
+    page = visit(study)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")

@@ -28,6 +28,7 @@ from isthmus.report.notices import headline, notices, obeying, yardsticks
 from isthmus.report.page import write_figure, write_report
 from isthmus.report.read import read_study
 from isthmus.report.tables import listening_table, run_table, variant_table
+from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
 SHARES = ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true")
@@ -166,20 +167,10 @@ def study(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def page(study) -> str:
-    return (study / "report.html").read_text(encoding="utf-8")
-
-
 def change_about(folder: Path, **fields) -> None:
     path = folder / "about.json"
     about = json.loads(path.read_text(encoding="utf-8")) | fields
     path.write_text(json.dumps(about), encoding="utf-8")
-
-
-def change_results(folder: Path, change) -> None:
-    path = folder / "results.csv"
-    change(pd.read_csv(path)).to_csv(path, index=False)
 
 
 def words_on(figure: Figure) -> list[str]:

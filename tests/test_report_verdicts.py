@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from isthmus.statistics.looks import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
 from isthmus.study.verdicts import verdicts_on
-from test_report import Outline, browser, change_results, fail_one, make_study  # noqa: F401
+from test_report import Outline, change_results, fail_one, make_study
 
 LEVELS = {
     "model.down": ("max-pool", "strided"),
@@ -195,11 +194,6 @@ def study(tmp_path_factory) -> Path:
     write_tuning(folder, FACTORIAL)
     write_report(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def page(study) -> str:
-    return (study / "report.html").read_text(encoding="utf-8")
 
 
 # The answer.
@@ -540,30 +534,6 @@ def test_pictures_where_two_variants_differ_come_first_with_these_two(study):
 
 
 # In a browser.
-
-
-@pytest.fixture
-def visit(browser) -> Iterator:  # noqa: F811
-    """Open a study's page in a window; fail if it logs anything or asks for anything but itself."""
-    heard: list[str] = []
-    opened = []
-
-    def visited(folder: Path, width: int = 1280, **more):
-        page = browser.new_page(viewport={"width": width, "height": 800}, **more)
-        page.set_default_timeout(120_000)
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("request", lambda request: heard.append(request.url[:80]))
-        page.goto((folder / "report.html").as_uri())
-        opened.append(page)
-        return page
-
-    yield visited
-    for page in opened:
-        page.close()
-    asked = [line for line in heard if not line.startswith(("data:", "file:"))]
-    assert asked == []
-    assert sum(line.startswith("file:") for line in heard) == len(opened)
 
 
 def test_the_first_screen_has_question_answer_verdicts_and_figure(visit, study):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import SMALL
 from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.study.until import StoppingRule, run_until
@@ -19,31 +20,17 @@ FACTORS = """
 [study]
 name = "factors"
 seeds = 2
-margins = {{ mean_iou = 0.3 }}
-{study}
+margins = { mean_iou = 0.3 }
 [study.factors]
 model.down = ["max-pool", "strided"]
 loss.name = ["dice", "bce+dice"]
-[data]
-name = "folder"
-folder = "{discs}"
-size_px = 32
-[model]
-width = 8
-depth = 3
-up = "bilinear"
-[train]
-epochs = 6
-batch = 2
-lr = 1e-2
-precision = "float32"
 """
 
 
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    path.write_text(FACTORS.format(discs=discs, study=""), encoding="utf-8")
+    path.write_text(FACTORS + SMALL.format(discs=discs), encoding="utf-8")
     return path
 
 

@@ -52,7 +52,7 @@ def study(words: Words) -> int:
         from isthmus.study.claim import claimed_plan
         from isthmus.study.forecast import print_forecast
 
-        folder = request.out or Path("studies") / plan.name
+        folder = _folder_of(plan, request)
         plan = claimed_plan(plan, folder)
         print_forecast(rule.looked_at(plan) if rule else plan, folder, request.data_root)
         return 0
@@ -264,33 +264,29 @@ def _with_flags(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
     return dataclasses.replace(plan, recipe=recipe)
 
 
+def _folder_of(plan: StudyPlan, request: RunRequest) -> Path:
+    return request.out or Path("studies") / plan.name
+
+
 def _run(
     plan: StudyPlan, request: RunRequest, words: Words, rule: StoppingRule | None = None
 ) -> int:
     """Run the plan, with more seeds while the rule asks for them; write its report."""
-    import functools
     import shlex
 
     from isthmus.report.page import write_report
-    from isthmus.study.claim import claimed_plan
     from isthmus.study.planned import planned_runs
-    from isthmus.study.run import run_claimed
-    from isthmus.study.until import run_until
+    from isthmus.study.run import run_study
 
-    study = request.out or Path("studies") / plan.name
-    plan = claimed_plan(plan, study)
-    run = functools.partial(
-        run_claimed,
-        study=study,
+    study = _folder_of(plan, request)
+    plan = run_study(
+        plan,
+        study,
+        rule=rule,
         data_root=request.data_root,
         logger=request.logger,
         command=shlex.join(["isthmus", *words]),
     )
-    if rule is None:
-        plan = run(plan)
-    else:
-        plan, reason = run_until(plan, study, rule, run)
-        sys.stderr.write(f"{len(plan.seeds)} seeds: {reason}\n")
     print(write_report(study))  # noqa: T201
     folders = [run.folder for run in planned_runs(plan, study)]
     is_whole = all(f.is_finished and f.result()["status"] == "finished" for f in folders)

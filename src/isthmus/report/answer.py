@@ -149,9 +149,9 @@ def _matched(study: Study, verdict: Verdict) -> list[tuple[str, str]]:
     """Variants with the one and with the other level, and all else the same."""
     settings: dict[tuple[str, ...], dict[str, str]] = {}
     for name in study.about.variants:
-        levels = dict(zip(study.about.factors, study.settings_of(name), strict=True))
+        levels = _levels_of(study, name)
         others = tuple(of for field, of in levels.items() if field not in verdict.factor)
-        settings.setdefault(others, {})[levels.get(verdict.field) or "none"] = name
+        settings.setdefault(others, {})[_level(study, name, verdict.field)] = name
     pairs = [(of.get(verdict.a), of.get(verdict.b)) for of in settings.values()]
     return [(better, worse) for better, worse in pairs if better and worse]
 
@@ -178,8 +178,11 @@ def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
 
 
 def _level(study: Study, variant: str, field: str) -> str:
-    levels = dict(zip(study.about.factors, study.settings_of(variant), strict=True))
-    return levels.get(field) or "none"
+    return _levels_of(study, variant).get(field) or "none"
+
+
+def _levels_of(study: Study, variant: str) -> dict[str, str]:
+    return dict(zip(study.about.factors, study.settings_of(variant), strict=True))
 
 
 def _rest(best: str, beaten: list[Verdict], equal_ones: list[str]) -> list[str]:

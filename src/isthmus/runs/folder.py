@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from isthmus.recipe import AnyRecipe, differing_fields, load_recipe, recipe_as_toml
 from isthmus.refusal import Refusal
@@ -39,6 +40,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV without its index, whole or not at all."""
+    write_whole(path, lambda file: table.to_csv(file, index=False))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -136,6 +142,10 @@ class RunFolder:
                 writer.writerows([*lines, {key: f"{value:.6g}" for key, value in line.items()}])
 
         write_whole(self.metrics, write)
+
+    def train_seconds(self) -> float:
+        """Training time of the epochs so far."""
+        return sum(float(line["seconds"]) for line in self.epochs())
 
     def epochs(self) -> list[dict[str, str]]:
         """The lines of ``metrics.csv``."""

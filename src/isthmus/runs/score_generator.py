@@ -152,15 +152,16 @@ def _listening(
     """Swap success under both protocols, fidelity from the prior, Fréchet distance to its floor."""
     scores: dict[str, float] = {}
     judged = {"label": test.labels, "given": test.given}
-    outcomes: dict[int, Swapped] = {}  # one for both protocols where the encoder is not told
-    for protocol, (mu, _) in encoded._asdict().items():
-        if id(mu) not in outcomes:
-            style = numpy_draws(trained.seed, "style")
-            outcomes[id(mu)] = swapped(vae, judge, test, mu, style)
-        swap = outcomes[id(mu)]
-        scores |= swap_shares(swap, f"encoded_{protocol}")
-        judged[f"swap_encoded_{protocol}_judged"] = swap.judged
-        judged[f"swap_encoded_{protocol}"] = (swap.judged == test.given).astype(np.float32)
+
+    def outcome(posterior: Posterior) -> Swapped:
+        return swapped(vae, judge, test, posterior[0], numpy_draws(trained.seed, "style"))
+
+    true = outcome(encoded.true)
+    wrong = true if encoded.wrong is encoded.true else outcome(encoded.wrong)
+    for protocol, swap in (("encoded_true", true), ("encoded_wrong", wrong)):
+        scores |= swap_shares(swap, protocol)
+        judged[f"swap_{protocol}_judged"] = swap.judged
+        judged[f"swap_{protocol}"] = (swap.judged == test.given).astype(np.float32)
     fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
     scores |= _with_interval("prior_fidelity", fidelity)
     scores["judge_accuracy"] = judge.accuracy

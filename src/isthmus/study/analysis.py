@@ -12,14 +12,14 @@ import pandas as pd
 
 from isthmus.recipe import AnyRecipe, StudyPlan, settings_of
 from isthmus.refusal import Refusal, nearest_name
-from isthmus.runs.folder import write_whole
+from isthmus.runs.folder import write_table
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import Looks, planned_looks
 from isthmus.statistics.ranks import rank_shares
 from isthmus.statistics.variance import variance_shares
 from isthmus.study.about import SCORES_OF, VERDICT_SCORES
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
-from isthmus.study.differences import found_in
+from isthmus.study.differences import by_seed, found_in, is_whole
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.verdicts import ALPHA, verdicts_on
 
@@ -77,13 +77,19 @@ def analyse(
     """Write verdicts, ranks, variance and learning_curve.csv; return what about.json says of them."""
     scores, looks, variants = scores_of(plan), looks_of(plan), factor_settings(plan)
     found = found_in(results, comparisons_of(variants), scores)
-    is_whole = not (results["status"] == "missing").any()
-    verdicts = verdicts_on(found, plan.margins, looks, is_whole=is_whole)
-    _write(study / "verdicts.csv", verdicts)
-    _write(study / "learning_curve.csv", learning_curves(results, variants, scores))
-    ranks, variance = _ranks(results, scores), _variance(variants, per_picture, scores)
-    _write(study / "ranks.csv", pd.DataFrame(ranks, columns=["score", "variant", "rank", "share"]))
-    _write(study / "variance.csv", pd.DataFrame(variance, columns=["score", "source", "share"]))
+    verdicts = verdicts_on(found, plan.margins, looks, is_whole=is_whole(results))
+    tables = {
+        "verdicts": verdicts,
+        "learning_curve": learning_curves(results, variants, scores),
+        "ranks": pd.DataFrame(
+            _ranks(results, scores), columns=["score", "variant", "rank", "share"]
+        ),
+        "variance": pd.DataFrame(
+            _variance(variants, per_picture, scores), columns=["score", "source", "share"]
+        ),
+    }
+    for name, table in tables.items():
+        write_table(study / f"{name}.csv", table)
     return {
         "alpha": ALPHA,
         "looks": list(looks.seeds),
@@ -92,15 +98,11 @@ def analyse(
     }
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
-    write_whole(path, lambda file: table.to_csv(file, index=False))
-
-
 def _ranks(results: pd.DataFrame, scores: Sequence[Score]) -> list[dict[str, Any]]:
     """How often each variant has each rank when seeds are drawn anew, all variants together."""
     rows = []
     for score in scores:
-        table = _by_seed(results, score)
+        table = by_seed(results, score).dropna()  # seeds that every variant has finished
         if len(table) < 2 or table.shape[1] < 2:
             continue
         rng = np.random.default_rng(_ENTROPY)
@@ -111,14 +113,6 @@ def _ranks(results: pd.DataFrame, scores: Sequence[Score]) -> list[dict[str, Any
             for rank, share in enumerate(of_variant)
         ]
     return rows
-
-
-def _by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
-    """Seeds that every variant with a finished run has finished, by variant."""
-    finished = results[results["status"] == "finished"]
-    if score.name not in finished:
-        return pd.DataFrame()
-    return finished.pivot_table(index="seed", columns="variant", values=score.name).dropna()
 
 
 def _variance(

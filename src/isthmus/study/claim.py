@@ -11,6 +11,7 @@ import pandas as pd
 from isthmus.recipe import StudyPlan, differing_fields, load_plan
 from isthmus.refusal import Refusal
 from isthmus.study.analysis import scores_of
+from isthmus.study.differences import is_whole
 from isthmus.study.planned import PlannedRun
 
 
@@ -69,7 +70,7 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 def _verdicts_were_drawn(study: Path) -> bool:
     results = study / "results.csv"
-    return results.exists() and not (pd.read_csv(results)["status"] == "missing").any()
+    return results.exists() and is_whole(pd.read_csv(results))
 
 
 def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:

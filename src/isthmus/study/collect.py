@@ -13,7 +13,7 @@ from PIL import Image
 from isthmus import build
 from isthmus.data.store import MaskedStore
 from isthmus.recipe import StudyPlan, settings_of
-from isthmus.runs.folder import write_json, write_whole
+from isthmus.runs.folder import write_json, write_table, write_whole
 from isthmus.study.about import about_study
 from isthmus.study.analysis import analyse
 from isthmus.study.planned import PlannedRun, planned_runs
@@ -26,7 +26,7 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     """Write the tables of a study folder, its about.json and its pictures/."""
     runs = planned_runs(plan, study)
     results = pd.DataFrame([_row(run, (*plan.factors, *plan.nuisance)) for run in runs])
-    write_whole(study / "results.csv", lambda file: results.to_csv(file, index=False))
+    write_table(study / "results.csv", results)
     per_picture = _per_picture(runs)
     write_whole(
         study / "per_picture.parquet", lambda file: per_picture.to_parquet(file, index=False)

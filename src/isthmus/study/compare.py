@@ -21,8 +21,9 @@ from isthmus.statistics.pictures import picture_difference
 from isthmus.study.about import SCORES_OF
 from isthmus.study.analysis import comparable, looks_of, scores_of
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in
+from isthmus.study.differences import found_in, is_whole
 from isthmus.study.planned import PlannedRun, planned_runs
+from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
 
 _ENTROPY = 0
@@ -100,10 +101,9 @@ def compare_studies(a: Path, b: Path) -> Compared:
     drawn = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
     earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
     looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
-    is_whole = not (results["status"] == "missing").any()
     scores = comparable(scores_of(plans[0]), [recipe for of in recipes for recipe in of])
     found = found_in(results, comparisons, scores)
-    verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole)
+    verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
     return Compared(tuple(changed), tuple(verdicts["sentence"]))
 
@@ -113,11 +113,8 @@ def _of_pictures(
 ) -> str:
     known = np.isfinite(a) & np.isfinite(b)
     found = picture_difference(a[known], b[known], np.random.default_rng(_ENTROPY))
-    digits = 3 if abs(found.mean) < 10 else 2
-    return (
-        f"{score.title}: A - B {found.mean:+.{digits}f} [{found.low:+.{digits}f}, "
-        f"{found.high:+.{digits}f}], {found.n} pictures."
-    )
+    said = difference_text(found.mean, found.low, found.high)
+    return f"{score.title}: A - B {said}, {found.n} pictures."
 
 
 def _refuse_unlike(

@@ -29,6 +29,19 @@ class Found:
     """None where no seed has all the runs."""
 
 
+def is_whole(results: pd.DataFrame) -> bool:
+    """Whether every planned run is done, well or not."""
+    return not (results["status"] == "missing").any()
+
+
+def by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """One score of the finished runs: a row a seed, a column a variant, NaN where a run lacks."""
+    finished = results[results["status"] == "finished"]
+    if score.name not in finished:
+        return pd.DataFrame()
+    return finished.pivot_table(index="seed", columns="variant", values=score.name)
+
+
 def found_in(
     results: pd.DataFrame, comparisons: Sequence[Comparison], scores: Sequence[Score]
 ) -> tuple[Found, ...]:
@@ -43,12 +56,11 @@ def found_in(
         scores: By what.
     """
     failed = frozenset(results.loc[results["status"] == "failed", "variant"])
-    finished = results[results["status"] == "finished"]
     found = []
     for score in scores:
-        if score.name not in finished:
+        if score.name not in results:
             continue
-        table = finished.pivot_table(index="seed", columns="variant", values=score.name)
+        table = by_seed(results, score)
         found += [_found(comparison, score, table, failed) for comparison in comparisons]
     return tuple(found)
 

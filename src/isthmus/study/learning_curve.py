@@ -13,6 +13,7 @@ from isthmus.scoring.definitions import Score
 from isthmus.statistics.power_law import power_law
 from isthmus.statistics.seeds import seed_mean
 from isthmus.study.comparisons import Settings
+from isthmus.study.differences import by_seed
 
 SIZE = "data.limit"
 """The factor that sets how many labelled pictures are used at most."""
@@ -40,19 +41,16 @@ def learning_curves(
         variants: Each variant's level of every factor.
         scores: Those that the study's verdicts speak of.
     """
-    finished = results[results["status"] == "finished"]
     rows: list[dict[str, Any]] = []
     for score in scores:
+        of_score = by_seed(results, score)
         for name, sizes in _by_setting(variants).items():
-            wanted = finished[finished["variant"].isin(list(sizes.values()))]
-            if len(sizes) < 3 or score.name not in wanted or wanted.empty:
+            wanted = list(sizes.values())
+            if len(wanted) < 3 or not set(wanted) <= set(of_score.columns):
                 continue
-            counts = wanted.groupby("variant")[PICTURES].first()
-            table = wanted.pivot_table(index="seed", columns="variant", values=score.name)
-            if set(table.columns) != set(sizes.values()):
-                continue
-            table = table[list(sizes.values())].dropna()
-            used = [int(counts[variant]) for variant in sizes.values()]
+            table = of_score[wanted].dropna()
+            counts = results.groupby("variant")[PICTURES].max()
+            used = [int(counts[variant]) for variant in wanted]
             if len(table) and len(set(used)) == len(used):  # else a limit lies above what there is
                 rows += _curve(score, name, used, table.to_numpy())
     return pd.DataFrame(rows, columns=list(COLUMNS))

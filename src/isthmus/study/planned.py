@@ -46,24 +46,12 @@ class TuningRun(PlannedRun):
 
 def tuning_runs(plan: StudyPlan, study: Path) -> tuple[TuningRun, ...]:
     """Every variant with every setting of the nuisance fields, with the first seed."""
-    if not plan.nuisance:
-        return ()
-    return tuple(
-        TuningRun(
-            variant,
-            with_settings(plan.recipe_of(variant), setting),
-            plan.seeds[0],
-            RunFolder(study / "tuning" / variant.name / f"setting-{place}"),
-            setting,
-        )
-        for variant in plan.variants
-        for place, setting in enumerate(plan.nuisance_settings)
-    )
+    return tuple(run for v in plan.variants for run in _tuning_runs_of(plan, v, study))
 
 
 def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[str, Setting]:
     """What the variant's best tuning run on validation has set; nothing while one is to come."""
-    runs = [run for run in tuning_runs(plan, study) if run.variant == variant]
+    runs = _tuning_runs_of(plan, variant, study)
     if not runs or not all(run.folder.is_finished for run in runs):
         return {}
     results = [(run.setting, run.folder.result()) for run in runs]
@@ -72,3 +60,18 @@ def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[st
         return {}
     rises = next(of["higher_is_better"] for _, of in results if of["status"] == "finished")
     return (max if rises else min)(finished, key=lambda of: of[0])[1]
+
+
+def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[TuningRun]:
+    if not plan.nuisance:
+        return []
+    return [
+        TuningRun(
+            variant,
+            with_settings(plan.recipe_of(variant), setting),
+            plan.seeds[0],
+            RunFolder(study / "tuning" / variant.name / f"setting-{place}"),
+            setting,
+        )
+        for place, setting in enumerate(plan.nuisance_settings)
+    ]

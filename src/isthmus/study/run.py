@@ -18,12 +18,14 @@ from isthmus.study.collect import collect
 from isthmus.study.planned import chosen_setting, planned_runs
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.tuning import tune_variants
+from isthmus.study.until import StoppingRule, run_until
 
 
 def run_study(
     plan: StudyPlan,
     study: Path,
     *,
+    rule: StoppingRule | None = None,
     data_root: Path | None = None,
     logger: LoggerName = "none",
     console: Console | None = None,
@@ -36,6 +38,7 @@ def run_study(
     Args:
         plan: What to run. It may add seeds and variants to those the folder has.
         study: The study folder; made if it is not there.
+        rule: Says when seeds are enough; None: the plan's are all.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that follows every run too.
         console: Where progress goes; None: standard error.
@@ -47,27 +50,28 @@ def run_study(
     Raises:
         Refusal: If the data break a rule or the folder holds another study.
     """
-    return run_claimed(
-        claimed_plan(plan, study),
-        study,
-        data_root=data_root,
-        logger=logger,
-        console=console,
-        command=command,
-    )
+    plan = claimed_plan(plan, study)
+    console = console or Console(stderr=True)
+
+    def run(plan: StudyPlan) -> StudyPlan:
+        return _run_claimed(plan, study, data_root, logger, console, command)
+
+    if rule is None:
+        return run(plan)
+    plan, reason = run_until(plan, study, rule, run)
+    said = f"{len(plan.seeds)} seeds: {reason}"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return plan
 
 
-def run_claimed(
+def _run_claimed(
     plan: StudyPlan,
     study: Path,
-    *,
-    data_root: Path | None = None,
-    logger: LoggerName = "none",
-    console: Console | None = None,
-    command: str = "",
+    data_root: Path | None,
+    logger: LoggerName,
+    console: Console,
+    command: str,
 ) -> StudyPlan:
-    """Run a plan that ``claimed_plan`` has given; else as ``run_study``."""
-    console = console or Console(stderr=True)
     with decoding_progress(console) as on_progress:  # bad data are refused before all else
         for data in dict.fromkeys(run.recipe.data for run in planned_runs(plan, study)):
             store = build.store_for(data, data_root, on_progress)

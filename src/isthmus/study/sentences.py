@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.paired import PairedDifference
 from isthmus.study.differences import Found, scatters
 
 CANNOT_TELL = "cannot tell"
@@ -39,7 +37,9 @@ def sentence_of(
         doubt = f"whether what {a} does depends on {b}{where}"
     if difference is None:
         return f"Cannot tell {doubt}: no seed has all the runs that it takes."
-    measured = _measured(found.score, difference, ends)
+    measured = (
+        f"{found.score.title} {difference_text(difference.mean, *ends)}, {_seeds(difference.n)}"
+    )
     if not is_whole:
         return f"No verdict before all runs are done. So far {a} against {b}{where}: {measured}."
     if verdict == CANNOT_TELL:
@@ -61,10 +61,18 @@ def sentence_of(
     return f"{a} is {verdict} than {b}{where}: {measured}."
 
 
-def _measured(score: Score, difference: PairedDifference, ends: tuple[float, float]) -> str:
-    digits = 3 if abs(difference.mean) < 10 else 2
-    mean = round(difference.mean, digits) + 0.0  # no minus before a zero
-    said = f"{score.title} {mean:+.{digits}f}"
-    if math.isfinite(ends[0]):
-        said += f" [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
-    return f"{said}, {difference.n} seed{'s' if difference.n > 1 else ''}"
+def difference_text(mean: float, low: float, high: float) -> str:
+    """A difference with its interval, if it has one; none is written as minus zero.
+
+    >>> difference_text(-0.0001, -0.25, 0.125), difference_text(12.0, float("nan"), float("nan"))
+    ('+0.000 [-0.250, +0.125]', '+12.00')
+    """
+    digits = 3 if abs(mean) < 10 else 2
+    said = f"{round(mean, digits) + 0.0:+.{digits}f}"
+    if math.isfinite(low):
+        said += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return said
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' if n > 1 else ''}"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
-from isthmus.runs.folder import write_text, write_whole
+from isthmus.runs.folder import write_table, write_text
 from isthmus.runs.train import tune_run
 from isthmus.study.planned import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
@@ -45,5 +45,4 @@ def tune_variants(plan: StudyPlan, study: Path, data_root: Path | None, console:
             | {key: result.get(key) for key in ("score", "score_name", "status")}
             | {"chosen": run.setting == chosen}
         )
-    table = pd.DataFrame(rows)
-    write_whole(study / "tuning.csv", lambda file: table.to_csv(file, index=False))
+    write_table(study / "tuning.csv", pd.DataFrame(rows))

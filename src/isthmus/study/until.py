@@ -11,6 +11,7 @@ import pandas as pd
 
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
+from isthmus.study.differences import is_whole
 from isthmus.study.planned import tuning_runs
 
 
@@ -57,7 +58,7 @@ class StoppingRule:
     def stops(self, plan: StudyPlan, study: Path) -> str:
         """Why no seed is added, in words; nothing if one is."""
         results = pd.read_csv(study / "results.csv")
-        if (results["status"] == "missing").any() or not (results["status"] == "finished").any():
+        if not is_whole(results) or not (results["status"] == "finished").any():
             return "not every run is done"
         if self.width is not None and (widest := _widest(study / "verdicts.csv")) <= self.width:
             return f"the widest interval is {widest:.3g}, within {self.width:g}"
