@@ -108,7 +108,8 @@ def write_tuning(folder: Path, variants) -> None:
         {
             **{"variant": variant, "seed": seed, "train.lr": lr, "train.weight_decay": decay},
             "score": 0.55 - 0.02 * abs(np.log10(lr / 2e-3)) - 0.003 * (decay > 0.01) + 0.001 * seed,
-            **{"score_name": "mean_iou", "chosen": (lr, decay) == (2e-3, 1e-2)},
+            **{"score_name": "mean_iou", "status": "finished"},
+            "chosen": (lr, decay) == (2e-3, 1e-2),
         }
         for variant in variants
         for seed in (0, 1)
@@ -480,6 +481,21 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
     ]
 
 
+def test_ranks_of_very_many_variants_are_left_to_their_file(study, tmp_path):
+    folder = shutil.copytree(study, tmp_path / "many")
+    several = pd.read_csv(folder / "results.csv")
+    more = [several.assign(variant=several["variant"] + f"+{k}") for k in (1, 2)]
+    ranks = pd.read_csv(folder / "ranks.csv")
+    names = sorted(set(several["variant"]) | set(more[0]["variant"]) | set(more[1]["variant"]))
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8")) | {"variants": names}
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    pd.concat([several, *more]).to_csv(folder / "results.csv", index=False)
+    rows = [ranks, *(ranks.assign(variant=ranks["variant"] + f"+{k}") for k in (1, 2))]
+    pd.concat(rows).to_csv(folder / "ranks.csv", index=False)
+    html = write_report(folder).read_text(encoding="utf-8")
+    assert "Ranks: too many variants to show here; see ranks.csv." in html
+
+
 def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_path):
     table = tuning_table(read_study(study))
     assert table
@@ -494,6 +510,11 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     edge = tuning_table(read_study(folder))
     assert edge
     assert edge.rows[0].cells[-1].text == "train.lr"
+    tried.loc[0, ["score", "score_name", "status"]] = [np.nan, np.nan, "failed"]
+    tried.to_csv(folder / "tuning.csv", index=False)
+    broken = tuning_table(read_study(folder))
+    assert broken
+    assert broken.caption == edge.caption, "the first setting tried has no score to name"
 
 
 # The curves.

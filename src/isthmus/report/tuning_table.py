@@ -9,7 +9,7 @@ from isthmus.report.look import score_text, title
 from isthmus.report.read import Study
 from isthmus.report.table import Cell, Column, Row, Table, number_cell, word_cell
 
-_FIXED = ("variant", "seed", "score", "score_name", "chosen")
+_FIXED = ("variant", "seed", "score", "score_name", "status", "chosen")
 
 
 def tuning_table(study: Study) -> Table | None:
@@ -21,7 +21,7 @@ def tuning_table(study: Study) -> Table | None:
     if tried.empty:
         return None
     fields = [str(key) for key in tried if key not in _FIXED]
-    score = str(tried["score_name"].iloc[0])
+    score = next(filter(None, tried["score_name"]), "score")  # a failed setting has none
     rows = tuple(
         _row(variant, tried[tried["variant"] == variant], fields)
         for variant in study.about.variants
