@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ EXPECTED = {
     "pet+border": [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]],
     "pet": [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]],
     "ignore-border": [[1, 1, 255, 0], [1, 255, 0, 0], [255, 0, 0, 0]],
+    "border": [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]],
 }
 
 
@@ -58,8 +60,8 @@ def test_each_contract_reads_the_trimap_its_way(tmp_path, trimap):
 def test_class_names_stand_where_their_index_says():
     for contract in CONTRACTS.values():
         pet, background, border = contract.ids
-        assert contract.class_names[pet] in ("pet", "foreground")
-        assert contract.class_names[background] == "background"
+        assert contract.class_names[pet] in ("pet", "foreground", "rest")
+        assert contract.class_names[background] in ("background", "rest")
         assert border == IGNORE_INDEX or contract.class_names[border] in (
             "border",
             "foreground",
@@ -76,6 +78,21 @@ def test_the_reference_split_leaves_the_official_test_part_out(tmp_path):
     in_train = {item.name for item in items if item.part == "train"}
     assert in_train == {trainval[i] for i in order[:8]}
     assert opened(tmp_path, split="reference").contract == "oxford-pets, classes3, reference split"
+
+
+def test_the_sorted_split_tests_on_the_last_fifth_of_the_names(tmp_path):
+    base = small_set(tmp_path, trainval=4) / "oxford-iiit-pet"
+    listed = base / "annotations/trainval.txt"
+    for name in ("beagle_3", "Abyssinian_7", "Abyssinian_12"):  # in no order, capitals first
+        shutil.copy(base / "images/great_pyrenees_0.jpg", base / f"images/{name}.jpg")
+        shutil.copy(
+            base / "annotations/trimaps/great_pyrenees_0.png",
+            base / f"annotations/trimaps/{name}.png",
+        )
+        listed.write_text(f"{name} 1 1 1\n" + listed.read_text())
+    in_test = [item.name for item in opened(tmp_path, split="sorted") if item.part == "test"]
+    assert in_test == ["great_pyrenees_2", "great_pyrenees_3"]
+    assert opened(tmp_path, split="sorted").contract == "oxford-pets, classes3, sorted split"
 
 
 def test_the_official_split_is_that_of_the_lists(tmp_path):

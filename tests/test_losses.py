@@ -7,6 +7,7 @@ import pickle
 import typing
 
 import monai.losses
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
@@ -17,6 +18,7 @@ from isthmus.recipe import IGNORE_INDEX
 from isthmus.recipe import Loss as LossRecipe
 from isthmus.refusal import Refusal
 from isthmus.scoring import losses
+from isthmus.scoring.collapse import collapse_reason
 from isthmus.scoring.losses import (
     LOSSES,
     bce_loss,
@@ -279,6 +281,19 @@ def test_an_absent_class_costs_dice_every_pixel_given_to_it():
     assert dice_loss(logits, target).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_dice_without_its_softmax_leaves_the_range_and_is_noticed():
+    target = torch.tensor([[[0, 1, 1, 0]]])
+    logits = torch.tensor([[[[3.0, -2.0, 1.0, 4.0]], [[-4.0, 2.0, 1.0, -3.9]]]])
+    # class 0: 1 - (2 * 7 + 1) / (6 + 2 + 1); class 1: 1 - (2 * 3 + 1) / (-4.9 + 2 + 1)
+    expected = torch.tensor([1 - 15 / 9, 1 - 7 / -1.9]).mean()
+    value = dice_loss(logits, target, softmax=False)
+    torch.testing.assert_close(value, expected)
+    masks = target.numpy().astype(np.uint8)
+    assert collapse_reason(masks, masks, 2, [float(value)], loss_range("dice")) == (
+        "loss 1 of 1 is 2.00877: a sound one lies in 0 .. 1"
+    )
+
+
 def test_tversky_weighs_misses_by_beta():
     target = torch.tensor([[[1, 1, 0, 0]]])
     misses = 200.0 * F.one_hot(torch.tensor([[[1, 0, 0, 0]]]), 2).movedim(-1, 1)
@@ -311,18 +326,19 @@ def test_ranges_add():
     assert loss_range("ce+dice") == (0.0, math.inf)
 
 
-@pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta"])
+@pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta", "softmax"])
 @pytest.mark.parametrize("name", RECIPE_NAMES)
 def test_recipe_and_losses_agree_on_who_reads_what(name, key):
+    value = key != "softmax" and 0.5
     takes = any(key in inspect.signature(LOSSES[term]).parameters for term in name.split("+"))
     if takes:
-        assert LossRecipe(name=name, **{key: 0.5}).options == {key: 0.5}
-        loss_named(name, **{key: 0.5})
+        assert LossRecipe(name=name, **{key: value}).options == {key: value}
+        loss_named(name, **{key: value})
     else:
         with pytest.raises(ValueError, match=f"loss.{key} does nothing for"):
-            LossRecipe(name=name, **{key: 0.5})
+            LossRecipe(name=name, **{key: value})
         with pytest.raises(Refusal, match="has no such option"):
-            loss_named(name, **{key: 0.5})
+            loss_named(name, **{key: value})
 
 
 # Refusals

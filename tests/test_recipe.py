@@ -15,7 +15,8 @@ from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
 from isthmus.refusal import Refusal
 from isthmus.scoring.losses import LOSSES
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.toml"))
+RECIPES_FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(RECIPES_FOLDER.rglob("*.toml"))
 
 
 def plan_from(text: str, folder: Path) -> r.StudyPlan:
@@ -39,6 +40,30 @@ def test_shipped_recipe_says_what_it_shows_costs_and_the_command(path: Path) -> 
         in head
         or "isthmus demo" in head
     )
+
+
+FLAWS = {
+    "bilinear_masks": {"data.mask_resize"},
+    "confounded_budget": {"train.batch", "train.epochs"},
+    "contract_mixup": {"data.trimap"},
+    "dice_on_logits": {"loss.softmax"},
+    "one_seed": set(),
+    "sorted_split": {"data.split", "train.keep"},
+}
+
+
+def test_each_flaw_is_all_that_sets_its_recipe_apart() -> None:
+    sound = r.load_plan(RECIPES_FOLDER / "operators.toml")
+    cells = {variant.name: sound.recipe_of(variant) for variant in sound.variants}
+    flaws = {path.stem: r.load_plan(path) for path in RECIPES if path.parent.name == "flaws"}
+    assert flaws.keys() == FLAWS.keys()
+    assert flaws["one_seed"].variants == sound.variants
+    for name, plan in flaws.items():
+        differs: set[str] = set()
+        for recipe in map(plan.recipe_of, plan.variants):
+            twin = cells[f"{recipe.model.down}_{recipe.model.up}_{recipe.loss.name}"]
+            differs.update(r.differing_fields(recipe, twin))
+        assert differs == FLAWS[name], name
 
 
 @given(
@@ -94,6 +119,7 @@ def test_every_field_changes_the_hash() -> None:
         "loss.gamma": 1.0,
         "loss.alpha": 0.5,
         "loss.beta": 0.5,
+        "loss.softmax": False,
         "train.optimiser": "rmsprop",
         "train.momentum": 0.5,
         "train.schedule": "constant",

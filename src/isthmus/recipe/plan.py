@@ -89,9 +89,10 @@ class StudyPlan:
                 f"{tuned[0]} is a nuisance: validation scores do not compare across it; make it a "
                 "factor, or set it once"
             )
-        if self.nuisance and getattr(self.recipe.data, "split", "") == "reference":
+        split = getattr(self.recipe.data, "split", "official")
+        if self.nuisance and split != "official":
             raise ValueError(
-                'study.nuisance with data.split = "reference": that split has no validation part of its '
+                f'study.nuisance with data.split = "{split}": that split has no validation part of its '
                 "own, so the test set would choose; take one out"
             )
         if both := [key for key in self.nuisance if key in self.factors]:

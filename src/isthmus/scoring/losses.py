@@ -115,13 +115,16 @@ def dice_loss(
     target: Int[Tensor, "batch height width"],
     *,
     smooth: float = 1.0,
+    softmax: bool = True,
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
     """One minus the soft Dice overlap, averaged over classes; lies in [0, 1].
 
     Sums run over batch, height and width together: a batch counts as one large image.
     A class absent from ``target`` scores ``smooth / (predicted pixels + smooth)``, so
-    every pixel wrongly given to it costs. ``smooth`` is in pixels and above 0.
+    every pixel wrongly given to it costs. ``smooth`` is in pixels and above 0. Without
+    ``softmax`` the logits stand for probabilities, and the value is in no range at all: a
+    fault that is there to be measured.
 
     Source: Milletari et al. 2016, V-Net, section 3 (arXiv:1606.04797), without the
     squares in the denominator and with ``smooth`` added.
@@ -131,7 +134,8 @@ def dice_loss(
     tensor(0.)
     """
     _refuse_smooth(smooth)
-    both, only_predicted, only_true = _soft_areas_px(_seen(logits, target, ignore_index))
+    seen = _seen(logits, target, ignore_index)
+    both, only_predicted, only_true = _soft_areas_px(seen, softmax=softmax)
     area = 2 * both + only_predicted + only_true
     return (1 - (2 * both + smooth) / (area + smooth)).mean()
 
@@ -262,10 +266,10 @@ def _surprise_nats(seen: _Seen) -> Float[Tensor, "batch 1 height width"]:
 
 
 def _soft_areas_px(
-    seen: _Seen,
+    seen: _Seen, *, softmax: bool = True
 ) -> tuple[Float[Tensor, " class"], Float[Tensor, " class"], Float[Tensor, " class"]]:
     """Soft true positives, false positives and false negatives of each class."""
-    probs = F.softmax(seen.logits, dim=1) * seen.counts
+    probs = (F.softmax(seen.logits, dim=1) if softmax else seen.logits) * seen.counts
     pixels = (0, 2, 3)
     both = (probs * seen.truth).sum(pixels)
     return both, probs.sum(pixels) - both, seen.truth.sum(pixels) - both
