@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""What the README and the documentation show works as it stands there."""
 
 from __future__ import annotations
 
@@ -60,3 +60,14 @@ def test_the_library_example_runs() -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`\n?isthmus (\w+)", README))))
 def test_every_command_it_names_exists(name: str) -> None:
     assert name in COMMANDS
+
+
+@pytest.mark.slow
+def test_the_seam_of_bilinear_masks_is_as_wide_as_the_page_says(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    code, said = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
+    monkeypatch.setenv("ISTHMUS_DATA", str(data_root))
+    exec(code, {})
+    assert capsys.readouterr().out == said

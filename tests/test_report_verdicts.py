@@ -305,9 +305,14 @@ def test_a_verdict_turned_round_says_the_same_of_the_other():
 
 def test_one_seed_says_nothing(tmp_path):
     folder = make_factorial(tmp_path / "one", seeds=range(1), settings=FOUR, pictures=1)
-    assert told(folder).text.startswith("One seed cannot tell which variant is better.")
+    said = told(folder)
+    assert said.text == "One seed cannot tell which variant is better."
+    assert said.details[1] == (
+        "To learn it, run the study again with --seeds 5: what is trained is kept."
+    )
     page = write_report(folder).read_text(encoding="utf-8")
     assert page.count("no interval") == 2
+    assert "Thick: 95 % t interval" not in page
     assert 'class="thick"' not in page
     assert "Ranks: no ranks.csv in this folder, or nothing in it." in page
 

@@ -43,8 +43,11 @@ def answer(study: Study) -> Answer | None:
     best, score = pairs[0].a, study.about.judged.title
     if not any(pair.has_interval for pair in pairs):
         return Answer(
-            f"One seed cannot tell which variant is better. {best} has the best {score}, "
-            "and that may be luck."
+            "One seed cannot tell which variant is better.",
+            (
+                f"{best} has the best {score} here, and that may be luck.",
+                "To learn it, run the study again with --seeds 5: what is trained is kept.",
+            ),
         )
     beaten = [pair for pair in pairs if pair.verdict == "better"]
     equal_ones = [pair.b for pair in pairs if pair.verdict == "equivalent"]

@@ -180,11 +180,13 @@ def _notes(verdicts: Sequence[Verdict], about: About, margin: float) -> list[str
     looks = len(about.analysis.looks)
     family = f"all {counted(compared, 'comparison')}" if compared > 1 else "all comparisons"
     looked = f" and {counted(looks, 'look')} at the data" if looks > 1 else ""
-    notes = [
-        f"Thick: {about.confidence} t interval over seeds. "
-        f"Thin: the one that holds for {family} of this kind at once{looked}. "
-        "Verdicts allow for all of them."
-    ]
+    notes = []
+    if any(verdict.has_interval for verdict in verdicts):
+        notes.append(
+            f"Thick: {about.confidence} t interval over seeds. "
+            f"Thin: the one that holds for {family} of this kind at once{looked}. "
+            "Verdicts allow for all of them."
+        )
     if np.isfinite(margin):
         notes.append(f"Grey band: differences up to {margin:g}, named as too small to matter.")
     if others := about.analysis.scores[1:]:
