@@ -1,4 +1,4 @@
-# make demo   sets up and trains six small U-Nets offline; ends with a report
+# make demo   sets up, trains six small U-Nets and three small VAEs offline; ends with two reports
 # make test   sets up and passes the tests
 PYTHON ?= python3
 BIN := .venv/bin

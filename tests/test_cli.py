@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,15 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str
     status = main(words)
     captured = capsys.readouterr()
     return status, captured.err.strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert main([command, "--help"]) == 0
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert "isthmus " + command in shown.out
 
 
 def test_help_imports_nothing_heavy_and_names_every_command() -> None:

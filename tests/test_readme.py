@@ -66,7 +66,7 @@ def test_every_command_it_names_exists(name: str) -> None:
 def test_the_seam_of_bilinear_masks_is_as_wide_as_the_page_says(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "reference-study.md").read_text(encoding="utf-8")
     code, said = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
     monkeypatch.setenv("ISTHMUS_DATA", str(data_root))
     exec(code, {})

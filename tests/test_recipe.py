@@ -42,7 +42,7 @@ def test_shipped_recipe_says_what_it_shows_costs_and_the_command(path: Path) -> 
     )
 
 
-FLAWS = {
+FAULTS = {
     "bilinear_masks": {"data.mask_resize"},
     "confounded_budget": {"train.batch", "train.epochs"},
     "contract_mixup": {"data.trimap"},
@@ -52,18 +52,18 @@ FLAWS = {
 }
 
 
-def test_each_flaw_is_all_that_sets_its_recipe_apart() -> None:
+def test_each_fault_is_all_that_sets_its_recipe_apart() -> None:
     sound = r.load_plan(RECIPES_FOLDER / "operators.toml")
     cells = {variant.name: sound.recipe_of(variant) for variant in sound.variants}
-    flaws = {path.stem: r.load_plan(path) for path in RECIPES if path.parent.name == "flaws"}
-    assert flaws.keys() == FLAWS.keys()
-    assert flaws["one_seed"].variants == sound.variants
-    for name, plan in flaws.items():
+    faults = {path.stem: r.load_plan(path) for path in RECIPES if path.parent.name == "faults"}
+    assert faults.keys() == FAULTS.keys()
+    assert faults["one_seed"].variants == sound.variants
+    for name, plan in faults.items():
         differs: set[str] = set()
         for recipe in map(plan.recipe_of, plan.variants):
             twin = cells[f"{recipe.model.down}_{recipe.model.up}_{recipe.loss.name}"]
             differs.update(r.differing_fields(recipe, twin))
-        assert differs == FLAWS[name], name
+        assert differs == FAULTS[name], name
 
 
 @given(

@@ -204,7 +204,11 @@ def main(argv: Words | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise Refusal(f"{words[0]}: unknown command; {nearest_name(words[0], COMMANDS)}")
-        return COMMANDS[words[0]](words[1:])
+        command = COMMANDS[words[0]]
+        if command in (report, compare) and words[1:] in (["-h"], ["--help"]):  # they have no flags
+            sys.stdout.write(f"{command.__doc__}\n")
+            return 0
+        return command(words[1:])
     except Refusal as refusal:
         status, sentence = 2, str(refusal)
     except KeyboardInterrupt:
@@ -232,7 +236,9 @@ def _help() -> str:
         "isthmus trains encoder-decoder image models and compares them honestly.\n\n"
         "usage: isthmus COMMAND ...\n\n"
         + "\n".join(lines)
-        + "\n\nisthmus COMMAND --help lists the flags; every recipe field is one (--model.width 8).\n"
+        + "\n\nisthmus COMMAND --help lists the flags; every recipe field is one (--model.width 8),\n"
+        "and isthmus study RECIPE --help lists those of that recipe.\n"
+        "--debug anywhere shows where a command failed; isthmus --version says which one this is.\n"
     )
 
 

@@ -14,7 +14,7 @@ from isthmus.recipe.rules import AboveZero
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunRequest:
-    """Flags that study, train and demo share."""
+    """Flags that study and train share."""
 
     out: Path | None = None
     """Folder of the study; none: studies/NAME. What is finished there is kept."""
@@ -39,7 +39,8 @@ class StudyRequest(RunRequest):
     seeds: Positive | None = None
     """How many seeds, counted from 0; none: as the recipe says."""
     dry_run: bool = False
-    """Only print the runs, what they will cost, and the smallest difference they can see."""
+    """Train nothing: print the runs, what they will cost by a few steps timed here, and the smallest
+    difference they can see."""
     until_width: AboveZero | None = None
     """Add seeds until no interval of a factor's effect on the first score is wider than this."""
     budget_minutes: AboveZero | None = None
@@ -78,7 +79,7 @@ class SwapRequest:
     """Draw pictures again under other labels and write them as one sheet."""
 
     labels: str = ""
-    """Names of labels with commas between; none: every label the model knows."""
+    """Names of labels with commas between, "none" for no label; left out: every label."""
     true: str | None = None
     """The label that the pictures show; only an encoder that is told it needs it."""
     seed: Annotated[int, Field(ge=0)] = 0

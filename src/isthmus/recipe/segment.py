@@ -36,7 +36,7 @@ class Data:
     """For name = "folder": the mask value of each class; empty: 0, 1, 2, ... or 0 and 255."""
     trimap: Literal["classes3", "pet+border", "pet", "ignore-border", "border"] = "classes3"
     """For name = "oxford-pets": the label contract, printed on every table. "border", where all else is one
-    class, is others' mistake and only there to repeat it."""
+    class, is a mistake of others and only there to repeat it."""
     mask_resize: Literal["nearest", "bilinear"] = "nearest"
     """How masks reach their size. "bilinear" repeats a fault of the reference study and is only for that."""
     size_px: Side = 128
@@ -79,7 +79,7 @@ class Model:
     down: Literal["max-pool", "strided", "average-pool", "blur-pool"] = "max-pool"
     """Down-sampling between two levels."""
     up: Literal["transposed", "bilinear", "nearest", "pixel-shuffle"] = "transposed"
-    """Up-sampling between two levels; bilinear and nearest are followed by a 1x1 convolution."""
+    """Up-sampling between two levels; bilinear and nearest follow a 1x1 convolution."""
     width: Even = 32
     """Channels of the first level; each level doubles them. Even, for up-sampling halves them."""
     depth: Annotated[int, Field(ge=2, le=8)] = 5
