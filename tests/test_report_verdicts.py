@@ -283,16 +283,87 @@ def test_a_factor_that_another_one_reverses_is_not_taken(tmp_path):
     table.loc[both.idxmax(), ["verdict", "sentence"]] = ["interacts", "It depends."]
     table.to_csv(folder / "verdicts.csv", index=False)
     assert told(folder).text.startswith("Take strided (model.down)"), "better in every setting"
-    change_results(
-        folder,
-        lambda t: t.assign(
-            mean_iou=t["mean_iou"].where(
-                t["variant"] != "max-pool_bilinear_bce", t["mean_iou"] + 0.04
-            )
-        ),
-    )
+    turned = ("max-pool_bilinear_bce", "strided_bilinear_bce")
+    pair_of_them = table["a"].isin(turned) & table["b"].isin(turned)
+    assert pair_of_them.sum() == 1
+    table.loc[pair_of_them, "difference"] *= -1
+    table.to_csv(folder / "verdicts.csv", index=False)
     assert "strided (model.down)" not in told(folder).text, "reversed with bce"
     assert "<p><strong>It depends.</strong></p>" in write_report(folder).read_text(encoding="utf-8")
+
+
+DROPOUTS = {
+    f"{kind}_{rate}_ce": {"model.dropout": kind, "model.dropout_rate": rate}
+    for kind, rate in (("element", 0.1), ("element", 0.3), ("channel", 0.1))
+}
+
+
+def scored(folder: Path, settings, score, *, failed=()) -> Path:
+    """A study with these scores, of (variant, seed, source of chance), and these failed runs."""
+    make_study(
+        folder,
+        variants=tuple(settings),
+        seeds=tuple(range(5)),
+        pictures=1,
+        mean_iou=lambda levels, seed, random: score("_".join(levels), seed, random),
+    )
+
+    factors = list(next(iter(settings.values())))
+
+    def as_told(table: pd.DataFrame) -> pd.DataFrame:
+        runs = zip(table["variant"], table["seed"], strict=True)
+        levels = {key: [settings[v][key] for v in table["variant"]] for key in factors}
+        status = ["failed" if run in failed else "finished" for run in runs]
+        return table.assign(status=status, **levels)
+
+    change_results(folder, as_told)
+    write_analysis(folder, settings, [("mean_iou", True)], {})
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    (folder / "about.json").write_text(json.dumps(about | {"factors": factors}), encoding="utf-8")
+    return folder
+
+
+def test_a_field_whose_name_begins_like_another_is_another(tmp_path):
+    """channel is better than element at the rate of both, so element is not what to take."""
+    level = dict(zip(DROPOUTS, (0.60, 0.65, 0.645), strict=True))
+    swing = (0.02, -0.02, 0.01, -0.01, 0.0)
+
+    def score(variant, seed, random):
+        of_seed = swing[seed] if "channel" in variant else random.normal(0, 0.002)
+        return level[variant] + of_seed
+
+    said = told(scored(tmp_path / "s", DROPOUTS, score))
+    assert said.text.startswith("Cannot tell element_0.3_ce from channel_0.1_ce")
+
+
+def test_a_mean_over_easier_seeds_is_not_taken(tmp_path):
+    """Seed 4 is hard, and the variant that failed there has the best mean of what is left."""
+    level = dict(zip(FOUR, (0.65, 0.62, 0.60, 0.60), strict=True))
+    first, second, *_ = FOUR
+
+    def score(variant, seed, random):
+        return level[variant] + random.normal(0, 0.002) - (0.2 if seed == 4 else 0)
+
+    folder = scored(tmp_path / "s", FOUR, score, failed={(second, 4)})
+    assert read_study(folder).by_judged_score[0] == second
+    assert told(folder).text.startswith(f"Take {first}: better than 3 others")
+
+
+def test_a_taken_variant_whose_runs_failed_says_so(tmp_path):
+    best, *_ = FOUR
+
+    def score(variant, seed, random):
+        return 0.7 * (variant == best) + random.normal(0.2, 0.002)
+
+    said = told(scored(tmp_path / "s", FOUR, score, failed={(best, 1), (best, 3)}))
+    assert said.text.startswith(f"Take {best}: better than 3 others")
+    assert f"Of the runs that did not fail; failed: {best} (2 of 5)." in said.details
+
+
+def test_five_seeds_that_all_say_the_same_are_not_called_one(tmp_path):
+    said = told(scored(tmp_path / "s", FOUR, lambda v, *_: list(FOUR).index(v) / 10))
+    assert said.text.startswith("Cannot tell which of the 4 variants is best")
+    assert said.details[0].endswith("all seeds say the same, so how they scatter is not known.")
 
 
 def test_a_verdict_turned_round_says_the_same_of_the_other():

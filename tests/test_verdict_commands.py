@@ -77,7 +77,7 @@ def test_another_look_at_more_seeds_is_corrected_for(
     shutil.copytree(finished, study)
     assert main(["study", str(recipe), "--out", str(study), "--seeds", "3"]) == 0
     assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
-    assert r.load_plan(study / "plan.toml").looks == (2, 3)
+    assert r.load_plan(study / "plan.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 
 
@@ -240,13 +240,35 @@ def test_a_score_that_the_task_has_not_is_refused_before_training(
     assert not (tmp_path / "s").exists()
 
 
-def test_a_budget_pays_for_no_look(finished: Path, recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("was_seen", [False, True])
+def test_a_budget_takes_no_look_but_does_not_forget_one(
+    finished: Path, recipe: Path, tmp_path: Path, was_seen: bool
+) -> None:
     study = tmp_path / "factors"
     shutil.copytree(finished, study)
+    if not was_seen:
+        for name in ("about.json", "results.csv", "verdicts.csv"):
+            (study / name).unlink()
     words = ["study", str(recipe), "--out", str(study), "--most-seeds", "3"]
     assert main([*words, "--budget-minutes", "1000"]) == 0
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
-    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [3]
+    about = json.loads((study / "about.json").read_text())
+    assert about["analysis"]["looks"] == ([2, 3] if was_seen else [3])
+    assert about["looks_taken"] == about["analysis"]["looks"]
+
+
+def test_a_look_is_remembered_while_a_variant_is_to_come(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "factors"
+    shutil.copytree(finished, study)
+    results = pd.read_csv(study / "results.csv")
+    results.loc[0, "status"] = "missing"
+    results.to_csv(study / "results.csv", index=False)
+    wider = tmp_path / "wider.toml"
+    wider.write_text(recipe.read_text().replace("mean_iou = 0.3", "mean_iou = 0.5"))
+    status, sentence = said(["study", str(wider), "--out", str(study)], capsys)
+    assert (status, "has its verdicts, with other study.margins" in sentence) == (2, True)
 
 
 def test_what_is_asked_is_settled_before_the_answer_is_seen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -15,9 +16,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from isthmus import recipe as r
+from isthmus.refusal import Refusal
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import planned_looks
-from isthmus.study.analysis import analyse
+from isthmus.study.analysis import analyse, scores_of
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
 from isthmus.study.learning_curve import learning_curves
@@ -216,7 +218,35 @@ def test_nothing_is_claimed_before_every_run_is_done():
     assert ours["sentence"].str.startswith("No verdict before all runs are done.").sum() == len(
         ours
     )
-    assert row_of(ours, "down", "strided")["n"] == 4, "the seed that lacks a run is left out"
+    row = row_of(ours, "down", "strided")
+    assert row["n"] == 4, "the seed that lacks a run is left out"
+    assert row[["p", "p_family"]].isna().all(), "which would be a look"
+
+
+def test_a_verdict_names_the_variants_that_it_rests_on():
+    table = results(5, {"strided": 0.03})
+    table.loc[(table["variant"] == "strided_bilinear_dice"), "status"] = "failed"
+    row = row_of(verdicts(table), "down", "strided")
+    groups = row["groups"].split("; ")
+    assert len(groups) == row["matched"] == 5
+    assert "strided_bilinear_bce pool_bilinear_bce" in groups
+    assert not any("bilinear_dice" in group for group in groups)
+    assert row["sentence"].endswith(", 5 seeds, 5 pairs of variants.")
+
+
+def test_fields_that_follow_from_one_another_are_all_named():
+    """Epochs follow from the rate and the rate from the width, whatever was mentioned first."""
+    keys = ("epochs", "lr", "width")
+    levels = [(1, 1, 8), (1, 1, 12), (1, 2, 16), (2, 3, 32), (2, 3, 64)]
+    for order in itertools.permutations(keys):
+        variants = {
+            str(of[2]): {key: dict(zip(keys, of, strict=True))[key] for key in order}
+            for of in levels
+        }
+        factor, *others = {c.factor for c in comparisons_of(variants) if c.kind == "factor"}
+        assert not others
+        assert factor.startswith("width (with ")
+        assert set(factor.removeprefix("width (with ").rstrip(")").split(", ")) == {"epochs", "lr"}
 
 
 def test_a_failed_run_takes_its_matched_pair_out_of_every_seed():
@@ -262,6 +292,19 @@ def plan() -> r.StudyPlan:
         for name, of in VARIANTS.items()
     )
     return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=tuple(range(5)), variants=variants)
+
+
+def test_scores_that_no_verdict_can_speak_of_are_refused():
+    likelihoods = tuple(
+        r.Variant(name=name, settings={"objective.likelihood": name})
+        for name in ("bernoulli-dynamic", "bernoulli-threshold")
+    )
+    vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=likelihoods)
+    assert [score.name for score in scores_of(vaes)] == ["swap_encoded_true"]
+    with pytest.raises(Refusal, match=r"nll_nats is of other things under another objective\.like"):
+        scores_of(dataclasses.replace(vaes, scores=("nll_nats",)))
+    with pytest.raises(Refusal, match=r"cas is not measured without measure\.cas_pictures: set it"):
+        scores_of(dataclasses.replace(vaes, scores=("cas",)))
 
 
 def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
@@ -322,6 +365,18 @@ def test_more_pictures_would_buy_what_the_law_says():
     said = float(one.loc[600, "sentence"].split(" by ")[1].split(" [")[0])
     assert said == pytest.approx(gain, abs=1e-3)
     assert (one["low"] < one["mean"]).all()
+
+
+def test_all_the_pictures_are_a_size_too():
+    variants = {str(size): {"data.limit": size} for size in (50, 100, None)}
+    rows = [
+        {"variant": v, "seed": s, "status": "finished", "mean_iou": 0.8 - 2 * n**-0.5 + 1e-4 * s}
+        | {"labelled_pictures": n}
+        for s in range(3)
+        for v, n in zip(variants, (50, 100, 800), strict=True)
+    ]
+    curve = learning_curves(pd.DataFrame(rows), variants, (IOU,))
+    assert curve["pictures"].tolist() == [50, 100, 800, 1000]
 
 
 def test_a_limit_above_what_there_is_makes_no_law():

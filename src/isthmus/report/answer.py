@@ -41,7 +41,8 @@ def answer(study: Study) -> Answer | None:
     if not pairs:
         return Answer(NO_VERDICTS)
     best, score = pairs[0].a, study.about.judged.title
-    if not any(pair.has_interval for pair in pairs):
+    missing = int((study.runs["status"] == "missing").sum())
+    if len(study.about.seeds) == 1 and not missing:
         return Answer(
             "One seed cannot tell which variant is better.",
             (
@@ -52,17 +53,19 @@ def answer(study: Study) -> Answer | None:
     beaten = [pair for pair in pairs if pair.verdict == "better"]
     equal_ones = [pair.b for pair in pairs if pair.verdict == "equivalent"]
     open_ones = [pair.b for pair in pairs if pair.verdict not in ("better", "equivalent")]
-    if len(open_ones) == len(pairs) and (missing := int((study.runs["status"] == "missing").sum())):
+    if len(open_ones) == len(pairs) and missing:
         text = f"No verdict before all runs are done; {missing} of {len(study.runs)} are missing."
         details = []
     elif open_ones:
         text, *details = _among(study, best, open_ones)
+        if not any(pair.has_interval for pair in pairs):
+            details.insert(0, pairs[0].sentence)
     elif equal_ones:
         text = f"Take {best} or, equivalent to it, {listed(equal_ones)}."
-        details = _cheapest(study, [best, *equal_ones])
+        details = _cheapest(study, [best, *equal_ones]) + _survivors(study, [best, *equal_ones])
     else:
         text = f"Take {best}: better than {_counted(beaten)}{_by_how_much(beaten)}."
-        details = []
+        details = _survivors(study, [best])
     if open_ones or equal_ones:
         details += _rest(best, beaten, equal_ones if open_ones else [])
     compared = {best, *(pair.b for pair in pairs)}
@@ -72,14 +75,23 @@ def answer(study: Study) -> Answer | None:
 
 
 def best_pairs(study: Study) -> tuple[Verdict, ...]:
-    """The best mean against every other variant, nearest rival first, by the judged score."""
+    """The best mean against every other variant, nearest rival first, by the judged score.
+
+    A mean is over the seeds that its variant has finished, a pair over those that both have: a
+    mean that rests on easier seeds can be best and worse than another, and is passed over then.
+    """
     pairs = [v for v in _of_kind(study, "pair") if np.isfinite(v.difference)]
-    compared = {name for pair in pairs for name in (pair.a, pair.b)}
-    best = next((name for name in study.by_judged_score if name in compared), "")
-    seen = {
-        pair.seen_from(best).b: pair.seen_from(best) for pair in pairs if best in (pair.a, pair.b)
-    }
-    return tuple(seen[name] for name in study.by_judged_score if name in seen)
+    seen: dict[str, dict[str, Verdict]] = {}
+    for pair in pairs:
+        for name in (pair.a, pair.b):
+            of_name = pair.seen_from(name)
+            seen.setdefault(name, {})[of_name.b] = of_name
+    ranked = [name for name in study.by_judged_score if name in seen]
+    if not ranked:
+        return ()
+    unbeaten = (n for n in ranked if all(of.verdict != "worse" for of in seen[n].values()))
+    best = seen[next(unbeaten, ranked[0])]
+    return tuple(best[name] for name in ranked if name in best)
 
 
 def shown_effects(study: Study) -> tuple[Verdict, ...]:
@@ -111,28 +123,31 @@ def _among(study: Study, best: str, open_ones: list[str]) -> list[str]:
     beaten = _beaten_by_factors(study)
     candidates = [best, *open_ones]
     kept = [name for name in candidates if not any(name in of for of in beaten.values())]
-    if best not in kept or len(kept) == len(candidates):
+    levels = _left_of(study, kept, list(beaten))
+    if best not in kept or len(kept) == len(candidates) or not levels:
         told = f"Cannot tell {best} from {listed(open_ones, most=3)}"
         if len(candidates) == len(study.about.variants):
             told = f"Cannot tell which of the {len(candidates)} variants is best"
         return [f"{told}: any of them may be best.", *_cheapest(study, candidates)]
-    start = f"Take {_left_of(study, kept, list(beaten))}"
+    start = f"Take {levels}"
     pairs = f"Pair by pair, {best} cannot be told from {counted(len(open_ones), 'other')}."
     if len(kept) == 1:
-        return [f"{start}: of the variants that may be best, only {best} has all of that.", pairs]
+        only = f"{start}: of the variants that may be best, only {best} has all of that."
+        return [only, pairs, *_survivors(study, kept)]
     names = f": {listed(kept)}" if len(kept) <= _FEW else ""
     return [
         f"{start}. Which of the {len(kept)} variants left is best, these seeds cannot tell{names}.",
         *_cheapest(study, kept),
         pairs,
+        *_survivors(study, kept),
     ]
 
 
 def _beaten_by_factors(study: Study) -> dict[str, set[str]]:
     """For each field, the variants that a better level of it would better, on average.
 
-    Only where the study has that other variant, with all else the same. Where what a field
-    does depends on another one, only if it is better in every setting: an average that hides a
+    Only those that the verdict itself has set against their like. Where what a field does
+    depends on another one, only if it is better in every setting: an average that hides a
     reversal is no reason to leave a level out.
     """
     depending = [v.factor for v in _of_kind(study, "interaction") if v.verdict == "interacts"]
@@ -141,39 +156,25 @@ def _beaten_by_factors(study: Study) -> dict[str, set[str]]:
         told = verdict if verdict.verdict == "better" else verdict.seen_from(verdict.b)
         if told.verdict != "better":
             continue
-        matched = _matched(study, told)
         depends = any(told.factor in of.split(" x ") for of in depending)
-        if not (depends and _is_reversed(study, matched)):
-            beaten.setdefault(told.field, set()).update(worse for _, worse in matched)
+        if not (depends and _is_reversed(study, told)):
+            beaten.setdefault(told.field, set()).update(worse for _, worse in told.pairs)
     return beaten
 
 
-def _matched(study: Study, verdict: Verdict) -> list[tuple[str, str]]:
-    """Variants with the one and with the other level, and all else the same."""
-    settings: dict[tuple[str, ...], dict[str, str]] = {}
-    for name in study.about.variants:
-        levels = _levels_of(study, name)
-        others = tuple(of for field, of in levels.items() if field not in verdict.factor)
-        settings.setdefault(others, {})[_level(study, name, verdict.field)] = name
-    pairs = [(of.get(verdict.a), of.get(verdict.b)) for of in settings.values()]
-    return [(better, worse) for better, worse in pairs if better and worse]
-
-
-def _is_reversed(study: Study, matched: list[tuple[str, str]]) -> bool:
-    """Whether the mean with the better level lies behind in some pair."""
-    score = study.about.judged
-    sign = 1.0 if score.higher_is_better else -1.0
-    return any(
-        sign * study.mean(better, score.name) < sign * study.mean(worse, score.name)
-        for better, worse in matched
-    )
+def _is_reversed(study: Study, verdict: Verdict) -> bool:
+    """Whether the better level lies behind in some pair of variants."""
+    sign = 1.0 if study.about.judged.higher_is_better else -1.0
+    pairs = {(of.a, of.b): of for v in _of_kind(study, "pair") for of in (v, v.seen_from(v.b))}
+    return any(sign * pairs[pair].difference < 0 for pair in verdict.pairs if pair in pairs)
 
 
 def _left_of(study: Study, kept: list[str], fields: list[str]) -> str:
-    """The levels that these variants have of each field of which the study has others too."""
+    """The levels that these variants have of each field of which the study has others too, in words."""
     left = {field: _levels(study, kept, field) for field in fields}
     told = {f: of for f, of in left.items() if of != _levels(study, study.about.variants, f)}
-    return listed([f"{' or '.join(sorted(of))} ({field})" for field, of in told.items()])
+    words = [f"{' or '.join(sorted(of))} ({field})" for field, of in told.items()]
+    return listed(words) if words else ""
 
 
 def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
@@ -196,6 +197,14 @@ def _rest(best: str, beaten: list[Verdict], equal_ones: list[str]) -> list[str]:
     if equal_ones:
         said.append(f"{best} is equivalent to {listed(equal_ones)}.")
     return said
+
+
+def _survivors(study: Study, names: list[str]) -> list[str]:
+    """Which of the variants that are taken have failed runs, for their scores are of the others."""
+    failed = study.runs[study.runs["status"] == "failed"]["variant"].value_counts()
+    seeds = len(study.about.seeds)
+    said = [f"{name} ({failed[name]} of {seeds})" for name in names if name in failed]
+    return [f"Of the runs that did not fail; failed: {listed(said)}."] if said else []
 
 
 def _cheapest(study: Study, names: list[str]) -> list[str]:

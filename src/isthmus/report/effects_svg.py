@@ -179,12 +179,12 @@ def _notes(verdicts: Sequence[Verdict], about: About, margin: float) -> list[str
     compared = about.analysis.family.get(kind, 0)
     looks = len(about.analysis.looks)
     family = f"all {counted(compared, 'comparison')}" if compared > 1 else "all comparisons"
-    looked = f" and {counted(looks, 'look')} at the data" if looks > 1 else ""
+    looked = f", wide enough for {counted(looks, 'look')} at the data" if looks > 1 else ""
     notes = []
     if any(verdict.has_interval for verdict in verdicts):
         notes.append(
-            f"Thick: {about.confidence} t interval over seeds. "
-            f"Thin: the one that holds for {family} of this kind at once{looked}. "
+            f"Thick: {about.confidence} t interval over seeds{looked}. "
+            f"Thin: the one that holds for {family} of this kind at once. "
             "Verdicts allow for all of them."
         )
     if np.isfinite(margin):

@@ -47,7 +47,9 @@ def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
         ", ".join(f"{field} {value}" for field, value in zip(fields, row, strict=True))
         for row in tried[fields].to_numpy()
     ]
-    means = tried.groupby(np.array(settings), sort=False)["score"].mean().dropna()
+    all_means = tried.groupby(np.array(settings), sort=False)["score"].mean()
+    means, count = all_means.dropna(), len(all_means)
+    broken = f", {count - len(means)} failed" if len(means) < count else ""
     chosen = tried[tried["chosen"].astype(bool)]
     of_chosen = list(dict.fromkeys(np.array(settings)[tried["chosen"].astype(bool)]))
     own = float(chosen["score"].mean())
@@ -61,7 +63,7 @@ def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
             word_cell(variant),
             word_cell("; ".join(map(str, of_chosen))),
             *(number_cell(value, score_text(value)) for value in (own, *near_and_far)),
-            Cell(str(len(means)), float(len(means))),
+            Cell(f"{count}{broken}", float(count)),
             word_cell(", ".join(edges) or "no"),
         )
     )

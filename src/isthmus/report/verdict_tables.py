@@ -183,7 +183,9 @@ def _verdict_table(study: Study, kind: str, verdicts: Sequence[Verdict]) -> Tabl
         *([Column("Matched")] if kind != "pair" else []),
     )
     rows = tuple(Row(_cells(verdict, decimals)) for verdict in verdicts)
-    caption = f"{named}. {_CAPTIONS[kind]}{data_sentence(study)}"
+    looks = len(study.about.analysis.looks)
+    looked = f" Intervals and p allow for {looks} looks at the data." if looks > 1 else ""
+    caption = f"{named}. {_CAPTIONS[kind]}{looked}{data_sentence(study)}"
     return Table(caption, columns, rows)
 
 

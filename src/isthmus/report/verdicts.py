@@ -17,7 +17,7 @@ KINDS = ("factor", "interaction", "pair")
 """What is compared: levels of a factor, differences of differences, or two variants."""
 
 _OPPOSITE = {"better": "worse", "worse": "better"}
-_WORDS = ("kind", "score", "factor", "a", "b", "verdict", "sentence")
+_WORDS = ("kind", "score", "factor", "a", "b", "verdict", "sentence", "groups")
 _REQUIRED = ("kind", "score", "a", "b", "difference", "verdict")
 _NAN = float("nan")
 
@@ -52,6 +52,12 @@ class Verdict(Record):
     verdict: str
     needs_seeds: float = _NAN
     sentence: str = ""
+    groups: str = ""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """Variants that were subtracted, a's first; of an interaction four each."""
+        return tuple(tuple(group.split()) for group in self.groups.split(";") if group.strip())
 
     @property
     def has_interval(self) -> bool:
@@ -72,6 +78,7 @@ class Verdict(Record):
                 **{"a": self.b, "b": self.a, "mean_a": self.mean_b, "mean_b": self.mean_a},
                 **{"difference": -self.difference, "low": -self.high, "high": -self.low},
                 **{"family_low": -self.family_high, "family_high": -self.family_low},
+                "groups": "; ".join(" ".join(reversed(pair)) for pair in self.pairs),
                 "verdict": _OPPOSITE.get(self.verdict, self.verdict),
             }
         )

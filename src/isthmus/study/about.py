@@ -157,7 +157,8 @@ def about_study(
     task = plan.recipe.task
     judge = finished[-1].folder.result().get("judge", {}) if finished else {}
     kept = before.get("baselines") if judge and judge == before.get("judge") else None
-    losses = {_minimised(plan.recipe_of(variant)) for variant in plan.variants}
+    tuned = {run.variant.name: run.recipe for run in finished}
+    losses = {_minimised(tuned.get(v.name, plan.recipe_of(v))) for v in plan.variants}
     return {
         "name": plan.name,
         "question": plan.question,
@@ -176,6 +177,7 @@ def about_study(
         "seeds": list(plan.seeds),
         "loss_differs": len(losses) > 1,
         "analysis": dict(analysis),
+        "looks_taken": before.get("looks_taken", []),
         "command": command,
         "versions": {"isthmus": version("isthmus")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},

@@ -47,8 +47,18 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
                     f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
                     "to study.scores"
                 )
+    if "cas" in names and settings_of(plan.recipe).get("measure.cas_pictures") is None:
+        raise Refusal(
+            "study.scores: cas is not measured without measure.cas_pictures: set it, or take cas out"
+        )
     recipes = [plan.recipe_of(variant) for variant in plan.variants]
-    return comparable([known[name] for name in names], recipes)
+    kept = comparable([known[name] for name in names], recipes)
+    if plan.scores and (lost := [name for name in names if known[name] not in kept]):
+        raise Refusal(
+            f"study.scores: {lost[0]} is of other things under another objective.likelihood, so no verdict "
+            "can speak of it; take it out, or keep to one likelihood"
+        )
+    return kept
 
 
 def comparable(scores: Sequence[Score], recipes: Sequence[AnyRecipe]) -> tuple[Score, ...]:
@@ -82,7 +92,8 @@ def analyse(
         "verdicts": verdicts,
         "learning_curve": learning_curves(results, variants, scores),
         "ranks": pd.DataFrame(
-            _ranks(results, scores), columns=["score", "variant", "rank", "share"]
+            _ranks(results, scores) if is_whole(results) else [],
+            columns=["score", "variant", "rank", "share"],
         ),
         "variance": pd.DataFrame(
             _variance(variants, per_picture, scores), columns=["score", "source", "share"]

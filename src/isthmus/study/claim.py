@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from isthmus.recipe import StudyPlan, differing_fields, load_plan
 from isthmus.refusal import Refusal
+from isthmus.runs.folder import write_json
 from isthmus.study.analysis import scores_of
-from isthmus.study.differences import is_whole
+from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import PlannedRun
 
 
 def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     """The plan together with the seeds, variants and looks that the folder has already.
 
-    More seeds for a study whose verdicts have been drawn are another look at it.
+    More seeds after verdicts have been seen, however they are added, are another look.
 
     Raises:
         Refusal: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
@@ -45,16 +45,15 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
             "every variant gets one grid; choose another --out, or delete the folder"
         )
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
-    looks = {*before.looks, *plan.looks}
-    if _verdicts_were_drawn(study):
+    taken = _looks_taken(before, study)
+    looks = {*before.looks, *plan.looks, *taken}
+    if taken:
         for key in ("margins", "scores"):
             if getattr(before, key) != getattr(plan, key):
                 raise Refusal(
                     f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
                     "the answer is seen; choose another --out, or put it back"
                 )
-        if len(seeds) > len(before.seeds) > 1:
-            looks |= {len(before.seeds), len(seeds)}
     return dataclasses.replace(
         plan,
         looks=tuple(sorted(looks)),
@@ -68,9 +67,18 @@ def _grid_in_words(plan: StudyPlan) -> str:
     return " and ".join(fields) or "nothing"
 
 
-def _verdicts_were_drawn(study: Path) -> bool:
-    results = study / "results.csv"
-    return results.exists() and is_whole(pd.read_csv(results))
+def note_look(plan: StudyPlan, study: Path) -> None:
+    """Write down that verdicts on so many seeds may be seen from now on."""
+    about = json.loads((study / "about.json").read_text(encoding="utf-8"))
+    write_json(study / "about.json", about | {"looks_taken": _looks_taken(plan, study)})
+
+
+def _looks_taken(plan: StudyPlan, study: Path) -> list[int]:
+    """Counts of seeds on which whole verdicts lay in the folder when a command ended."""
+    about, results = study / "about.json", study / "results.csv"
+    taken = json.loads(about.read_text("utf-8")).get("looks_taken", []) if about.exists() else []
+    has_verdicts = results.exists() and is_whole(read_results(study)) and len(plan.seeds) > 1
+    return sorted({*taken, *([len(plan.seeds)] if has_verdicts else [])})
 
 
 def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:

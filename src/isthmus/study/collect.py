@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
 def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: str) -> None:
     """Write the tables of a study folder, its about.json and its pictures/."""
     runs = planned_runs(plan, study)
-    results = pd.DataFrame([_row(run, (*plan.factors, *plan.nuisance)) for run in runs])
+    fields = [*plan.factors, *plan.nuisance]
+    results = pd.DataFrame([_row(run, fields) for run in runs])
+    results[fields] = results[fields].convert_dtypes()  # a whole number stays one beside none
     write_table(study / "results.csv", results)
     per_picture = _per_picture(runs)
     write_whole(
@@ -40,7 +43,7 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         _write_pictures(study / "pictures", runs, store, per_picture)
 
 
-def _row(run: PlannedRun, fields: tuple[str, ...]) -> dict[str, Any]:
+def _row(run: PlannedRun, fields: Sequence[str]) -> dict[str, Any]:
     settings = settings_of(run.recipe)
     row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
     row |= {key: settings[key] for key in fields}

@@ -21,7 +21,7 @@ from isthmus.statistics.pictures import picture_difference
 from isthmus.study.about import SCORES_OF
 from isthmus.study.analysis import comparable, looks_of, scores_of
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in, is_whole
+from isthmus.study.differences import found_in, is_whole, read_results
 from isthmus.study.planned import PlannedRun, planned_runs
 from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
@@ -188,7 +188,7 @@ def _any_result(runs: Sequence[PlannedRun], study: Path) -> Result:
 
 
 def _results(study: Path, side: str) -> pd.DataFrame:
-    table = pd.read_csv(study / "results.csv")
+    table = read_results(study)
     return table.assign(variant=f"{side} " + table["variant"])
 
 

@@ -127,7 +127,17 @@ def _names_of_free_factors(variants: Mapping[str, Settings]) -> dict[str, str]:
                 owner[key] = other
                 break
     free = [key for key in keys if key not in owner]
-    return {key: _with(key, [k for k, of in owner.items() if of == key]) for key in free}
+    root = {key: _root(key, owner) for key in keys}
+    return {
+        key: _with(key, [other for other in keys if root[other] == key != other]) for key in free
+    }
+
+
+def _root(key: str, owner: Mapping[str, str]) -> str:
+    """The field that determines the one that determines this one, and so on."""
+    while key in owner:
+        key = owner[key]
+    return key
 
 
 def _determines(settings: Sequence[Settings], one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
@@ -21,12 +22,17 @@ class Found:
 
     comparison: Comparison
     score: Score
-    matched: int
-    """Groups of variants that a seed's difference is the mean of."""
+    groups: tuple[tuple[str, ...], ...]
+    """Of variants; a seed's difference is the mean over them."""
     means: tuple[float, float]
     """Of a and of b."""
     difference: PairedDifference | None
     """None where no seed has all the runs."""
+
+
+def read_results(study: Path) -> pd.DataFrame:
+    """The runs of a study folder, a row each; a variant called "100" or "none" is still a name."""
+    return pd.read_csv(study / "results.csv", converters={"variant": str})
 
 
 def is_whole(results: pd.DataFrame) -> bool:
@@ -80,11 +86,11 @@ def _found(
     groups = whole or comparison.groups
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
-        return Found(comparison, score, len(groups), (math.nan, math.nan), None)
+        return Found(comparison, score, groups, (math.nan, math.nan), None)
     values = np.stack([block[list(group)].to_numpy() for group in groups], axis=1)
     signs = np.array(comparison.weights)
     of_a, of_b = ((values @ np.maximum(side, 0)).mean(axis=1) for side in (signs, -signs))
     means = (math.nan, math.nan)
     if comparison.kind != "interaction":
         means = (float(of_a.mean()), float(of_b.mean()))
-    return Found(comparison, score, len(groups), means, paired_difference(of_a, of_b))
+    return Found(comparison, score, groups, means, paired_difference(of_a, of_b))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import module_for
 from isthmus.study.analysis import factor_settings, looks_of, scores_of
 from isthmus.study.comparisons import comparisons_of
+from isthmus.study.differences import read_results
 from isthmus.study.planned import planned_runs, tuning_runs
 from isthmus.study.power import POWER, visible_differences
 from isthmus.study.verdicts import ALPHA
@@ -69,14 +69,13 @@ def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: C
 
 def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
     """The smallest difference that each factor's and two variants' comparison can find."""
-    results = study / "results.csv"
     visible = visible_differences(
         comparisons_of(factor_settings(plan)),
         scores_of(plan),
         len(plan.seeds),
         looks_of(plan),
         plan.expected_sd,
-        pd.read_csv(results) if results.exists() else None,
+        read_results(study) if (study / "results.csv").exists() else None,
     )
     if not visible:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,12 +57,13 @@ def learning_curves(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _by_setting(variants: Mapping[str, Settings]) -> dict[str, dict[int, str]]:
-    """Setting of all else -> size -> variant, from the fewest pictures to the most."""
-    settings: dict[str, dict[int, str]] = {}
+def _by_setting(variants: Mapping[str, Settings]) -> dict[str, dict[float, str]]:
+    """Setting of all else -> size -> variant, from the fewest pictures to the most; no limit is all."""
+    settings: dict[str, dict[float, str]] = {}
     for variant, levels in variants.items():
-        if isinstance(size := levels.get(SIZE), int):
+        if SIZE in levels:
             others = [str(level) for key, level in levels.items() if key != SIZE]
+            size = math.inf if levels[SIZE] is None else float(levels[SIZE])
             settings.setdefault("_".join(others) or "all", {})[size] = variant
     return {name: dict(sorted(sizes.items())) for name, sizes in settings.items()}
 

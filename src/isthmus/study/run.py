@@ -13,7 +13,7 @@ from isthmus.refusal import Refusal
 from isthmus.runs.folder import write_text
 from isthmus.runs.train import LoggerName, train_run
 from isthmus.scoring.definitions import in_words
-from isthmus.study.claim import claimed_plan, refuse_other_content
+from isthmus.study.claim import claimed_plan, note_look, refuse_other_content
 from isthmus.study.collect import collect
 from isthmus.study.planned import chosen_setting, planned_runs
 from isthmus.study.progress import decoding_progress, study_progress
@@ -57,8 +57,11 @@ def run_study(
         return _run_claimed(plan, study, data_root, logger, console, command)
 
     if rule is None:
-        return run(plan)
+        plan = run(plan)
+        note_look(plan, study)
+        return plan
     plan, reason = run_until(plan, study, rule, run)
+    note_look(plan, study)
     said = f"{len(plan.seeds)} seeds: {reason}"
     console.print(said, markup=False, highlight=False, soft_wrap=True)
     return plan

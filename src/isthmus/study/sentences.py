@@ -37,9 +37,7 @@ def sentence_of(
         doubt = f"whether what {a} does depends on {b}{where}"
     if difference is None:
         return f"Cannot tell {doubt}: no seed has all the runs that it takes."
-    measured = (
-        f"{found.score.title} {difference_text(difference.mean, *ends)}, {_seeds(difference.n)}"
-    )
+    measured = f"{found.score.title} {difference_text(difference.mean, *ends)}, {_basis(found)}"
     if not is_whole:
         return f"No verdict before all runs are done. So far {a} against {b}{where}: {measured}."
     if verdict == CANNOT_TELL:
@@ -74,5 +72,11 @@ def difference_text(mean: float, low: float, high: float) -> str:
     return said
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' if n > 1 else ''}"
+def _basis(found: Found) -> str:
+    """How many seeds a difference rests on, and on how many pairs of variants in each."""
+    assert found.difference is not None
+    n, pairs = found.difference.n, len(found.groups)
+    seeds = f"{n} seed{'s' if n > 1 else ''}"
+    if found.comparison.kind != "factor":
+        return seeds
+    return f"{seeds}, {pairs} pair{'s' if pairs > 1 else ''} of variants"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
-from isthmus.study.differences import is_whole
+from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import tuning_runs
 
 
@@ -57,7 +57,7 @@ class StoppingRule:
 
     def stops(self, plan: StudyPlan, study: Path) -> str:
         """Why no seed is added, in words; nothing if one is."""
-        results = pd.read_csv(study / "results.csv")
+        results = read_results(study)
         if not is_whole(results) or not (results["status"] == "finished").any():
             return "not every run is done"
         if self.width is not None and (widest := _widest(study / "verdicts.csv")) <= self.width:
@@ -96,6 +96,8 @@ def run_until(
 def _widest(verdicts: Path) -> float:
     """Of the factors' intervals, or of the pairs' where no factor is, by the first score."""
     table = pd.read_csv(verdicts)
+    if table.empty:
+        return float("inf")
     table = table[(table["score"] == table["score"].iloc[0]) & (table["n"] > 0)]
     kind = "factor" if (table["kind"] == "factor").any() else "pair"
     widths = (table["high"] - table["low"])[table["kind"] == kind]

@@ -25,7 +25,7 @@ ALPHA = 0.05
 COLUMNS = (
     *("kind", "score", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
     *("low", "high", "family_low", "family_high", "p", "p_family", "p_equivalent", "margin"),
-    *("verdict", "needs_seeds", "sentence"),
+    *("verdict", "needs_seeds", "sentence", "groups"),
 )
 """Of verdicts.csv, all of them whatever could be computed."""
 
@@ -96,7 +96,7 @@ def _row(
         "factor": comparison.factor,
         "a": comparison.a,
         "b": comparison.b,
-        "matched": found.matched,
+        "matched": len(found.groups),
         "n": difference.n if difference else 0,
         "mean_a": found.means[0],
         "mean_b": found.means[1],
@@ -107,14 +107,15 @@ def _row(
         for prefix, alpha in zip(("", "family_"), alphas, strict=True):
             ends = difference.interval(1 - alpha) if scatters(difference) else (math.nan, math.nan)
             row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
-        row |= {"p": _p_value(found), "p_family": p_family, "p_equivalent": p_equivalent}
         if is_whole:
+            row |= {"p": _p_value(found), "p_family": p_family, "p_equivalent": p_equivalent}
             verdict = _verdict(found, p_family, p_equivalent)
         if is_whole and verdict == CANNOT_TELL and scatters(difference):
             needs = _needs(difference, margin, alphas[-1])
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
-    return row | {"sentence": sentence_of(found, ends, verdict, margin, needs, is_whole=is_whole)}
+    sentence = sentence_of(found, ends, verdict, margin, needs, is_whole=is_whole)
+    return row | {"sentence": sentence, "groups": "; ".join(map(" ".join, found.groups))}
 
 
 def _verdict(found: Found, p_family: float, p_equivalent: float) -> str:
