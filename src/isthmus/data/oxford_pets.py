@@ -113,10 +113,9 @@ def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Par
     """Picture, trimap and part of each item."""
     trainval = _listed(root, "trainval", download)
     if split != "official":
-        if split == "reference":
-            order = np.random.default_rng(_REFERENCE_SEED).permutation(len(trainval))
-        else:
-            order = np.argsort([image.stem for image, _ in trainval])
+        names = [image.stem for image, _ in trainval]
+        shuffled = np.random.default_rng(_REFERENCE_SEED).permutation(len(names))
+        order = shuffled if split == "reference" else np.argsort(names)
         cut = int(_REFERENCE_TRAIN_SHARE * len(trainval))
         in_train = set(order[:cut].tolist())
         return [

@@ -45,7 +45,7 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
             "every variant gets one grid; choose another --out, or delete the folder"
         )
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
-    taken = _looks_taken(before, study)
+    taken = _looks_taken(study)
     looks = {*before.looks, *plan.looks, *taken}
     if taken:
         for key in ("margins", "scores"):
@@ -67,18 +67,22 @@ def _grid_in_words(plan: StudyPlan) -> str:
     return " and ".join(fields) or "nothing"
 
 
-def note_look(plan: StudyPlan, study: Path) -> None:
+def note_look(study: Path) -> None:
     """Write down that verdicts on so many seeds may be seen from now on."""
     about = json.loads((study / "about.json").read_text(encoding="utf-8"))
-    write_json(study / "about.json", about | {"looks_taken": _looks_taken(plan, study)})
+    write_json(study / "about.json", about | {"looks_taken": _looks_taken(study)})
 
 
-def _looks_taken(plan: StudyPlan, study: Path) -> list[int]:
-    """Counts of seeds on which whole verdicts lay in the folder when a command ended."""
-    about, results = study / "about.json", study / "results.csv"
-    taken = json.loads(about.read_text("utf-8")).get("looks_taken", []) if about.exists() else []
-    has_verdicts = results.exists() and is_whole(read_results(study)) and len(plan.seeds) > 1
-    return sorted({*taken, *([len(plan.seeds)] if has_verdicts else [])})
+def _looks_taken(study: Path) -> list[int]:
+    """Counts of seeds on which whole verdicts lay in the folder when a command ended, or lie there."""
+    about = study / "about.json"
+    if not about.exists() or not (study / "results.csv").exists():
+        return []
+    taken = set(json.loads(about.read_text(encoding="utf-8")).get("looks_taken", []))
+    results = read_results(study)
+    if is_whole(results) and (count := results["seed"].nunique()) > 1:
+        taken.add(count)
+    return sorted(taken)
 
 
 def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:

@@ -58,12 +58,11 @@ def run_study(
 
     if rule is None:
         plan = run(plan)
-        note_look(plan, study)
-        return plan
-    plan, reason = run_until(plan, study, rule, run)
-    note_look(plan, study)
-    said = f"{len(plan.seeds)} seeds: {reason}"
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    else:
+        plan, reason = run_until(plan, study, rule, run)
+        said = f"{len(plan.seeds)} seeds: {reason}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    note_look(study)
     return plan
 
 
