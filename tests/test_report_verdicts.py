@@ -721,6 +721,11 @@ def test_a_study_of_vaes_is_answered_by_its_judged_score(visit, tmp_path, monkey
     assert "hsic against none" in text
     assert "worse" in text
     assert "Other scores may say otherwise: Swap success, encoded true; see Verdicts." in text
-    scores = [v.score for v in read_study(folder).verdicts if v.kind == "pair"]
+    study = read_study(folder)
+    rival = best_pairs(study)[0]
+    said = [text for text in told(folder).details if text.startswith("Swap success, encoded true")]
+    assert len(said) == 1
+    assert re.match(rf".* against {re.escape(rival.b)}: [a-z ]+, .?0\.0\d+ \[", said[0])
+    scores = [v.score for v in study.verdicts if v.kind == "pair"]
     assert scores.count("nll_nats") == scores.count("swap_encoded_true") == 15
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

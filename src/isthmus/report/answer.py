@@ -68,6 +68,8 @@ def answer(study: Study) -> Answer | None:
         details = _survivors(study, [best])
     if open_ones or equal_ones:
         details += _rest(best, beaten, equal_ones if open_ones else [])
+    if not missing:
+        details += _by_other_scores(study, best, pairs[0].b)
     compared = {best, *(pair.b for pair in pairs)}
     if left_out := [name for name in study.about.variants if name not in compared]:
         details.append(f"Not compared: {listed(left_out)}.")
@@ -205,6 +207,23 @@ def _survivors(study: Study, names: list[str]) -> list[str]:
     seeds = len(study.about.seeds)
     said = [f"{name} ({failed[name]} of {seeds})" for name in names if name in failed]
     return [f"Of the runs that did not fail; failed: {listed(said)}."] if said else []
+
+
+def _by_other_scores(study: Study, best: str, rival: str) -> list[str]:
+    """What the best mean gives or costs beside its nearest rival, by the other scores judged."""
+    others, two = study.about.analysis.scores[1:], {best, rival}
+    found = [v.seen_from(best) for v in study.verdicts if v.score in others and {v.a, v.b} == two]
+    title_of = study.about.title_of
+    return [f"{title_of(v.score)} against {rival}: {v.verdict}, {_sized(v)}." for v in found]
+
+
+def _sized(verdict: Verdict) -> str:
+    """A difference with its interval, where it has one."""
+    decimals = decimals_of([verdict])
+    size, low, high = (
+        signed_text(value, decimals) for value in (verdict.difference, verdict.low, verdict.high)
+    )
+    return f"{size} [{low}, {high}]" if verdict.has_interval else size
 
 
 def _cheapest(study: Study, names: list[str]) -> list[str]:
