@@ -147,6 +147,7 @@ def test_flip_and_shift_of_a_row_are_independent():
     assert abs(together) < 4 / np.sqrt(n)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
 def test_a_loader_gives_whole_batches_and_its_workers_follow_the_epoch():
     pictures = changing(store_of(noise(10)))
     loader = DataLoader(

@@ -92,6 +92,7 @@ def test_seed_epoch_and_row_each_change_the_draw(noise):
     assert drawn(pictures) == first
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
 def test_workers_that_outlive_an_epoch_draw_the_same(noise):
     pictures = Pictures(noise, np.arange(6), ALL, 7)
     loader = DataLoader(
