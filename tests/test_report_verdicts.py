@@ -445,6 +445,16 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
     assert not (folder / "figures" / "effects.png").exists()
 
 
+def test_one_variant_of_one_epoch_has_no_verdicts_and_a_dot_for_a_curve(tmp_path):
+    folder = make_study(tmp_path / "one", variants=(next(iter(FOUR)),), epochs=1, pictures=1)
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert 'id="verdicts"' not in page
+    assert "#verdicts" not in page
+    drawn = re.findall(r'class="mean \w+" points="(\S+) (\S+)"', page)
+    assert drawn
+    assert all(first == second for first, second in drawn)
+
+
 def test_broken_verdicts_are_refused_by_name(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "broken")
     path = folder / "verdicts.csv"

@@ -48,10 +48,13 @@ class _Frame:
 
     def points(self, values: pd.Series) -> str:
         epochs, heights = values.index.to_numpy(dtype=float), values.to_numpy(dtype=float)
-        return " ".join(
+        points = [
             f"{self.x(epoch):.1f},{self.y(value):.1f}"
             for epoch, value in zip(epochs.tolist(), heights.tolist(), strict=True)
-        )
+        ]
+        return " ".join(
+            points * 2 if len(points) == 1 else points
+        )  # a single one is drawn as a dot
 
 
 def charts(study: Study) -> dict[str, list[Chart]]:

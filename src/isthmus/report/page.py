@@ -135,6 +135,8 @@ def _has(study: Study, section: str) -> bool:
     """Whether a section belongs to this study, if only to say what is absent."""
     if section == "tuning":
         return not study.tuning.empty
+    if section == "verdicts":
+        return len(study.about.variants) > 1
     return _ONLY.get(section, study.about.task) == study.about.task
 
 
