@@ -106,7 +106,6 @@ class Loss:
     """Weight of false positives in tversky."""
     beta: AtLeastZero | None = None
     """Weight of false negatives in tversky."""
-
     softmax: bool | None = None
     """Whether dice takes the softmax of the logits; false repeats a fault of others and is only for that."""
 

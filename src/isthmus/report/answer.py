@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.look import counted, decimals_for, listed, seconds_text, signed_text
+from isthmus.report.look import (
+    counted,
+    decimals_for,
+    interval_text,
+    listed,
+    seconds_text,
+    signed_text,
+)
 from isthmus.report.read import Study
 from isthmus.report.verdicts import Verdict
 
@@ -53,19 +60,22 @@ def answer(study: Study) -> Answer | None:
     beaten = [pair for pair in pairs if pair.verdict == "better"]
     equal_ones = [pair.b for pair in pairs if pair.verdict == "equivalent"]
     open_ones = [pair.b for pair in pairs if pair.verdict not in ("better", "equivalent")]
+    taken: list[str] = []
+    details: list[str] = []
     if len(open_ones) == len(pairs) and missing:
         text = f"No verdict before all runs are done; {missing} of {len(study.runs)} are missing."
-        details = []
     elif open_ones:
-        text, *details = _among(study, best, open_ones)
+        taken, (text, *details) = _among(study, best, open_ones)
         if not any(pair.has_interval for pair in pairs):
             details.insert(0, pairs[0].sentence)
     elif equal_ones:
         text = f"Take {best} or, equivalent to it, {listed(equal_ones)}."
-        details = _cheapest(study, [best, *equal_ones]) + _survivors(study, [best, *equal_ones])
+        taken = [best, *equal_ones]
+        details = _cheapest(study, taken)
     else:
         text = f"Take {best}: better than {_counted(beaten)}{_by_how_much(beaten)}."
-        details = _survivors(study, [best])
+        taken = [best]
+    details += _survivors(study, taken)
     if open_ones or equal_ones:
         details += _rest(best, beaten, equal_ones if open_ones else [])
     if not missing:
@@ -120,8 +130,8 @@ def _of_kind(study: Study, kind: str) -> tuple[Verdict, ...]:
     return tuple(v for v in study.verdicts if v.kind == kind and v.score == score)
 
 
-def _among(study: Study, best: str, open_ones: list[str]) -> list[str]:
-    """What to say of variants that pairs cannot tell apart, with what the factors do tell."""
+def _among(study: Study, best: str, open_ones: list[str]) -> tuple[list[str], list[str]]:
+    """What to take of variants that pairs cannot tell apart, by what the factors tell, and why."""
     beaten = _beaten_by_factors(study)
     candidates = [best, *open_ones]
     kept = [name for name in candidates if not any(name in of for of in beaten.values())]
@@ -130,18 +140,17 @@ def _among(study: Study, best: str, open_ones: list[str]) -> list[str]:
         told = f"Cannot tell {best} from {listed(open_ones, most=3)}"
         if len(candidates) == len(study.about.variants):
             told = f"Cannot tell which of the {len(candidates)} variants is best"
-        return [f"{told}: any of them may be best.", *_cheapest(study, candidates)]
+        return [], [f"{told}: any of them may be best.", *_cheapest(study, candidates)]
     start = f"Take {levels}"
     pairs = f"Pair by pair, {best} cannot be told from {counted(len(open_ones), 'other')}."
     if len(kept) == 1:
         only = f"{start}: of the variants that may be best, only {best} has all of that."
-        return [only, pairs, *_survivors(study, kept)]
+        return kept, [only, pairs]
     names = f": {listed(kept)}" if len(kept) <= _FEW else ""
-    return [
+    return kept, [
         f"{start}. Which of the {len(kept)} variants left is best, these seeds cannot tell{names}.",
         *_cheapest(study, kept),
         pairs,
-        *_survivors(study, kept),
     ]
 
 
@@ -175,8 +184,7 @@ def _left_of(study: Study, kept: list[str], fields: list[str]) -> str:
     """The levels that these variants have of each field of which the study has others too, in words."""
     left = {field: _levels(study, kept, field) for field in fields}
     told = {f: of for f, of in left.items() if of != _levels(study, study.about.variants, f)}
-    words = [f"{' or '.join(sorted(of))} ({field})" for field, of in told.items()]
-    return listed(words) if words else ""
+    return listed([f"{' or '.join(sorted(of))} ({field})" for field, of in told.items()])
 
 
 def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
@@ -184,11 +192,8 @@ def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
 
 
 def _level(study: Study, variant: str, field: str) -> str:
-    return _levels_of(study, variant).get(field) or "none"
-
-
-def _levels_of(study: Study, variant: str) -> dict[str, str]:
-    return dict(zip(study.about.factors, study.settings_of(variant), strict=True))
+    levels = dict(zip(study.about.factors, study.settings_of(variant), strict=True))
+    return levels.get(field) or "none"
 
 
 def _rest(best: str, beaten: list[Verdict], equal_ones: list[str]) -> list[str]:
@@ -220,10 +225,9 @@ def _by_other_scores(study: Study, best: str, rival: str) -> list[str]:
 def _sized(verdict: Verdict) -> str:
     """A difference with its interval, where it has one."""
     decimals = decimals_of([verdict])
-    size, low, high = (
-        signed_text(value, decimals) for value in (verdict.difference, verdict.low, verdict.high)
-    )
-    return f"{size} [{low}, {high}]" if verdict.has_interval else size
+    size = signed_text(verdict.difference, decimals)
+    between = interval_text(verdict.low, verdict.high, decimals)
+    return f"{size} {between}" if verdict.has_interval else size
 
 
 def _cheapest(study: Study, names: list[str]) -> list[str]:

@@ -52,9 +52,8 @@ class _Frame:
             f"{self.x(epoch):.1f},{self.y(value):.1f}"
             for epoch, value in zip(epochs.tolist(), heights.tolist(), strict=True)
         ]
-        return " ".join(
-            points * 2 if len(points) == 1 else points
-        )  # a single one is drawn as a dot
+        # A line needs two ends: a single epoch is a line to itself, drawn as a dot.
+        return " ".join(points * 2 if len(points) == 1 else points)
 
 
 def charts(study: Study) -> dict[str, list[Chart]]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from isthmus.report.about import About
 from isthmus.report.answer import decimals_of
-from isthmus.report.look import counted, decimals_for, signed_text
+from isthmus.report.look import counted, decimals_for, interval_text, signed_text
 from isthmus.report.verdicts import MARKS, Verdict
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
@@ -109,7 +109,7 @@ def ticks_of(scale: Scale) -> tuple[tuple[float, str], ...]:
 
 
 def _row(verdict: Verdict, scale: Scale, decimals: int) -> Effect:
-    low, high = (signed_text(end, decimals) for end in (verdict.low, verdict.high))
+    between = interval_text(verdict.low, verdict.high, decimals)
     seeds = counted(int(verdict.n), "seed") if np.isfinite(verdict.n) else ""
     if np.isfinite(verdict.needs_seeds):
         seeds += f", needs about {verdict.needs_seeds:.0f}"
@@ -117,7 +117,7 @@ def _row(verdict: Verdict, scale: Scale, decimals: int) -> Effect:
         verdict,
         MARKS.get(verdict.verdict, ""),
         signed_text(verdict.difference, decimals),
-        f"[{low}, {high}]" if verdict.has_interval else "no interval" if verdict.n else "",
+        between if verdict.has_interval else "no interval" if verdict.n else "",
         seeds,
         _bar(verdict, scale),
     )

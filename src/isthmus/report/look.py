@@ -137,6 +137,15 @@ def signed_text(value: float, decimals: int) -> str:
     return f"{sign}{text}"
 
 
+def interval_text(low: float, high: float, decimals: int) -> str:
+    """Both ends of a difference's interval.
+
+    >>> interval_text(-0.01, 0.0312, 3)
+    '[−0.010, +0.031]'
+    """
+    return f"[{signed_text(low, decimals)}, {signed_text(high, decimals)}]"
+
+
 def decimals_for(width: float) -> int:
     """Decimals that tell a fifth of a width from nothing; three where it is not known.
 
@@ -162,11 +171,11 @@ def percent_text(share: float) -> str:
 def listed(names: Sequence[str], most: int = 4) -> str:
     """Names in a sentence; of many, some and how many others.
 
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
-    ('a', 'a, b and c', 'a, b and 2 others')
+    >>> listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
+    ('', 'a', 'a, b and c', 'a, b and 2 others')
     """
     if len(names) <= most + 1:
-        return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
     return f"{', '.join(names[:most])} and {len(names) - most} others"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.report.answer import decimals_of
-from isthmus.report.look import NO_NUMBER, score_text, signed_text, title
+from isthmus.report.look import NO_NUMBER, interval_text, score_text, signed_text, title
 from isthmus.report.read import Study
 from isthmus.report.table import (
     Cell,
@@ -210,7 +210,7 @@ def _interval(low: float, high: float, decimals: int) -> Cell:
     """An interval, sorted by its lower end."""
     if not np.isfinite(low + high):
         return Cell(NO_NUMBER)
-    return Cell(f"[{signed_text(low, decimals)}, {signed_text(high, decimals)}]", low)
+    return Cell(interval_text(low, high, decimals), low)
 
 
 def _count(value: float) -> Cell:

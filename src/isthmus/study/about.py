@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,13 @@ VERDICT_SCORES = {
 """The scores that verdicts speak of where the plan names none."""
 
 _CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
+
+
+def said_about(study: Path) -> dict[str, Any]:
+    """What ``about.json`` of a study folder says; nothing where there is none."""
+    path = study / "about.json"
+    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return said
 
 
 def about_study(

@@ -87,12 +87,13 @@ def analyse(
     """Write verdicts, ranks, variance and learning_curve.csv; return what about.json says of them."""
     scores, looks, variants = scores_of(plan), looks_of(plan), factor_settings(plan)
     found = found_in(results, comparisons_of(variants), scores)
-    verdicts = verdicts_on(found, plan.margins, looks, is_whole=is_whole(results))
+    whole = is_whole(results)  # before that, verdicts and ranks would be one look more
+    verdicts = verdicts_on(found, plan.margins, looks, is_whole=whole)
     tables = {
         "verdicts": verdicts,
         "learning_curve": learning_curves(results, variants, scores),
         "ranks": pd.DataFrame(
-            _ranks(results, scores) if is_whole(results) else [],
+            _ranks(results, scores) if whole else [],
             columns=["score", "variant", "rank", "share"],
         ),
         "variance": pd.DataFrame(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from isthmus.recipe import StudyPlan, differing_fields, load_plan
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import write_json
+from isthmus.study.about import said_about
 from isthmus.study.analysis import scores_of
 from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import PlannedRun
@@ -45,7 +46,7 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
             "every variant gets one grid; choose another --out, or delete the folder"
         )
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
-    taken = _looks_taken(study)
+    taken = _looks_taken(said_about(study), study)
     looks = {*before.looks, *plan.looks, *taken}
     if taken:
         for key in ("margins", "scores"):
@@ -69,17 +70,15 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 def note_look(study: Path) -> None:
     """Write down that verdicts on so many seeds may be seen from now on."""
-    about = json.loads((study / "about.json").read_text(encoding="utf-8"))
-    write_json(study / "about.json", about | {"looks_taken": _looks_taken(study)})
+    about = said_about(study)
+    write_json(study / "about.json", about | {"looks_taken": _looks_taken(about, study)})
 
 
-def _looks_taken(study: Path) -> list[int]:
+def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
     """Counts of seeds on which whole verdicts lay in the folder when a command ended, or lie there."""
-    about = study / "about.json"
-    if not about.exists() or not (study / "results.csv").exists():
+    if not about or not (study / "results.csv").exists():
         return []
-    taken = set(json.loads(about.read_text(encoding="utf-8")).get("looks_taken", []))
-    results = read_results(study)
+    taken, results = set(about.get("looks_taken", [])), read_results(study)
     if is_whole(results) and (count := results["seed"].nunique()) > 1:
         taken.add(count)
     return sorted(taken)

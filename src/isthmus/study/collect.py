@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from isthmus import build
 from isthmus.data.store import MaskedStore
 from isthmus.recipe import StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_table, write_whole
-from isthmus.study.about import about_study
+from isthmus.study.about import about_study, said_about
 from isthmus.study.analysis import analyse
 from isthmus.study.planned import PlannedRun, planned_runs
 
@@ -35,10 +34,9 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         study / "per_picture.parquet", lambda file: per_picture.to_parquet(file, index=False)
     )
     store = build.store_for(plan.recipe.data, data_root)
-    about = study / "about.json"
-    before = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-    analysis = analyse(plan, study, results, per_picture)
-    write_json(about, about_study(plan, _finished(runs), store, command, before, analysis))
+    before, analysis = said_about(study), analyse(plan, study, results, per_picture)
+    about = about_study(plan, _finished(runs), store, command, before, analysis)
+    write_json(study / "about.json", about)
     if isinstance(store, MaskedStore):
         _write_pictures(study / "pictures", runs, store, per_picture)
 

@@ -74,13 +74,14 @@ def _run_claimed(
     console: Console,
     command: str,
 ) -> StudyPlan:
+    runs = planned_runs(plan, study)
     with decoding_progress(console) as on_progress:  # bad data are refused before all else
-        for data in dict.fromkeys(run.recipe.data for run in planned_runs(plan, study)):
+        for data in dict.fromkeys(run.recipe.data for run in runs):
             store = build.store_for(data, data_root, on_progress)
-    refuse_other_content(planned_runs(plan, study), store.content, study)
+    refuse_other_content(runs, store.content, study)
     write_text(study / "plan.toml", plan_as_toml(plan))
     tune_variants(plan, study, data_root, console)
-    runs = planned_runs(plan, study)
+    runs = planned_runs(plan, study)  # with what tuning has chosen
     with study_progress(console, len(runs)) as progress:
         for run in runs:
             if run.folder.is_finished:
