@@ -334,8 +334,8 @@ nuisance.train.batch = [8, 16]
         (
             "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
             "split = 'reference'\n[train]\nkeep = 'last'",
-            'study.nuisance with data.split = "reference": that split has no validation part of its own, '
-            "so the test set would choose; take one out",
+            "study.nuisance with a data.split that has no validation part of its own: the test set would "
+            "choose; take one out",
         ),
         (
             FACTORIAL.format(study="margins = { mean_iou = 0.0 }"),

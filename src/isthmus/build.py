@@ -133,8 +133,7 @@ def store_for(
 
 def split_for(data: r.Data | r.LabelledData, store: Store, rng: np.random.Generator) -> Split:
     """Which pictures train, choose the epoch, and score; the test part never depends on ``rng``."""
-    has_none = isinstance(data, r.Data) and data.split != "official"
-    validation = None if has_none else data.validation
+    validation = data.validation if data.has_validation else None
     return split_of(store, validation, data.limit, rng)
 
 

@@ -48,6 +48,11 @@ class LabelledData:
             )
 
     @property
+    def has_validation(self) -> bool:
+        """Whether a validation part is cut from training: always."""
+        return True
+
+    @property
     def channels(self) -> int:
         """Channels of a picture."""
         return 1 if self.colour == "grey" else 3

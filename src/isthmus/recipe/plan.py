@@ -89,11 +89,10 @@ class StudyPlan:
                 f"{tuned[0]} is a nuisance: validation scores do not compare across it; make it a "
                 "factor, or set it once"
             )
-        split = getattr(self.recipe.data, "split", "official")
-        if self.nuisance and split != "official":
+        if self.nuisance and not self.recipe.data.has_validation:
             raise ValueError(
-                f'study.nuisance with data.split = "{split}": that split has no validation part of its '
-                "own, so the test set would choose; take one out"
+                "study.nuisance with a data.split that has no validation part of its own: the test "
+                "set would choose; take one out"
             )
         if both := [key for key in self.nuisance if key in self.factors]:
             raise ValueError(

@@ -53,6 +53,11 @@ class Data:
     count: Annotated[int, Field(ge=10)] = 400
     """For name = "demo-scenes": how many scenes are drawn; a quarter of them is the test set."""
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether a validation part is cut from training, so that the test set need not choose."""
+        return self.split == "official"
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Augment:
@@ -155,7 +160,7 @@ class SegmentRecipe(Recipe):
             raise ValueError(
                 'data.folder is missing: data.name = "folder" needs the path of your folder'
             )
-        if self.data.split != "official" and self.train.keep == "best":
+        if not self.data.has_validation and self.train.keep == "best":
             raise ValueError(
                 f'train.keep = "best" with data.split = "{self.data.split}": that split has no validation '
                 'part of its own, so the epoch would be chosen on the test set; set train.keep = "last"'
