@@ -114,16 +114,34 @@ def test_a_bad_request_gets_one_sentence_and_status_2(
     assert said(filled, capsys) == (2, f"isthmus: {sentence}")
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        *[
+            (module, "train")
+            for module in ("torch", "jaxtyping", "jinja2", "pyarrow", "statsmodels")
+        ],
+        ("skimage", "demo"),
+        ("mlflow", "track"),
+    ],
+)
 def test_a_missing_extra_is_named(
-    small_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: str,
+    extra: str,
+    small_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def missing(_words: object) -> int:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named '{module}.inner'", name=f"{module}.inner")
 
     monkeypatch.setitem(COMMANDS, "study", missing)
     status, sentence = said(["study", str(small_recipe)], capsys)
     assert status == 2
-    assert sentence == "isthmus: study needs torch: install it with pip install 'isthmus[train]'"
+    assert (
+        sentence
+        == f"isthmus: study needs {module}.inner: install it with pip install 'isthmus[{extra}]'"
+    )
 
 
 def test_work_that_fails_is_status_1_and_debug_shows_where(

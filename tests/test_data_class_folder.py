@@ -54,6 +54,20 @@ def test_items_are_those_that_torchvision_gives(tmp_path):
         assert path / item.name == Path(file)
 
 
+def test_folders_within_a_class_belong_to_it_as_torchvision_has_it(tmp_path):
+    path = class_folder(tmp_path / "fruit", {"pear": 2, "apple": 2, "plum": 0})
+    class_folder(path / "apple", {"old": 2, "old-ones": 1, "old/older": 2, "empty": 0})
+    class_folder(path / "plum" / "deep", {"deeper": 3})  # none right in the class
+    theirs = ImageFolder(path)
+    class_folder(path / "pear", {".hidden": 2})
+    source = ClassFolder(path, 0.2)
+    assert [path / item.name for item in source] == [Path(file) for file, _ in theirs.samples]
+    assert Counter(item.group for item in source) == {"apple": 7, "pear": 2, "plum": 3}
+    before = source.fingerprint()
+    (path / "plum" / "deep" / "deeper" / "p2.png").unlink()
+    assert ClassFolder(path, 0.2).fingerprint() != before
+
+
 def test_the_test_part_is_the_same_every_time_and_stratified(tmp_path):
     path = class_folder(tmp_path, FRUIT)
     parts = [item.part for item in ClassFolder(path, 0.2)]

@@ -152,6 +152,7 @@ def random_arrays(random, *, channels=1, labels=4, side=8):
         "interpolation_output": pictures(10 * labels),
         "traversal_output": pictures(50),
         "traversal_unit": np.array([3, 17, 0, 31, 8]),
+        "swap_wrong_output": pictures(25),
     }
 
 

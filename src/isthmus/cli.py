@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,19 +125,23 @@ def generate(words: Words) -> int:
 
     import numpy as np
 
-    from isthmus.report.class_sheets import label_columns
+    from isthmus.report.class_sheets import label_columns, sheet_figure
     from isthmus.report.page import write_figure
-    from isthmus.use.generate import generated
+    from isthmus.runs.sheets import told_sides
+    from isthmus.use.generate import drawn_sheet, generated
     from isthmus.use.vae import load_vae
 
     model = load_vae(Path(leading[0]))
     names = _named(request.labels) or model.class_names
-    columns = [
-        generated(model, np.full(request.count, label), request.seed)
-        for label in model.labels_named(names)
-    ]
-    rows = np.stack(columns, axis=1)
-    print(write_figure(label_columns(rows, names), request.out))  # noqa: T201
+    labels = model.labels_named(names)
+    if request.sheet == "labels":
+        columns = [generated(model, np.full(request.count, of), request.seed) for of in labels]
+        sides = told_sides(model.recipe.model)
+        figure = label_columns(np.stack(columns, axis=1), names, told_sides=sides)
+    else:
+        arrays = drawn_sheet(model, request.sheet, np.array(labels), request.seed)
+        figure = sheet_figure(request.sheet, arrays, model.class_names)
+    print(write_figure(figure, request.out))  # noqa: T201
     return 0
 
 
@@ -150,20 +155,27 @@ def swap(words: Words) -> int:
     if len(leading) < 2:
         raise Refusal("swap takes a model and pictures: isthmus swap RUN PICTURE.png ...")
 
-    from isthmus.report.class_sheets import label_columns
+    from isthmus.report.class_sheets import label_columns, sheet_figure
     from isthmus.report.page import write_figure
-    from isthmus.use.swap import read_pictures, swapped_pictures
+    from isthmus.runs.sheets import told_sides
+    from isthmus.use.swap import read_pictures, redrawn_sheet, swapped_pictures
     from isthmus.use.vae import load_vae
 
     model = load_vae(Path(leading[0]))
-    files = [Path(word) for word in leading[1:]]
     names = _named(request.labels) or model.class_names
     labels = model.labels_named(names)
-    true = model.label_to_encode_with(request.true)
-    images = read_pictures(model, files)
-    rows = swapped_pictures(model, images, true, labels, request.seed)
-    sheet = label_columns(rows, names, sources=images, row_names=[file.stem for file in files])
-    print(write_figure(sheet, request.out))  # noqa: T201
+    files = [Path(word) for word in leading[1:]]
+    pictures = read_pictures(model, files, _named(request.true or ""))
+    if request.sheet == "labels":
+        rows = swapped_pictures(model, pictures, labels, request.seed)
+        sides = told_sides(model.recipe.model)
+        figure = label_columns(
+            rows, names, pictures.images, pictures.row_names(model), told_sides=sides
+        )
+    else:
+        arrays = redrawn_sheet(model, request.sheet, pictures, request.seed)
+        figure = sheet_figure(request.sheet, arrays, model.class_names)
+    print(write_figure(figure, request.out))  # noqa: T201
     return 0
 
 
@@ -181,12 +193,11 @@ COMMANDS: dict[str, Callable[[Words], int]] = {
     function.__name__: function
     for function in (demo, study, train, report, compare, generate, swap)
 }
-EXTRAS = {
-    **dict.fromkeys(("torch", "torchvision", "lightning", "pandas", "matplotlib"), "train"),
-    **dict.fromkeys(("mlxtend", "skimage"), "demo"),
-    **dict.fromkeys(("tensorboard", "mlflow"), "track"),
-}
-"""Which extra brings a package."""
+EXTRAS = ("train", "demo", "track")
+"""What may be missing, the smallest first."""
+
+DISTRIBUTIONS = {"skimage": "scikit-image"}
+"""What a module is called where one installs it, if that is another name."""
 
 
 def main(argv: Words | None = None) -> int:
@@ -217,7 +228,7 @@ def main(argv: Words | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        extra = _extra_with((error.name or "").partition(".")[0])
         if extra is None or wants_traceback:
             raise
         status = 2
@@ -228,6 +239,15 @@ def main(argv: Words | None = None) -> int:
         status, sentence = 1, f"{words[0]} failed: {error} (--debug shows where)"
     sys.stderr.write(f"isthmus: {sentence}\n")
     return status
+
+
+def _extra_with(module: str) -> str | None:
+    """The smallest extra of this package that brings a module; None if none does."""
+    from importlib.metadata import requires
+
+    wanted = DISTRIBUTIONS.get(module, module)
+    bringing = [of for of in requires("isthmus") or () if re.split(r"[^\w.-]", of)[0] == wanted]
+    return next((extra for extra in EXTRAS if any(f"'{extra}'" in of for of in bringing)), None)
 
 
 def _help() -> str:

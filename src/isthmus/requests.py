@@ -44,7 +44,7 @@ class StudyRequest(RunRequest):
     until_width: AboveZero | None = None
     """Add seeds until no interval of a factor's effect on the first score is wider than this."""
     budget_minutes: AboveZero | None = None
-    """Add seeds while the training time of all runs together stays within this."""
+    """Train seeds, planned and added ones, while the training time of all runs together stays within this."""
     most_seeds: Positive = 20
     """Where adding seeds ends at the latest; the fewer, the narrower every interval of a study
     that looks before its end."""
@@ -64,25 +64,56 @@ class TrainRequest(RunRequest):
 class GenerateRequest:
     """Draw pictures by label and write them as one sheet."""
 
+    sheet: Literal["labels", "random", "null"] = "labels"
+    """labels: a column a label, each row of one style; random: 25 draws, each with one of the labels;
+    null: 25 draws without a label."""
     labels: str = ""
     """Names of labels with commas between, "none" for no label; left out: every label."""
     count: Positive = 5
-    """Pictures of each label."""
+    """Rows of the sheet of labels."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the style."""
+    """Draws the style, and the labels of a random sheet."""
     out: Path = Path("generated.png")
     """Where the sheet goes."""
+
+    def __post_init__(self) -> None:
+        """Refuse flags that nothing reads."""
+        if self.labels and self.sheet == "null":
+            raise ValueError(_idle("labels", self.sheet, "labels or random"))
+        if self.count != GenerateRequest.count and self.sheet != "labels":
+            raise ValueError(_idle("count", self.sheet, "labels"))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SwapRequest:
-    """Draw pictures again under other labels and write them as one sheet."""
+    """Draw your own pictures again and write them as one sheet.
 
+    They are resized, and turned grey if the model is: crop them square, and show them as the model has
+    learned them. One of MNIST expects white ink on black, in the middle, with a margin.
+    """
+
+    sheet: Literal["labels", "swap", "reconstruction", "interpolation", "traversal"] = "labels"
+    """labels: each picture under every label; swap: each under one wrong label; reconstruction: each under
+    its own; interpolation: from each to the next one; traversal: the first, one unit of z moved."""
     labels: str = ""
-    """Names of labels with commas between, "none" for no label; left out: every label."""
+    """Names of labels with commas between, "none" for no label, for the sheet of labels; left out:
+    every label."""
     true: str | None = None
-    """The label that the pictures show; only an encoder that is told it needs it."""
+    """What the pictures show: one label for all, or one for each with commas between; left out: the name
+    of a picture's folder, where the model has a label of that name."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the binarisation, where the model has one."""
+    """Draws the wrong labels, and the binarisation where the model has one."""
     out: Path = Path("swapped.png")
     """Where the sheet goes."""
+
+    def __post_init__(self) -> None:
+        """Refuse a flag that nothing reads."""
+        if self.labels and self.sheet != "labels":
+            raise ValueError(_idle("labels", self.sheet, "labels"))
+
+
+def _idle(flag: str, sheet: str, readers: str) -> str:
+    return (
+        f"--{flag} does nothing for --sheet {sheet}: only --sheet {readers} reads it; "
+        "leave one of the two out"
+    )

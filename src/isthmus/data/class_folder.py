@@ -30,8 +30,8 @@ class ClassFolder:
 
     Classes stand in the order of their names, and a group is a class. Where no folder says
     so, a cut that never changes for the same files, stratified by class, makes the test part.
-    Files that are no pictures by their suffix, folders within a class and whatever is hidden
-    are passed over.
+    Folders within a class belong to it, however deep. Files that are no pictures by their suffix
+    and whatever is hidden are passed over.
 
     Args:
         folder: The folder, as torchvision's ``ImageFolder`` expects it.
@@ -121,11 +121,19 @@ def _by_label(folder: Path) -> list[tuple[Path, str]]:
         )
     labelled = []
     for class_folder in classes:
-        paths = picture_files(class_folder)
+        paths = _pictures_below(class_folder)
         if not paths:
             raise no_picture_in(class_folder, "put them there, or take the folder out")
         labelled += [(path, class_folder.name) for path in paths]
     return labelled
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    """The pictures in a folder and in those within it, in the order of ``ImageFolder``."""
+    found = picture_files(folder)
+    for inner in _folders_in(folder):
+        found += _pictures_below(inner)
+    return sorted(found, key=lambda path: (str(path.parent), path.name))
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -1,7 +1,9 @@
 """Sheets of what one VAE makes: every picture with the label that went in, in words.
 
-``SHEETS`` draws the arrays that a run leaves in ``sheets.npz``. An array that is not there
-means that its sheet is not there either: None. The null label is called "no label".
+``SHEETS`` draws the arrays that a run leaves in ``sheets.npz``, and those of one's own pictures,
+whose ``source_word`` says that they are no test pictures. An array that is not there means that its
+sheet is not there either: None. The null label is called "no label"; a label below 0 was said by
+nobody and is left out.
 """
 
 from __future__ import annotations
@@ -24,31 +26,47 @@ NO_LABEL = "no label"
 
 TITLES = {
     "swap": "Encoded with the true label, decoded with a wrong one",
+    "swap_wrong": "Encoded and decoded with a wrong label",
     "random": "Drawn from the prior, each with a label",
     "null": "Drawn from the prior without a label",
     "style": "One style a row, one label a column",
     "reconstruction": "Reconstructed with the true label",
-    "interpolation": "From one test picture to another of the same label",
+    "interpolation": "From one picture to another",
     "traversal": "One unit of z moved, the others kept",
 }
 """What each sheet shows, as its title says it."""
 
-_PAIR = "Left: a test picture; right: what the network makes of it. Below: "
+_UNTOLD = "This decoder is not told the label"
+_SAME = f"{_UNTOLD}: it draws the same in every column."
 _COLUMNS, _SHEET = 5, 25
 
 
 def swap_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT) -> Figure | None:
-    """Test pictures beside what they become under a wrong label; caption: true → given."""
-    keys = ("swap_source", "swap_output", "swap_true", "swap_given")
+    """Pictures beside what they become under a wrong label; caption: true → given."""
+    return _swap_sheet("swap", sheets, class_names, paper)
+
+
+def swap_wrong_sheet(
+    sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
+) -> Figure | None:
+    """The same with the encoder told the wrong label too; there only where an encoder is told."""
+    return _swap_sheet("swap_wrong", sheets, class_names, paper)
+
+
+def _swap_sheet(
+    kind: str, sheets: Sheets, class_names: Sequence[str], paper: Paper
+) -> Figure | None:
+    keys = ("swap_source", f"{kind}_output", "swap_true", "swap_given")
     if not _holds(sheets, *keys):
         return None
     source, output, true, given = (sheets[key] for key in keys)
     words = zip(_names(class_names, true), _names(class_names, given), strict=True)
+    unheard = "" if _decoder_hears(sheets) else f" {_UNTOLD}."
     grid = PictureGrid(
         _pairs(source, output),
-        _COLUMNS,
-        TITLES["swap"],
-        note=f"{_PAIR}true label → label given.",
+        min(_COLUMNS, len(output)),
+        TITLES[kind],
+        note=f"{_pair_words(sheets)}true label → label given.{unheard}",
         captions=[f"{before} → {after}" for before, after in words],
     )
     return drawn_grid(grid, paper)
@@ -58,12 +76,15 @@ def random_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGH
     """Draws from the prior with random labels; caption: the label given."""
     if not _holds(sheets, "random_output", "random_given"):
         return None
+    is_heard = _draws_hear(sheets)
     grid = PictureGrid(
         sheets["random_output"][:, None],
         _COLUMNS,
         TITLES["random"],
-        note="Below: the label given, drawn at random.",
-        captions=_names(class_names, sheets["random_given"]),
+        note="Below: the label given, drawn at random."
+        if is_heard
+        else f"{_UNTOLD}, so none is named.",
+        captions=_names(class_names, sheets["random_given"]) if is_heard else (),
     )
     return drawn_grid(grid, paper)
 
@@ -77,7 +98,7 @@ def null_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT)
         output[:, None],
         _COLUMNS,
         TITLES["null"],
-        note="The same network, told the null label.",
+        note="The same network, told the null label." if _draws_hear(sheets) else f"{_UNTOLD}.",
         captions=[NO_LABEL] * len(output),
     )
     return drawn_grid(grid, paper)
@@ -89,12 +110,13 @@ def style_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
         return None
     output, rows = sheets["style_output"], 10
     columns = len(output) // rows
+    is_heard = _draws_hear(sheets)
     grid = PictureGrid(
         output[:, None],
         columns,
         TITLES["style"],
-        note="Each row decodes one draw of z under every label.",
-        heads=_names(class_names, np.arange(columns)),
+        note="Each row decodes one draw of z under every label." if is_heard else _SAME,
+        heads=_names(class_names, np.arange(columns)) if is_heard else (),
         sides=[f"z {row + 1}" for row in range(rows)],
     )
     return drawn_grid(grid, paper)
@@ -103,16 +125,18 @@ def style_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
 def reconstruction_sheet(
     sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
 ) -> Figure | None:
-    """Test pictures beside their reconstructions; caption: their label."""
+    """Pictures beside their reconstructions; caption: their label."""
     keys = ("swap_source", "reconstruction_output", "swap_true")
     if not _holds(sheets, *keys):
         return None
     source, output, true = (sheets[key] for key in keys)
+    unheard = "" if _decoder_hears(sheets) else f" {_UNTOLD}."
+    where_said = ", where it was said" if (true < 0).any() else ""
     grid = PictureGrid(
         _pairs(source, output),
-        _COLUMNS,
-        TITLES["reconstruction"],
-        note=f"{_PAIR}its label.",
+        min(_COLUMNS, len(output)),
+        f"{TITLES['reconstruction']}{where_said}",
+        note=f"{_pair_words(sheets)}its label{where_said}.{unheard}",
         captions=_names(class_names, true),
     )
     return drawn_grid(grid, paper)
@@ -121,20 +145,23 @@ def reconstruction_sheet(
 def interpolation_sheet(
     sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
 ) -> Figure | None:
-    """Rows of ten steps between two test pictures of one label, which heads the row."""
+    """Rows of ten steps between two pictures, whose labels head the row."""
     if not _holds(sheets, "interpolation_output", "swap_true"):
         return None
     output, columns = sheets["interpolation_output"], 10
     # Unless they are told, the rows have the lowest labels; few enough, the swaps show them all.
     shown = np.unique(sheets["swap_true"][: 0 if len(class_names) > _SHEET else _SHEET])
-    labels = sheets.get("interpolation_label", shown)
+    first = sheets.get("interpolation_label", shown)[: len(output) // columns]
+    second = sheets.get("interpolation_to", first)
+    changes = "; the label told changes half-way" if (first != second).any() else ""
     grid = PictureGrid(
         output[:, None],
         columns,
         TITLES["interpolation"],
-        note="z moves in a straight line; 0 % and 100 % are the reconstructions of the two.",
+        note="z moves in a straight line; 0 % and 100 % are the reconstructions of two "
+        f"{_source_word(sheets)}s{changes if _decoder_hears(sheets) else ''}.",
         heads=[f"{share:.0%}".replace("%", " %") for share in np.linspace(0, 1, columns)],
-        sides=_names(class_names, labels[: len(output) // columns]),
+        sides=_leads(_names(class_names, first), _names(class_names, second)),
     )
     return drawn_grid(grid, paper)
 
@@ -147,11 +174,12 @@ def traversal_sheet(
         return None
     units, columns = sheets["traversal_unit"], 10
     (label,) = _names(class_names, sheets["swap_true"][:1])
+    of_label = f" of label {label}" if label else ""
     grid = PictureGrid(
         sheets["traversal_output"][: columns * len(units), None],
         columns,
         TITLES["traversal"],
-        note=f"A test picture of label {label}; the units whose posterior means vary most.",
+        note=f"A {_source_word(sheets)}{of_label}; the units that say most, in sigmas of the prior.",
         heads=[f"{value:+.1f}".replace("-", "−") for value in np.linspace(-3, 3, columns)],  # noqa: RUF001
         sides=[f"unit {unit}" for unit in units],
     )
@@ -160,6 +188,7 @@ def traversal_sheet(
 
 SHEETS: dict[str, Draw] = {
     "swap": swap_sheet,
+    "swap_wrong": swap_wrong_sheet,
     "random": random_sheet,
     "null": null_sheet,
     "style": style_sheet,
@@ -170,14 +199,24 @@ SHEETS: dict[str, Draw] = {
 """(arrays of sheets.npz, class names, paper) -> the sheet, by name, the most telling first."""
 
 
+def sheet_figure(kind: str, sheets: Sheets, class_names: Sequence[str]) -> Figure:
+    """The sheet of this kind, of arrays that are all there."""
+    figure = SHEETS[kind](sheets, class_names, LIGHT)
+    assert figure is not None
+    return figure
+
+
 def label_columns(
     rows: Float[np.ndarray, "row label channel height width"],
     names: Sequence[str],
     sources: Float[np.ndarray, "row channel height width"] | None = None,
     row_names: Sequence[str] = (),
     paper: Paper = LIGHT,
+    told_sides: Sheets | None = None,
 ) -> Figure:
     """Pictures with values in [0, 1], a column a label; with sources, these come first.
+
+    Where the label is not heard, no column is headed by one.
 
     Args:
         rows: Pictures; each row shares its z.
@@ -185,14 +224,18 @@ def label_columns(
         sources: The picture that each row comes from.
         row_names: What heads each row; without any, the rows are z 1, z 2, ...
         paper: Ground and inks.
+        told_sides: ``decoder_is_told`` and ``prior_is_told``, as in ``sheets.npz``; None: both.
     """
+    hears = _draws_hear if sources is None else _decoder_hears
+    is_heard = hears(told_sides or {})
     before = [] if sources is None else [sources[:, None]]
     pictures = np.concatenate([*before, rows], axis=1)
     grid = PictureGrid(
         as_bytes(pictures.reshape(-1, 1, *pictures.shape[2:])),
         pictures.shape[1],
         TITLES["style"] if sources is None else "The same picture under other labels",
-        heads=[*["picture"] * len(before), *names],
+        note="" if is_heard else _SAME,
+        heads=[*["picture"] * len(before), *(names if is_heard else ())],
         sides=list(row_names) or [f"z {row + 1}" for row in range(len(rows))],
     )
     return drawn_grid(grid, paper)
@@ -200,6 +243,34 @@ def label_columns(
 
 def _holds(sheets: Sheets, *keys: str) -> bool:
     return all(key in sheets and len(sheets[key]) for key in keys)
+
+
+def _decoder_hears(sheets: Sheets) -> bool:
+    """Whether the label can change what z is decoded to."""
+    return bool(sheets.get("decoder_is_told", True))
+
+
+def _draws_hear(sheets: Sheets) -> bool:
+    """Whether the label can change what is drawn from the prior."""
+    return _decoder_hears(sheets) or bool(sheets.get("prior_is_told", True))
+
+
+def _source_word(sheets: Sheets) -> str:
+    return str(sheets.get("source_word", "test picture"))
+
+
+def _pair_words(sheets: Sheets) -> str:
+    return f"Left: a {_source_word(sheets)}; right: what the network makes of it. Below: "
+
+
+def _leads(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """What heads the row from a picture of one label to one of another.
+
+    >>> _leads(["cat", "cat", ""], ["cat", "dog", "dog"])
+    ['cat', 'cat → dog', '']
+    """
+    pairs = zip(first, second, strict=True)
+    return [a if a == b else f"{a} → {b}" if a and b else "" for a, b in pairs]
 
 
 def _pairs(
@@ -212,8 +283,8 @@ def _pairs(
 def _names(class_names: Sequence[str], labels: Labels) -> list[str]:
     """The names of labels; one that has none says its number, and after the last comes the null.
 
-    >>> _names(("cat", "dog"), np.array([1, 2]))
-    ['dog', 'no label']
+    >>> _names(("cat", "dog"), np.array([1, 2, -1]))
+    ['dog', 'no label', '']
     """
     known = dict(enumerate([*class_names, NO_LABEL] if class_names else ()))
-    return [known.get(int(label), str(label)) for label in labels]
+    return [known.get(int(label), str(label)) if label >= 0 else "" for label in labels]

@@ -1,93 +1,169 @@
-"""What a trained VAE shows: arrays of pictures with the labels that went in, ready to be drawn."""
+"""What a trained VAE shows: arrays of pictures with the labels that went in, ready to be drawn.
+
+Each sheet is a function, for a run's test pictures and anybody's own. Pictures are uint8
+[n, channel, height, width], labels [n]; an array's name starts with that of its sheet.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from isthmus.data.store import as_bytes
+from isthmus.recipe import VAE
 from isthmus.runs.listening import Images, Labels, TestPart, evenly_from_labels
-from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.runs.vae_on_arrays import Posterior, VAEOnArrays
+from isthmus.scoring.generation import kl_nats
+
+Arrays = dict[str, Any]
+
+UNSAID = -1
+"""Stands for the label of a picture where nobody said it."""
 
 _SHEET = 25
 _STEPS = 10
 _ROWS = 5
 
 
-def sheets_of(
-    vae: VAEOnArrays, test: TestPart, draws: torch.Generator, *, knows_null: bool
-) -> dict[str, Any]:
-    """All sheets of one run, as uint8 [n, channel, height, width] and labels [n].
+@dataclass(frozen=True)
+class Sources:
+    """The pictures that sheets start from."""
 
-    ``swap_*``: 25 test pictures, encoded with their true label and decoded with a wrong one.
-    ``random_*``: 25 draws from the prior with random labels; ``null_*``: 25 without a label, if
-    the network ``knows_null``.
-    ``style_*``: one z a row, one label a column. ``reconstruction_*``; ``interpolation_*``: ten
-    steps between two pictures of a label, a row each; ``traversal_*``: one unit of z a row.
+    images: Images
+    target: Images
+    """What the encoder reads of them."""
+    true: Labels
+    """What they show, or ``UNSAID``."""
+    told: Labels
+    """What the network is told that they show: the true label, or what stands in for it."""
+
+    def at(self, rows: Int[np.ndarray, " chosen"]) -> Sources:
+        """Some of them."""
+        return Sources(self.images[rows], self.target[rows], self.true[rows], self.told[rows])
+
+
+def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: VAE) -> Arrays:
+    """All sheets of one run: 25 test pictures, evenly from all labels, and what the prior gives.
+
+    Lines of z lead from the first test picture of a label to the second, for five labels.
     """
-    target, labels, given = test.target, test.labels, test.given
-    num_labels, null = vae.network.num_labels, vae.network.null_label
-    rows = evenly_from_labels(labels, _SHEET)
-    mu, _ = vae.encoded(target[rows], labels[rows])
-    every = np.arange(num_labels)
-    random = torch.randint(num_labels, (_SHEET,), generator=draws).numpy()
-    nulls = np.full(_SHEET, null)
-    unlabelled = vae.pictures(vae.prior_draws(nulls, draws), nulls)
-    per_row = min(_STEPS, num_labels)
+    tests = Sources(test.images, test.target, test.labels, test.labels)
+    rows = evenly_from_labels(test.labels, _SHEET)
+    sources = tests.at(rows)
+    pairs = [np.flatnonzero(test.labels == label)[:2][[0, -1]] for label in np.unique(test.labels)]
+    every = np.arange(vae.network.num_labels)
     return {
-        "swap_source": as_bytes(test.images[rows]),
-        "swap_true": labels[rows],
-        "swap_given": given[rows],
-        "swap_output": as_bytes(vae.pictures(mu, given[rows])),
-        "reconstruction_output": as_bytes(vae.pictures(mu, labels[rows])),
-        "random_given": random,
-        "random_output": as_bytes(vae.pictures(vae.prior_draws(random, draws), random)),
-        **({"null_output": as_bytes(unlabelled)} if knows_null else {}),
-        "style_output": as_bytes(_styles(vae, every[:per_row], draws)),
-        "interpolation_label": np.unique(labels)[:_ROWS],
-        "interpolation_output": as_bytes(_interpolations(vae, target, labels)),
-        "traversal_output": as_bytes(_traversals(vae, mu, labels[rows])),
-        "traversal_unit": _busiest_units(mu),
+        **told_sides(model),
+        **shown(sources),
+        **swaps(vae, sources, test.given[rows], encoder_is_told=model.encoder_is_told),
+        **reconstructions(vae, sources),
+        **interpolations(vae, tests, np.stack(pairs[:_ROWS])),
+        **traversals(vae, sources),
+        **random_draws(vae, every, draws),
+        **styles(vae, every[:_STEPS], draws),
+        **(null_draws(vae, draws) if model.null_rate > 0 else {}),
     }
 
 
-def _styles(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Images:
-    """Ten z from the standard normal, each under every label."""
+def told_sides(model: VAE) -> Arrays:
+    """Whether decoder and prior are told the label: where they are not, no sheet names one."""
+    return {
+        "decoder_is_told": np.array(model.where not in ("encoder", "none")),
+        "prior_is_told": np.array(model.prior == "per-label"),
+    }
+
+
+def shown(sources: Sources) -> Arrays:
+    """The pictures that went in, with what they show."""
+    return {"swap_source": as_bytes(sources.images), "swap_true": sources.true}
+
+
+def swaps(vae: VAEOnArrays, sources: Sources, given: Labels, *, encoder_is_told: bool) -> Arrays:
+    """Encoded with the true label and decoded with the one given.
+
+    Where the ``encoder_is_told``, ``swap_wrong_*`` has them encoded with the one given too;
+    elsewhere that is the same.
+    """
+    mu, _ = vae.encoded(sources.target, sources.told)
+    sheet = {"swap_given": given, "swap_output": as_bytes(vae.pictures(mu, given))}
+    if encoder_is_told:
+        mu, _ = vae.encoded(sources.target, given)
+        sheet["swap_wrong_output"] = as_bytes(vae.pictures(mu, given))
+    return sheet
+
+
+def reconstructions(vae: VAEOnArrays, sources: Sources) -> Arrays:
+    """Encoded and decoded with the same label."""
+    mu, _ = vae.encoded(sources.target, sources.told)
+    return {"reconstruction_output": as_bytes(vae.pictures(mu, sources.told))}
+
+
+def interpolations(vae: VAEOnArrays, sources: Sources, pairs: Int[np.ndarray, "pair 2"]) -> Arrays:
+    """From one picture to another, ten steps of z in a line, a row each; the label changes half-way.
+
+    ``interpolation_label`` is what the first shows, ``interpolation_to`` the second.
+    """
+    first, second = sources.at(pairs[:, 0]), sources.at(pairs[:, 1])
+    start, end = (vae.encoded(of.target, of.told)[0] for of in (first, second))
+    share = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, None]
+    z = (1 - share) * start[:, None] + share * end[:, None]
+    told = np.where(share[:, 0] < 0.5, first.told[:, None], second.told[:, None])
+    return {
+        "interpolation_label": first.true,
+        "interpolation_to": second.true,
+        "interpolation_output": as_bytes(vae.pictures(z.reshape(-1, z.shape[-1]), told.ravel())),
+    }
+
+
+def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
+    """The first picture with one unit of z moved over 3 sigma of the prior, for the five busiest units."""
+    mu, log_sigma = vae.encoded(sources.target, sources.told)
+    units = _busiest_units(vae, (mu, log_sigma), sources.told)
+    with torch.inference_mode():
+        prior = vae.network.prior(torch.from_numpy(sources.told[:1]))
+    centre, spread = prior.mu[0].numpy(), prior.log_sigma[0].exp().numpy()
+    z = np.repeat(mu[:1], len(units) * _STEPS, axis=0)
+    sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)
+    for row, unit in enumerate(units):
+        z[row * _STEPS : (row + 1) * _STEPS, unit] = centre[unit] + spread[unit] * sigmas
+    return {
+        "traversal_output": as_bytes(vae.pictures(z, np.full(len(z), sources.told[0]))),
+        "traversal_unit": units,
+    }
+
+
+def random_draws(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:
+    """25 draws from the prior, each with one of these labels, drawn too."""
+    given = labels[torch.randint(len(labels), (_SHEET,), generator=draws).numpy()]
+    output = vae.pictures(vae.prior_draws(given, draws), given)
+    return {"random_given": given, "random_output": as_bytes(output)}
+
+
+def null_draws(vae: VAEOnArrays, draws: torch.Generator) -> Arrays:
+    """25 draws from the prior without a label, for a network that has learned to do without."""
+    nulls = np.full(_SHEET, vae.network.null_label)
+    return {"null_output": as_bytes(vae.pictures(vae.prior_draws(nulls, draws), nulls))}
+
+
+def styles(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:
+    """Ten z from the prior, a row each, under every one of these labels, a column each."""
     noise = torch.randn(_STEPS, vae.network.latent, generator=draws)
     label = np.tile(labels, _STEPS)
     with torch.inference_mode():
         mu, log_sigma = (t.numpy() for t in vae.network.prior(torch.from_numpy(label)))
     z = mu + np.exp(log_sigma) * np.repeat(noise.numpy(), len(labels), axis=0)
-    return vae.pictures(z, label)
+    return {"style_output": as_bytes(vae.pictures(z, label))}
 
 
-def _interpolations(vae: VAEOnArrays, target: Images, labels: Labels) -> Images:
-    """For five labels: from the mean z of one test picture to that of the next, in a line."""
-    pairs = []
-    for label in np.unique(labels)[:_ROWS]:
-        rows = np.flatnonzero(labels == label)[:2]
-        mu, _ = vae.encoded(target[rows], labels[rows])
-        share = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, None]
-        z = (1 - share) * mu[0] + share * mu[-1]
-        pairs.append(vae.pictures(z, np.full(_STEPS, label)))
-    return np.concatenate(pairs)
-
-
-def _traversals(vae: VAEOnArrays, mu: Float[np.ndarray, "n latent"], labels: Labels) -> Images:
-    """The first picture with one unit of z moved over 3 sigma of the prior, for the five busiest units."""
-    z = np.repeat(mu[:1], _ROWS * _STEPS, axis=0)
+def _busiest_units(
+    vae: VAEOnArrays, posterior: Posterior, told: Labels
+) -> Int[np.ndarray, " unit"]:
+    """The five units that say most of the pictures: those with the highest KL."""
+    mu, log_sigma = (torch.from_numpy(of) for of in posterior)
     with torch.inference_mode():
-        centre, log_sigma = (of[0].numpy() for of in vae.network.prior(torch.from_numpy(labels)))
-    sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)
-    for row, unit in enumerate(_busiest_units(mu)):
-        moved = centre[unit] + np.exp(log_sigma[unit]) * sigmas
-        z[row * _STEPS : (row + 1) * _STEPS, unit] = moved
-    return vae.pictures(z, np.full(len(z), labels[0]))
-
-
-def _busiest_units(mu: Float[np.ndarray, "n latent"]) -> Int[np.ndarray, " unit"]:
-    """The five units whose posterior means vary most."""
-    return np.argsort(-mu.var(axis=0), kind="stable")[:_ROWS]
+        kl = kl_nats(mu, log_sigma, *vae.network.prior(torch.from_numpy(told))).mean(dim=0)
+    return np.argsort(-kl.numpy(), kind="stable")[:_ROWS]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from isthmus.refusal import Refusal
+from isthmus.runs.sheets import Arrays, null_draws, random_draws, told_sides
 from isthmus.use.vae import TrainedVAE
 
 
@@ -19,3 +23,22 @@ def generated(
     """
     draws = torch.Generator().manual_seed(seed)
     return model.vae.pictures(model.vae.prior_draws(labels, draws), labels)
+
+
+def drawn_sheet(
+    model: TrainedVAE, sheet: Literal["random", "null"], labels: Int[np.ndarray, " n"], seed: int
+) -> Arrays:
+    """The arrays of a sheet of 25 draws: each with one of the labels, or all without.
+
+    Raises:
+        Refusal: If they shall be without and the model does not know what that is.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    if sheet == "random":
+        return told_sides(model.recipe.model) | random_draws(model.vae, labels, draws)
+    if not model.knows_null:
+        raise Refusal(
+            "--sheet null: this model has no null label (model.null_rate = 0): only one that was "
+            "trained without labels now and then can draw without; use --sheet random"
+        )
+    return told_sides(model.recipe.model) | null_draws(model.vae, draws)

@@ -27,6 +27,11 @@ class TrainedVAE:
     class_names: tuple[str, ...]
     recipe: GenerateRecipe
 
+    @property
+    def knows_null(self) -> bool:
+        """Whether training has shown the null label."""
+        return self.recipe.model.null_rate > 0
+
     def labels_named(self, names: tuple[str, ...]) -> list[int]:
         """The labels of these names; ``NO_LABEL`` names the null label.
 
@@ -34,7 +39,7 @@ class TrainedVAE:
             Refusal: If the model knows no such label.
         """
         known = self.class_names
-        if self.recipe.model.null_rate > 0:  # else training has never shown it
+        if self.knows_null:
             known = (*known, NO_LABEL)
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
@@ -43,20 +48,37 @@ class TrainedVAE:
             )
         return [known.index(name) for name in names]
 
-    def label_to_encode_with(self, true: str | None) -> int:
-        """The label that a picture is encoded with, by its name.
+    def label_to_encode_with(self) -> int:
+        """The label that a picture is encoded with where nobody said what it shows.
 
         Raises:
-            Refusal: If it is not named and the encoder is told it.
+            Refusal: If the encoder is told it.
         """
-        if true is not None:
-            return self.labels_named((true,))[0]
-        if self.recipe.model.encoder_is_told:
+        model = self.recipe.model
+        if model.encoder_is_told:
             raise Refusal(
                 "--true is missing: the encoder of this model (model.where = "
-                f"{self.recipe.model.where!r}) is told what a picture shows; name its label"
+                f"{model.where!r}) is told what a picture shows; name its label"
             )
         return 0  # nothing hears it
+
+    def label_to_redraw_with(self) -> int:
+        """The label that a picture is encoded and decoded with where nobody said what it shows.
+
+        Raises:
+            Refusal: If the model is told it and has never been without.
+        """
+        model = self.recipe.model
+        unheard = self.label_to_encode_with()
+        if self.knows_null:
+            return self.vae.network.null_label
+        if model.where != "none" or model.prior != "standard":
+            raise Refusal(
+                f"--true is missing: this model (model.where = {model.where!r}, model.prior = "
+                f"{model.prior!r}) is told what a picture shows and has never been without "
+                "(model.null_rate = 0); name its label"
+            )
+        return unheard
 
 
 def load_vae(run: Path) -> TrainedVAE:

@@ -1,0 +1,378 @@
+"""Sheets of any VAE and of one's own pictures: what goes in, what comes out, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from safetensors.torch import save_file
+
+from isthmus import build
+from isthmus import recipe as r
+from isthmus.cli import main
+from isthmus.data.store import as_bytes
+from isthmus.refusal import Refusal
+from isthmus.report import page
+from isthmus.report.class_sheets import SHEETS, sheet_figure
+from isthmus.report.look import LIGHT
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.listening import TestPart
+from isthmus.runs.sheets import UNSAID, sheets_of
+from isthmus.use.swap import OwnPictures, read_pictures, redrawn_sheet, swapped_pictures
+from isthmus.use.vae import TrainedVAE, load_vae
+
+NAMES = ("frog", "newt", "toad")
+SAME = "This decoder is not told the label: it draws the same in every column."
+
+
+def make_run(folder: Path, **settings: object) -> Path:
+    """A run of a small VAE that nobody has trained; its z says something of the picture."""
+    small = {"model.width": 4, "model.latent": 3, "data.size_px": 16, "train.precision": "float32"}
+    recipe = r.with_settings(r.GenerateRecipe(), small | settings)
+    assert isinstance(recipe, r.GenerateRecipe)
+    torch.manual_seed(0)
+    network = build.vae_for(recipe, len(NAMES))
+    torch.nn.init.normal_(network.posterior.weight, std=0.5)
+    about = {"recipe": r.recipe_as_toml(recipe), "class_names": "\n".join(NAMES)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), RunFolder(folder).weights, about)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Three pictures: two in a folder that is named as a label, one in a folder that is not."""
+    rng = np.random.default_rng(0)
+    files = [tmp_path / "newt" / "a.png", tmp_path / "mine" / "b.png", tmp_path / "newt" / "c.png"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (21, 20), np.uint8)).save(file)
+    return [str(file) for file in files]
+
+
+Say = Callable[..., list[str]]
+
+
+@pytest.fixture
+def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command; the words on its sheet, or its refusal."""
+
+    def said(*words: str) -> list[str]:
+        drawn: list[Figure] = []
+        write = page.write_figure
+        with monkeypatch.context() as patched:
+            patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
+            status = main([*words, "--out", str(tmp_path / "sheet.png")])
+        if status == 2:
+            return [capsys.readouterr().err.removeprefix("isthmus: ").strip()]
+        assert status == 0
+        assert (tmp_path / "sheet.png").is_file()
+        return words_on(drawn[0])
+
+    return said
+
+
+def words_on(figure: Figure) -> list[str]:
+    """Its words, in one line each."""
+    return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+
+
+def redrawn(model: TrainedVAE, sheet: str, pictures: OwnPictures) -> dict[str, np.ndarray]:
+    """The arrays of a sheet, with their order checked against the seed."""
+    arrays, again = (redrawn_sheet(model, sheet, pictures, seed=3) for _ in range(2))
+    assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
+    return arrays
+
+
+def of_network(model: TrainedVAE, pictures: OwnPictures, told: list[int], given: list[int]):
+    """What the network itself makes of pictures, as bytes."""
+    network = model.vae.network
+    target = model.vae.target(pictures.images, torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        mu, _ = network.encode(torch.from_numpy(target), torch.tensor(told))
+        return as_bytes(network.likelihood.mean(network.decode(mu, torch.tensor(given))).numpy())
+
+
+# generate
+
+
+def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None:
+    run = str(make_run(tmp_path / "run"))
+    title, note, *captions = say("generate", run, "--sheet", "random")
+    assert (title, note) == (
+        "Drawn from the prior, each with a label",
+        "Below: the label given, drawn at random.",
+    )
+    assert len(captions) == 25
+    assert set(captions) == set(NAMES)
+    assert captions == say("generate", run, "--sheet", "random")[2:]
+    assert captions != say("generate", run, "--sheet", "random", "--seed", "1")[2:]
+    few = say("generate", run, "--sheet", "random", "--labels", "toad,none")[2:]
+    assert set(few) == {"toad", "no label"}
+
+
+def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:
+    assert (
+        say("generate", str(make_run(tmp_path / "run")), "--sheet", "null")[2:] == ["no label"] * 25
+    )
+    never = str(make_run(tmp_path / "never", **{"model.null_rate": 0.0}))
+    assert say("generate", never, "--sheet", "null") == [
+        "--sheet null: this model has no null label (model.null_rate = 0): only one that was trained "
+        "without labels now and then can draw without; use --sheet random"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["generate", "--sheet", "null", "--labels", "toad"],
+            "--labels does nothing for --sheet null: only --sheet labels or random reads it; leave "
+            "one of the two out",
+        ),
+        (
+            ["generate", "--sheet", "random", "--count", "3"],
+            "--count does nothing for --sheet random: only --sheet labels reads it; leave one of "
+            "the two out",
+        ),
+        (
+            ["swap", "--sheet", "swap", "--labels", "toad"],
+            "--labels does nothing for --sheet swap: only --sheet labels reads it; leave one of the "
+            "two out",
+        ),
+    ],
+)
+def test_a_flag_that_a_sheet_does_not_read_is_refused(
+    words: list[str], sentence: str, say: Say
+) -> None:
+    command, *flags = words
+    assert say(command, "anywhere", *flags) == [sentence]
+
+
+# swap
+
+
+def test_a_swap_says_true_and_given_beside_its_source(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run"))
+    title, note, *captions = say("swap", run, *pictures, "--sheet", "swap", "--true", "frog")
+    assert title == "Encoded with the true label, decoded with a wrong one"
+    assert note == (
+        "Left: a picture; right: what the network makes of it. Below: true label → label given."
+    )
+    assert len(captions) == 3
+    assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
+    assert {caption.split(" → ")[1] for caption in captions} <= {"newt", "toad"}
+    each = say("swap", run, *pictures, "--sheet", "swap", "--true", "newt,toad,frog")[2:]
+    assert [caption.split(" → ")[0] for caption in each] == ["newt", "toad", "frog"]
+
+
+def test_a_folder_named_as_a_label_says_it(tmp_path: Path, pictures: list[str], say: Say) -> None:
+    run = str(make_run(tmp_path / "run"))
+    a, b, c = pictures
+    captions = say("swap", run, a, c, "--sheet", "swap")[2:]
+    assert {caption.split(" → ")[0] for caption in captions} == {"newt"}
+    captions = say("swap", run, a, c, "--sheet", "swap", "--true", "toad")[2:]
+    assert {caption.split(" → ")[0] for caption in captions} == {"toad"}, "--true says it first"
+    assert say("swap", run, a, b, "--sheet", "swap") == [
+        f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
+        "--true, or put it into a folder of that name"
+    ]
+    title, _, *captions = say("swap", run, a, b, "--sheet", "reconstruction")
+    assert (title, captions) == (
+        "Reconstructed with the true label, where it was said",
+        ["newt"],  # and nothing under the other
+    )
+    assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
+
+
+def test_labels_that_fit_no_number_of_pictures_are_refused(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run"))
+    assert say("swap", run, *pictures, "--true", "frog,newt") == [
+        "--true has 2 labels, which fit 2 pictures, not 3: it takes one label for all or one for "
+        "each; name as many"
+    ]
+    assert say("swap", run, pictures[0], "--sheet", "interpolation") == [
+        f"--sheet interpolation: {pictures[0]} is the only picture, and a row leads from each to "
+        "the next one; name two or more"
+    ]
+
+
+def test_sheets_hold_what_the_network_makes(tmp_path: Path, pictures: list[str]) -> None:
+    """Every array again from the network itself; an encoder that is told has two protocols."""
+    model = load_vae(make_run(tmp_path / "run", **{"model.where": "both"}))
+    files = [Path(picture) for picture in pictures]
+    own = read_pictures(model, files, ("frog", "toad", "newt"))
+    true = [0, 2, 1]
+    swap = redrawn(model, "swap", own)
+    given = swap["swap_given"].tolist()
+    assert all(one != other for one, other in zip(true, given, strict=True))
+    assert np.array_equal(swap["swap_true"], true)
+    assert np.array_equal(swap["swap_source"], as_bytes(own.images))
+    assert np.array_equal(swap["swap_output"], of_network(model, own, true, given))
+    assert np.array_equal(swap["swap_wrong_output"], of_network(model, own, given, given))
+    assert not np.array_equal(swap["swap_output"], swap["swap_wrong_output"])
+
+    whole = of_network(model, own, true, true)
+    assert np.array_equal(redrawn(model, "reconstruction", own)["reconstruction_output"], whole)
+    lines = redrawn(model, "interpolation", own)["interpolation_output"].reshape(2, 10, 1, 16, 16)
+    assert np.array_equal(lines[:, 0], whole[:2])
+    assert np.array_equal(lines[:, -1], whole[1:])
+    moved = redrawn(model, "traversal", own)
+    assert sorted(moved["traversal_unit"]) == [0, 1, 2]
+    assert moved["traversal_output"].shape == (30, 1, 16, 16)
+
+    columns = swapped_pictures(model, own, [2, 0], seed=3)
+    for column, label in zip(columns.swapaxes(0, 1), [2, 0], strict=True):
+        assert np.array_equal(as_bytes(column), of_network(model, own, true, [label] * 3))
+
+
+def test_a_line_between_labels_changes_the_label_half_way(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    one_z = {"objective.likelihood": "bernoulli-threshold"}  # a picture twice has it twice
+    run = make_run(tmp_path / "run", **one_z, **{"model.where": "decoder"})
+    asked = ("swap", str(run), *pictures, "--sheet", "interpolation")
+    words = say(*asked, "--true", "frog,toad,toad")
+    assert words[1] == (
+        "z moves in a straight line; 0 % and 100 % are the reconstructions of two pictures; "
+        "the label told changes half-way."
+    )
+    assert words[12:] == ["frog → toad", "toad"]
+    assert say(*asked)[12:] == [], "nobody said what the second shows"
+    model = load_vae(run)
+    files = [Path(pictures[0])] * 2  # one z under two labels
+    line = redrawn(model, "interpolation", read_pictures(model, files, ("frog", "toad")))
+    output = line["interpolation_output"].astype(int)
+    assert (abs(output[:5] - output[0]) <= 1).all()
+    assert (abs(output[5:] - output[9]) <= 1).all()
+    assert (abs(output[0] - output[9]) > 1).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model.where": "read"}, 3),
+        ({"model.where": "decoder"}, 3),
+        ({"model.where": "none"}, 3),
+        ({"model.where": "none", "model.null_rate": 0.0}, 0),
+    ],
+)
+def test_a_label_that_nobody_said_is_the_null_label(
+    settings: dict[str, object], told: int, tmp_path: Path, pictures: list[str]
+) -> None:
+    model = load_vae(make_run(tmp_path / "run", **settings))
+    own = read_pictures(model, [Path(pictures[1])])
+    assert own.true.tolist() == [UNSAID]
+    sheet = redrawn(model, "reconstruction", own)
+    assert np.array_equal(sheet["reconstruction_output"], of_network(model, own, [told], [told]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"model.where": "both"},
+            "--true is missing: the encoder of this model (model.where = 'both') is told what a "
+            "picture shows; name its label",
+        ),
+        (
+            {"model.where": "decoder", "model.null_rate": 0.0},
+            "--true is missing: this model (model.where = 'decoder', model.prior = 'standard') is "
+            "told what a picture shows and has never been without (model.null_rate = 0); name its "
+            "label",
+        ),
+    ],
+)
+def test_a_label_that_is_needed_is_asked_for(
+    settings: dict[str, object], sentence: str, tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run", **settings))
+    assert say("swap", run, *pictures, "--sheet", "traversal") == [sentence]
+
+
+# What is not told
+
+
+def test_a_decoder_that_is_not_told_heads_no_column_with_a_label(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run", **{"model.where": "none"}))
+    assert say("generate", run, "--count", "1") == [
+        "One style a row, one label a column",
+        SAME,
+        "z 1",
+    ]
+    assert say("swap", run, pictures[0])[1:] == [SAME, "picture", "a (newt)"]
+    assert say("generate", run, "--sheet", "random")[1:] == [
+        "This decoder is not told the label, so none is named."
+    ]
+    said = say("swap", run, pictures[0], "--sheet", "swap")[1]
+    assert said.endswith("true label → label given. This decoder is not told the label.")
+
+
+def test_a_prior_of_each_label_hears_it(tmp_path: Path, pictures: list[str], say: Say) -> None:
+    settings = {"model.where": "none", "model.prior": "per-label"}
+    run = str(make_run(tmp_path / "run", **settings))
+    assert say("generate", run, "--count", "1")[1:] == [*NAMES, "z 1"]
+    assert say("swap", run, pictures[0])[1] == SAME, "what is decoded is not drawn from it"
+
+
+# The sheets of a run
+
+
+@pytest.mark.parametrize("where", ["both", "read"])
+def test_only_a_told_encoder_has_a_sheet_of_the_second_protocol(where: str, tmp_path: Path) -> None:
+    model = load_vae(make_run(tmp_path / "run", **{"model.where": where}))
+    labels = np.arange(7) % 3
+    images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
+    test = TestPart(images, images, labels, (labels + 1) % 3)
+    arrays = sheets_of(model.vae, test, torch.Generator(), model.recipe.model)
+    figure = SHEETS["swap_wrong"](arrays, NAMES, LIGHT)
+    if where == "read":
+        assert figure is None
+        return
+    assert figure is not None
+    title, note, *captions = words_on(figure)
+    assert title == "Encoded and decoded with a wrong label"
+    assert note.startswith("Left: a test picture;")
+    assert captions == words_on(sheet_figure("swap", arrays, NAMES))[2:]
+    mosaics = [sheet_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
+    shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
+    assert (shown != wrong).any()
+    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SHEETS.values())
+    assert words_on(sheet_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
+
+
+# One's own pictures
+
+
+def test_pictures_take_the_models_size_and_colours(tmp_path: Path, pictures: list[str]) -> None:
+    model = load_vae(make_run(tmp_path / "run"))
+    colours = tmp_path / "colours.png"
+    Image.new("RGB", (40, 40), (255, 0, 0)).save(colours)
+    own = read_pictures(model, [Path(pictures[0]), colours])
+    assert own.images.shape == (2, 1, 16, 16)
+    assert own.images[1] == pytest.approx(76 / 255), "red as luma"
+
+
+def test_a_picture_that_would_be_squeezed_is_refused(tmp_path: Path) -> None:
+    model = load_vae(make_run(tmp_path / "run"))
+    wide = tmp_path / "wide.png"
+    Image.new("L", (23, 20)).save(wide)
+    with pytest.raises(Refusal) as caught:
+        read_pictures(model, [wide])
+    assert str(caught.value) == (
+        f"{wide}: 23 x 20 px: the model draws squares, and a picture whose sides differ by more "
+        "than a factor of 1.1 would be squeezed; crop it square"
+    )
+    Image.new("L", (22, 20)).save(wide)
+    assert read_pictures(model, [wide]).images.shape == (1, 1, 16, 16)
