@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +17,18 @@ from PIL import Image
 from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.report.notices import notices
+from isthmus.report.read import Study, read_study
+from isthmus.runs import train as runs_train
+from isthmus.runs.classifier import ClassifierModule
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
-from isthmus.runs.train import train_run
+from isthmus.runs.judge import judge_recipe, load_judge
+from isthmus.runs.module import TaskModule
+from isthmus.runs.score_generator import pictures_of
+from isthmus.runs.seeds import numpy_draws, torch_draws
+from isthmus.runs.train import train_run, tune_run
+from isthmus.scoring.generation import kl_nats
 from isthmus.use.vae import load_vae
 
 
@@ -91,13 +103,24 @@ def test_both_controls_land_where_theory_says(finished: Path) -> None:
     assert medoids["style_encoded_true"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_judge_is_trained_once(finished: Path, stroke_recipe: Path) -> None:
+def test_the_judge_is_trained_once(
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the variant and the seed; here in a cache that no judge lies in yet."""
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    trained, fit = [], runs_train.fit
+
+    def counting(fresh: Any, recipe: r.AnyRecipe, *of_run: Any, **how: Any) -> TaskModule:
+        trained.append(recipe.task)
+        return fit(fresh, recipe, *of_run, **how)
+
+    monkeypatch.setattr(runs_train, "fit", counting)
     plan = r.load_plan(stroke_recipe)
-    judges = {
-        RunFolder(finished / "runs" / variant.name / "seed-0").result()["judge"]["name"]
-        for variant in plan.variants
-    }
-    assert len(judges) == 1
+    quick = {"train.epochs": 1, "measure.judge_epochs": 1}
+    for seed, variant in enumerate(plan.variants):
+        recipe = r.with_settings(plan.recipe_of(variant), quick)
+        train_run(recipe, seed, RunFolder(tmp_path / variant.name))
+    assert trained == ["classify", "generate", "generate"]
 
 
 def test_sheets_say_which_label_went_in(finished: Path) -> None:
@@ -108,6 +131,7 @@ def test_sheets_say_which_label_went_in(finished: Path) -> None:
         assert set(sheets["random_given"]) == {0, 1, 2}
         assert len(sheets["style_output"]) == 10 * 3
         assert len(sheets["interpolation_output"]) == 3 * 10
+        assert sheets["null_output"].shape == (25, 1, 16, 16), "it was trained without labels, too"
 
 
 def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
@@ -115,6 +139,20 @@ def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
     assert "Does it listen?" in html
     assert "class medoids (control)" in html
     assert (finished / "figures" / "told_swap.png").exists()
+
+
+def hiding(study: Study) -> list[tuple[str, ...]]:
+    """The variants of the notice on labels that are hidden from the decoder alone."""
+    start = "Labels are hidden from the decoder alone"
+    return [notice.details for notice in notices(study) if notice.text.startswith(start)]
+
+
+def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Path) -> None:
+    study = read_study(finished)
+    assert hiding(study) == [("told",)]
+    for was, remedy in (("null_rate = 0.1", "null_rate = 0.0"), ('"decoder"', '"read"')):
+        assert was in study.plan
+        assert hiding(dataclasses.replace(study, plan=study.plan.replace(was, remedy))) == []
 
 
 def test_a_vae_cut_short_ends_as_if_it_had_not_been(stroke_recipe: Path, tmp_path: Path) -> None:
@@ -142,10 +180,11 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(stroke_recipe: Path, tmp_pat
     assert whole.result()["scores"] == cut.result()["scores"]
 
 
-def test_generate_writes_a_sheet(finished: Path, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("labels", ["upright,level", "none"])
+def test_generate_writes_a_sheet(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
     run = finished / "runs" / "told" / "seed-0"
-    assert main(["generate", str(run), "--labels", "upright,level", "--out", str(out)]) == 0
+    assert main(["generate", str(run), "--labels", labels, "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with Image.open(out) as sheet:
         assert sheet.width > 100
@@ -160,6 +199,13 @@ SHORT: dict[str, object] = {"train.epochs": 2, "measure.judge_epochs": 10}
         {"objective.likelihood": "gaussian", "objective.listening_weight": 3.0},
         {"objective.likelihood": "discretised-logistic", "model.where": "both"},
         {"objective.likelihood": "continuous-bernoulli", "model.prior": "per-label"},
+        {
+            "objective.likelihood": "bernoulli-threshold",
+            "objective.invariance": "mmd",
+            "objective.invariance_weight": 10.0,
+            "model.where": "encoder",
+            "model.body": "residual",
+        },
     ],
     ids=lambda settings: str(settings["objective.likelihood"]),
 )
@@ -175,11 +221,12 @@ def test_every_likelihood_is_scored_and_used(
     assert scores["frechet_pictures"] == 36
     with np.load(RunFolder(tmp_path).sheets) as sheets:
         assert "null_output" not in sheets
-    picture, out = str(strokes / "level" / "00.png"), str(tmp_path / "swapped.png")
-    is_told = settings.get("model.where") == "both"
-    assert main(["swap", str(tmp_path), picture, "--out", out]) == (2 if is_told else 0)
+    picture, out = tmp_path / "mine.png", str(tmp_path / "swapped.png")
+    picture.write_bytes((strokes / "level" / "00.png").read_bytes())  # in no folder of its label
+    is_told = settings.get("model.where") in ("both", "encoder")
+    assert main(["swap", str(tmp_path), str(picture), "--out", out]) == (2 if is_told else 0)
     sentence = (
-        "--true is missing: the encoder of this model (model.where = 'both') is told what a "
+        f"--true is missing: the encoder of this model (model.where = {recipe.model.where!r}) is told what a "
         "picture shows; name its label"
     )
     assert (sentence in capsys.readouterr().err) == is_told
@@ -194,7 +241,104 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result["status"] == "failed"
-    assert result["reason"] in ("the ELBO is not finite", "the loss is not finite")
+    is_of_loss = result["reason"].endswith("a sound one is finite")
+    assert is_of_loss or result["reason"] == "the ELBO is not finite"
+
+
+@pytest.mark.parametrize("task", ["generate", "classify", "tuning"])
+def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
+    task: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights that were kept are sound, and are scored; yet the recipe went wrong."""
+    asked = SHORT | {"objective.likelihood": "continuous-bernoulli"}
+    of_vae = r.with_settings(r.load_plan(stroke_recipe).recipe, asked)
+    assert isinstance(of_vae, r.GenerateRecipe)
+    is_judge = task == "classify"
+    recipe = judge_recipe(of_vae) if is_judge else of_vae
+    broken = ClassifierModule if is_judge else Generator
+    step = broken.step
+
+    def breaking(self: Any, batch: dict[str, Any], part: str) -> torch.Tensor:
+        if part == "train" and self.current_epoch:
+            batch = batch | {"image": math.nan * batch["image"]}
+        return step(self, batch, part)
+
+    monkeypatch.setattr(broken, "step", breaking)
+    run = tune_run if task == "tuning" else train_run
+    result = run(recipe, 0, RunFolder(tmp_path))
+    assert result["status"] == "failed"
+    assert result["reason"] == "loss 2 of 2 is nan: a sound one is finite"
+    scores = result.get("scores") or {"score": result["score"]}
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_a_network_that_says_nothing_in_z_has_collapsed(
+    stroke_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
+    result = train_run(recipe, 0, RunFolder(tmp_path))
+    assert result["status"] == "failed"
+    assert result["reason"] == "collapsed: no unit of z says anything of the picture"
+    assert result["scores"]["active_units"] == 0
+    assert RunFolder(tmp_path).sheets.exists(), "what it draws can be looked at"
+
+
+def test_a_size_that_no_network_fits_is_refused_before_the_judge_is_trained(
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"data.size_px": 18})
+    before = torch.get_rng_state()
+    with pytest.raises(r.plan.Refusal, match="pictures of 18 px do not fit the network"):
+        train_run(recipe, 0, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "cache" / "judges").exists()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
+    stroke_recipe: Path, tmp_path: Path
+) -> None:
+    """Both protocols and both ELBOs again, from the network itself."""
+    settings = SHORT | {
+        "train.epochs": 6,
+        "model.where": "both",
+        "model.fusion": "concat",
+        "model.null_rate": 0.0,
+        "objective.likelihood": "bernoulli-threshold",
+    }
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, settings)
+    assert isinstance(recipe, r.GenerateRecipe)
+    scores = train_run(recipe, 0, RunFolder(tmp_path))["scores"]
+    with np.load(RunFolder(tmp_path).scores) as arrays:
+        of_run = dict(arrays)
+
+    store = build.store_for(recipe.data)
+    test = build.split_for(recipe.data, store, numpy_draws(0, "split")).test
+    images, labels = pictures_of(store, test)
+    assert (of_run["label"] == labels).all()
+    network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store)
+    target = torch.from_numpy((images >= 0.5).astype(np.float32))
+    given = torch.from_numpy(of_run["given"])
+    noise = torch.randn(len(labels), 4, generator=torch_draws(0, "elbo"))
+    judged, elbo = {}, {}
+    with torch.inference_mode():
+        for encoded_with, label in (("true", torch.from_numpy(labels)), ("wrong", given)):
+            mu, log_sigma = network.encode(target, label)
+            outputs = network.decode(mu, given).sigmoid().numpy()
+            judged[encoded_with] = judge.labels(outputs)
+            params = network.decode(mu + log_sigma.exp() * noise, given)
+            log_prob = network.likelihood.log_prob(params, target)
+            elbo[encoded_with] = log_prob - kl_nats(mu, log_sigma, *network.prior(given)).sum(1)
+
+    for protocol, said in judged.items():
+        np.testing.assert_array_equal(of_run[f"swap_encoded_{protocol}_judged"], said)
+        swapped = (said == given.numpy()).mean()
+        assert scores[f"swap_encoded_{protocol}"] == pytest.approx(swapped)
+    assert (judged["true"] != judged["wrong"]).any(), "a wrong label misleads the encoder"
+    np.testing.assert_allclose(of_run["elbo_wrong_nats"], elbo["wrong"], rtol=1e-3)
+    gap = of_run["elbo_nats"].mean()
+    assert scores["elbo_gap_nats"] == pytest.approx(gap - float(elbo["wrong"].mean()), rel=1e-3)
+    assert abs(float((elbo["wrong"] - elbo["true"]).mean())) > 1, "else the gap tells no difference"
 
 
 def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
@@ -231,6 +375,11 @@ def test_a_wrong_request_gets_its_sentence(
     ("settings", "sentence"),
     [
         ({"data.colour": "rgb"}, "only grey pictures can be binarised"),
+        (
+            {"data.name": "cifar10"},
+            "objective.likelihood = 'bernoulli-dynamic' with data.name = 'cifar10': only pictures of "
+            "ink on paper can be binarised, not photographs; use gaussian or discretised-logistic",
+        ),
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
         ({"data.name": "classes"}, "data.folder is missing"),
         ({"data.shift_px": 40}, "a shift lies between 0 and the side"),

@@ -83,7 +83,7 @@ class Measure:
     importance_samples: Positive = 100
     """Samples of z for each picture in the importance-sampled NLL: its k."""
     nll_pictures: Positive = 1000
-    """Test pictures, evenly from all labels, that are sampled so; they correct the ELBO of all."""
+    """Test pictures, in proportion to the labels, that are sampled so; they correct the ELBO of all."""
     judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10
@@ -123,11 +123,18 @@ class GenerateRecipe(Recipe):
 
     def __post_init__(self) -> None:
         """Refuse combinations that mean nothing."""
-        if self.objective.likelihood.startswith("bernoulli") and self.data.colour == "rgb":
-            raise ValueError(
-                f"objective.likelihood = {self.objective.likelihood!r} with data.colour = 'rgb': "
-                "only grey pictures can be binarised; use gaussian or discretised-logistic"
-            )
+        if self.objective.likelihood.startswith("bernoulli"):
+            of_likelihood = f"objective.likelihood = {self.objective.likelihood!r}"
+            if self.data.colour == "rgb":
+                raise ValueError(
+                    f"{of_likelihood} with data.colour = 'rgb': only grey pictures can be "
+                    "binarised; use gaussian or discretised-logistic"
+                )
+            if self.data.name == "cifar10":
+                raise ValueError(
+                    f"{of_likelihood} with data.name = 'cifar10': only pictures of ink on paper "
+                    "can be binarised, not photographs; use gaussian or discretised-logistic"
+                )
         if self.objective.listening_weight is not None and self.model.where != "read":
             raise ValueError(
                 f"objective.listening_weight does nothing for model.where = {self.model.where!r}: "

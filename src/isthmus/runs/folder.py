@@ -145,7 +145,7 @@ class RunFolder:
 
     def train_seconds(self) -> float:
         """Training time of the epochs so far."""
-        return sum(float(line["seconds"]) for line in self.epochs())
+        return sum((float(line["seconds"]) for line in self.epochs()), 0.0)
 
     def epochs(self) -> list[dict[str, str]]:
         """The lines of ``metrics.csv``."""

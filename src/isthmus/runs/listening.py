@@ -19,6 +19,7 @@ from isthmus.scoring.style import StyleKept, style_descriptors, style_kept
 
 Images = Float[np.ndarray, "_ channel height width"]
 Labels = Int[np.ndarray, " _"]
+Rows = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -117,22 +118,60 @@ def _nearest_to_mean(images: Images) -> Float[np.ndarray, "channel height width"
     return np.asarray(images[distances.argmin()])
 
 
-def evenly_from_labels(
-    labels: Labels, count: int, rng: np.random.Generator | None = None
-) -> Int[np.ndarray, " chosen"]:
-    """At most ``count`` positions, ascending, as many of each label as possible.
-
-    Args:
-        labels: Of all pictures.
-        count: How many to choose.
-        rng: Chooses among those of a label; None: the first of each.
+def evenly_from_labels(labels: Labels, count: int) -> Rows:
+    """At most ``count`` positions, ascending: the first of each label, as many of each as possible.
 
     >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
     [0, 1, 3, 4]
     """
-    order = np.arange(len(labels)) if rng is None else rng.permutation(len(labels))
-    rank_in_label = np.empty(len(labels), dtype=np.int64)
+    ranks = _ranks_in_label(labels, np.arange(len(labels)))
+    return np.sort(np.argsort(ranks, kind="stable")[:count])
+
+
+def in_proportion(labels: Labels, count: int, rng: np.random.Generator) -> Rows:
+    """At most ``count`` positions, ascending, drawn at random, in proportion to the labels.
+
+    A label gives its share of ``count``, rounded up or down by systematic sampling from one random
+    start: so every picture is as likely to be drawn as any other, and a mean over those drawn is
+    unbiased, however uneven the labels. Where all shares are whole numbers, nothing is rounded.
+
+    Args:
+        labels: Of all pictures.
+        count: How many to draw.
+        rng: Draws which ones of a label, and the start.
+
+    Source: Madow and Madow 1944, On the theory of systematic sampling.
+
+    >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    >>> labels[in_proportion(labels, 4, np.random.default_rng(0))].tolist()
+    [0, 0, 0, 1]
+    """
+    total = len(labels)
+    ranks = _ranks_in_label(labels, rng.permutation(total))
+    ends = np.cumsum(np.bincount(labels)) * min(count, total) + rng.integers(total)
+    counts = np.diff(ends // total, prepend=0)  # the start is below the first whole step
+    return np.flatnonzero(ranks < counts[labels])
+
+
+def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:
+    """Positions in both, ascending, with as many of each label: as many as both have.
+
+    >>> [rows.tolist() for rows in alike_in_labels(np.array([0, 0, 1]), np.array([1, 1, 0]))]
+    [[0, 2], [0, 2]]
+    """
+    most = int(max(a.max(), b.max())) + 1
+    counts = np.minimum(np.bincount(a, minlength=most), np.bincount(b, minlength=most))
+    in_a, in_b = (
+        np.flatnonzero(_ranks_in_label(labels, np.arange(len(labels))) < counts[labels])
+        for labels in (a, b)
+    )
+    return in_a, in_b
+
+
+def _ranks_in_label(labels: Labels, order: Rows) -> Rows:
+    """Of each position how many others of its label come before it in this order of all."""
+    ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         rows = order[labels[order] == label]
-        rank_in_label[rows] = np.arange(len(rows))
-    return np.sort(np.argsort(rank_in_label, kind="stable")[:count])
+        ranks[rows] = np.arange(len(rows))
+    return ranks

@@ -19,7 +19,8 @@ from isthmus.runs.listening import (
     Labels,
     Swapped,
     TestPart,
-    evenly_from_labels,
+    alike_in_labels,
+    in_proportion,
     prior_fidelity,
     swapped,
 )
@@ -59,7 +60,7 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     names = [store.names[row] for row in trained.split.test]
     write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
     draws = torch_draws(trained.seed, "sheets")
-    sheets = sheets_of(vae, test, draws, knows_null=recipe.model.null_rate > 0)
+    sheets = sheets_of(vae, test, draws, recipe.model)
     write_arrays(trained.folder.sheets, sheets)
     if not scores["active_units"]:
         reason = "collapsed: no unit of z says anything of the picture"
@@ -109,7 +110,8 @@ def _likelihood(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """ELBO under the true, a wrong and the null label, and the importance-sampled NLL.
 
-    One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0.
+    One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0. The
+    pictures of the NLL are in proportion to the labels, and the same for every seed and variant.
     """
     network = vae.network
     draws = torch_draws(seed, "elbo")
@@ -122,7 +124,7 @@ def _likelihood(
         nulls = np.full_like(test.labels, network.null_label)
         told["elbo_null_nats"] = (vae.encoded(test.target, nulls), nulls)
     elbo = {name: vae.elbo_nats(test.target, *of, noise) for name, of in told.items()}
-    chosen = evenly_from_labels(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
+    chosen = in_proportion(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
     nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],
@@ -189,20 +191,18 @@ def _frechet(
 ) -> dict[str, float]:
     """Distance of drawn to test pictures in the judge's features; and of training to test ones.
 
-    All three sets are of one size, with as many of each label, for the distance grows as sets
-    shrink.
+    All three sets are of one size, with as many of each label: the distance grows as sets shrink,
+    and as their labels differ. They are the test set's, where training has as many of each.
     """
-    train_labels = np.asarray(trained.store.labels[trained.split.train])
-    count = min(len(train_labels), len(test.labels))
-    rows = evenly_from_labels(test.labels, count)
-    training, _ = pictures_of(
-        trained.store, trained.split.train[evenly_from_labels(train_labels, count)]
-    )
+    train = trained.split.train
+    train_labels = np.asarray(trained.store.labels[train])
+    of_train, rows = alike_in_labels(train_labels, test.labels)
+    training, _ = pictures_of(trained.store, train[of_train])
     of_test = judge.features(test.images[rows])
     return {
         "frechet_judge": frechet_distance(judge.features(drawn[rows]), of_test),
         "frechet_floor": frechet_distance(judge.features(training), of_test),
-        "frechet_pictures": float(count),
+        "frechet_pictures": float(len(rows)),
     }
 
 

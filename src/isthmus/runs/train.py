@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
@@ -25,6 +26,7 @@ from isthmus.runs.module import Watch
 from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import TASKS, module_for
 from isthmus.runs.trained import Trained
+from isthmus.scoring.collapse import broken_loss
 
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 
@@ -90,12 +92,13 @@ def tune_run(
     trained = _fitted(recipe, seed, folder, data_root, "none", watch)
     module = trained.module
     score = float(_scored_epoch(trained)[f"validation_{module.chooses}"])
-    is_finite = math.isfinite(score)
+    unsound = "" if math.isfinite(score) else "the validation score is not finite"
+    reason = _broken_loss(trained) or unsound
     return _finish(
         folder,
         {
-            "status": "finished" if is_finite else "failed",
-            "reason": "" if is_finite else "the validation score is not finite",
+            "status": "failed" if reason else "finished",
+            "reason": reason,
             "score": score,
             "score_name": module.chooses,
             "higher_is_better": module.direction == "max",
@@ -120,6 +123,8 @@ def _fitted(
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
+        with torch.random.fork_rng(devices=[]):  # what no network fits is refused before the judge
+            module_for(recipe, store, steps=1)
         of_judge = judge_recipe(recipe)
         place = judge_folder(of_judge, store)
         place.path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,9 +151,11 @@ def _finish(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
 def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
     """What the task's scoring says, with what every run says."""
     epochs, split = trained.folder.epochs(), trained.split
+    reason = _broken_loss(trained) or scored["reason"]
     return {
-        "status": "failed" if scored["reason"] else "finished",
+        "status": "failed" if reason else "finished",
         **scored,
+        "reason": reason,
         "contract": trained.store.contract,
         "content": trained.store.content,
         "class_names": list(trained.store.class_names),
@@ -160,6 +167,11 @@ def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
         "seed": trained.seed,
         "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
     }
+
+
+def _broken_loss(trained: Trained) -> str | None:
+    """What is wrong with the losses of all epochs, however sound the one whose weights were kept."""
+    return broken_loss([float(line["train_loss"]) for line in trained.folder.epochs()])
 
 
 def _scored_epoch(trained: Trained) -> dict[str, str]:

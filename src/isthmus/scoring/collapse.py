@@ -55,12 +55,19 @@ def collapse_reason(
     >>> collapse_reason(truth, truth, 2, [0.7, -14988.0], (0.0, 1.0))
     'loss 2 of 2 is -14988: a sound one lies in 0 .. 1'
     """
-    return _broken_loss(losses, legal) or _one_class(
+    return broken_loss(losses, legal) or _one_class(
         confusion(truth, prediction, num_classes).sum(axis=0)
     )
 
 
-def _broken_loss(losses: Sequence[float], legal: tuple[float, float]) -> str | None:
+def broken_loss(
+    losses: Sequence[float], legal: tuple[float, float] = (-math.inf, math.inf)
+) -> str | None:
+    """The first loss that no sound run has, in one sentence; None where all are finite and legal.
+
+    >>> broken_loss([-3.5, math.nan])
+    'loss 2 of 2 is nan: a sound one is finite'
+    """
     least, largest = legal
     for number, loss in enumerate(losses, start=1):
         which = f"loss {number} of {len(losses)} is {loss:g}"

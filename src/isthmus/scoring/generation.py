@@ -78,7 +78,7 @@ class NLL:
     def of_whole(
         self, chosen: Int64[np.ndarray, " picture"], bound_nats: Float[np.ndarray, " whole"]
     ) -> NLL:
-        """The same for a whole set, of which these pictures were drawn at random.
+        """The same for a whole set, of which these pictures were drawn, each as likely as any other.
 
         Pictures differ by tens of nats, but each from its own bound by few only: the mean bound
         of the whole set, less the mean difference in the pictures drawn, says far more than

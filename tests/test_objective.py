@@ -1,0 +1,98 @@
+"""What a VAE minimises: warm-up, beta and free bits; and the ELBO, which has none of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from isthmus import build
+from isthmus import recipe as r
+from isthmus.runs.generator import Generator
+
+STEPS = 100
+FREE_NATS = 0.5
+
+
+def module_of(monkeypatch: pytest.MonkeyPatch, done: int = 0, **objective: float) -> Generator:
+    """A module whose trainer has done so many steps, with the same weights whatever it minimises."""
+    recipe = r.GenerateRecipe(
+        model=r.VAE(width=4, latent=3, where="decoder", null_rate=0.5),
+        objective=r.Objective(**objective),
+    )
+    torch.manual_seed(0)
+    module = Generator(build.vae_for(recipe, 3), recipe, STEPS)
+    monkeypatch.setattr(module, "_steps_done", lambda: done)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("done", "kl_warmup", "beta", "weight"),
+    [
+        (0, 0.0, 1.0, 1.0),
+        (0, 0.0, 4.0, 4.0),
+        (0, 0.2, 1.0, 0.0),
+        (5, 0.2, 1.0, 0.25),
+        (19, 0.2, 1.0, 0.95),
+        (20, 0.2, 1.0, 1.0),
+        (99, 0.2, 1.0, 1.0),
+        (10, 0.2, 4.0, 2.0),
+        (60, 0.2, 4.0, 4.0),
+    ],
+)
+def test_the_weight_of_the_kl_climbs_from_0_to_beta(
+    done: int, kl_warmup: float, beta: float, weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = module_of(monkeypatch, done, kl_warmup=kl_warmup, beta=beta)
+    assert module._kl_weight() == pytest.approx(weight)
+
+
+def test_no_unit_is_charged_less_than_its_free_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means over the batch are 0.25, 1 and 0: the first and last are charged 0.5."""
+    kl = torch.tensor([[0.5, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    assert module_of(monkeypatch)._charged(kl).item() == 1.25
+    module = module_of(monkeypatch, free_bits_nats=FREE_NATS)
+    assert module._charged(kl).item() == 0.5 + 1.0 + 0.5
+
+
+def test_a_unit_below_its_free_bits_is_not_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kl = torch.tensor([[0.5, 2.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    module_of(monkeypatch, free_bits_nats=FREE_NATS)._charged(kl).backward()
+    assert kl.grad is not None
+    assert kl.grad.tolist() == [[0.0, 0.5, 0.0], [0.0, 0.5, 0.0]]
+
+
+def numbers_of(module: Generator) -> dict[str, float]:
+    """What is tallied of one batch, with the same noise for every module."""
+    draws = torch.Generator().manual_seed(2)
+    batch = {"image": torch.rand(8, 1, 28, 28, generator=draws), "label": torch.arange(8) % 3}
+    with torch.no_grad():  # at first every KL is nearly 0; a mean of 0.1 to 2.3 makes it some
+        module.network.posterior.bias[:3] = torch.tensor([0.1, 2.3, 1.1])
+    module.on_train_epoch_start()
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        module.step(batch, "train")
+    numbers: dict[str, float] = module.tallies["train"].numbers()
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("done", "objective"),
+    [(5, {"kl_warmup": 0.2}), (STEPS, {"free_bits_nats": FREE_NATS}), (STEPS, {"beta": 4.0})],
+    ids=["warm-up", "free bits", "beta"],
+)
+def test_the_elbo_is_tallied_without_what_weighs_the_kl(
+    done: int, objective: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = numbers_of(module_of(monkeypatch, STEPS))
+    assert plain["loss"] == pytest.approx(-plain["elbo_nats"], abs=1e-3)
+    assert plain["kl_nats"] > 3, "else no weight of it shows"
+    weighed = numbers_of(module_of(monkeypatch, done, **objective))
+    assert weighed["elbo_nats"] == plain["elbo_nats"]
+    assert weighed["kl_nats"] == plain["kl_nats"]
+    charged = {
+        "kl_warmup": 0.25 * plain["kl_nats"],
+        "free_bits_nats": plain["kl_nats"] + FREE_NATS - 0.005,  # 0.1**2 / 2 of the first unit
+        "beta": 4.0 * plain["kl_nats"],
+    }[next(iter(objective))]
+    added = weighed["loss"] - plain["loss"]
+    assert added == pytest.approx(charged - plain["kl_nats"], abs=0.01)
