@@ -21,6 +21,7 @@ from isthmus.cli import main
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.train import train_run
+from isthmus.study.differences import is_whole, read_results
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -143,10 +144,15 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     obstacle.mkdir(parents=True)
     assert main(words) == 1
     results = results_of(study)
-    assert results.loc[("max-pool", 0), "status"] == "failed"
-    assert "broke off: " in results.loc[("max-pool", 0), "reason"]
+    assert results.loc[("max-pool", 0), "status"] == "broken off"
+    assert "Error: " in results.loc[("max-pool", 0), "reason"]
     assert results.loc[("strided", 0), "status"] == "finished"
-    assert "broke off: " in (study / "report.html").read_text(encoding="utf-8")
+    page = (study / "report.html").read_text(encoding="utf-8")
+    top = page.split('<section aria-labelledby="scores">')[0]
+    assert (
+        "Broken off: 1 of 2 runs, kept out of every mean; the same command tries them again." in top
+    )
+    assert not is_whole(read_results(study)), "so a verdict would be a look before the end"
     obstacle.rmdir()
     obstacle.parent.rmdir()
     assert main(words) == 0

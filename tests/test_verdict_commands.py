@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 from conftest import SMALL
 from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.study import forecast
+from isthmus.study.differences import read_results
+from isthmus.study.planned import planned_runs
 from isthmus.study.until import StoppingRule, run_until
 
 FACTORS = """
@@ -70,12 +74,19 @@ def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
     assert roles == sorted(roles, key=["typical", "differing", "hardest", "easiest"].index)
 
 
-def test_another_look_at_more_seeds_is_corrected_for(
-    finished: Path, recipe: Path, tmp_path: Path
-) -> None:
-    study = tmp_path / "factors"
+@pytest.fixture(scope="module")
+def longer(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished study with one seed more, added by hand."""
+    study = tmp_path_factory.mktemp("longer") / "factors"
     shutil.copytree(finished, study)
-    assert main(["study", str(recipe), "--out", str(study), "--seeds", "3"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISTHMUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert main(["study", str(recipe), "--out", str(study), "--seeds", "3"]) == 0
+    return study
+
+
+def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
+    study = longer
     assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
     assert r.load_plan(study / "plan.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
@@ -139,15 +150,60 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     )
 
 
-def pretended(study: Path, widths: list[float], minutes: float = 1.0):
+@pytest.mark.parametrize("most_timings", [12, 2])
+def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    most_timings: int,
+) -> None:
+    """Seven steps an epoch, of one minute each; how long it trains does not change a step."""
+    timed: list[r.AnyRecipe] = []
+    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
+    monkeypatch.setattr(
+        forecast, "seconds_per_step", lambda recipe, _: timed.append(recipe) or 60.0
+    )
+    path = tmp_path / "tuned.toml"
+    tuned = "seeds = 2\nnuisance.train.epochs = [1, 10]"
+    path.write_text(recipe.read_text().replace("seeds = 2", tuned))
+    words = ["study", str(path), "--dry-run", "--out", str(tmp_path / "s")]
+    status, shown = said([*words, "--until-width", "0.1", "--most-seeds", "5"], capsys)
+    assert status == 0
+    assert len(timed) == min(4, most_timings), "a kind of step is timed once"
+    assert shown.count(", tuning train.epochs 10 ") == 4
+    assert "what tuning has not chosen yet counts as the dearest of its settings" in shown
+    assert ("2 kinds of step were timed, the others told by their GFLOP" in shown) == (
+        most_timings == 2
+    )
+    left_out = (
+        "left out: random changes of training pictures and validation, which add about a tenth; "
+    )
+    assert f"{left_out}scoring of the test set, once a run\n" in shown
+    if most_timings == 12:
+        minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
+        assert (
+            f"about {minutes:.1f} minutes of training to come on this machine, about "
+            f"{minutes + more:.1f} if seeds are added up to 5\n"
+        ) in shown
+    assert "the smallest difference that 2 seeds can see" in shown
+    assert not (tmp_path / "s").exists()
+
+
+def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: str = "finished"):
     """In place of training: tables as a study leaves them, narrower with every seed."""
 
-    def run(plan: r.StudyPlan) -> r.StudyPlan:
-        study.mkdir(exist_ok=True)
+    def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
+        runs = planned_runs(plan, study)
+        for of in [of for of in runs if of.seed in seeds]:
+            of.folder.claim(of.recipe)
+            of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
+            of.folder.finish({"status": status})
+        done = {False: "missing", True: status}
         rows = [
-            {"variant": v, "seed": s, "status": "finished", "train_seconds": 60 * minutes / 2}
-            for v in "ab"
-            for s in plan.seeds
+            {"variant": of.variant.name, "seed": of.seed, "status": done[of.folder.is_finished]}
+            for of in runs
         ]
         pd.DataFrame(rows).to_csv(study / "results.csv")
         half = widths[len(plan.seeds)] / 2
@@ -196,6 +252,69 @@ def test_a_budget_ends_it_and_looks_at_no_score(plan: r.StudyPlan, tmp_path: Pat
     assert ended.looks == ()
 
 
+def test_a_budget_bounds_the_planned_seeds_too(plan: r.StudyPlan, tmp_path: Path) -> None:
+    planned = dataclasses.replace(plan, seeds=(0, 1, 2, 3, 4))
+    rule = StoppingRule(width=None, budget_minutes=3.5, most_seeds=20)
+    ended, reason = run_until(planned, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    assert ended.seeds == (0, 1, 2)
+    assert reason == (
+        "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
+        "left out"
+    )
+    assert not read_results(tmp_path)["status"].eq("missing").any(), "what was spent has verdicts"
+    more = dataclasses.replace(rule, budget_minutes=4.5)
+    ended, reason = run_until(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
+    assert ended.seeds == (0, 1, 2, 3)
+    assert reason.endswith("; 1 planned seed is left out")
+
+
+def test_a_budget_hides_no_run_that_has_begun(plan: r.StudyPlan, tmp_path: Path) -> None:
+    run = pretended(tmp_path, WIDTHS)
+    run(plan, (0,))
+    last = planned_runs(plan, tmp_path)[-1]
+    last.folder.claim(last.recipe)
+    rule = StoppingRule(width=None, budget_minutes=1.5, most_seeds=20)
+    ended, reason = run_until(plan, tmp_path, rule, run)
+    assert ended.seeds == (0, 1)
+    assert reason.endswith("would go beyond 1.5; seeds that have begun wait for more")
+
+
+def test_where_every_run_has_failed_no_seed_is_added(plan: r.StudyPlan, tmp_path: Path) -> None:
+    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
+    run = pretended(tmp_path, WIDTHS, status="failed")
+    ended, reason = run_until(plan, tmp_path, rule, run)
+    assert ended.seeds == (0, 1)
+    assert reason == "every run has failed, and more seeds would not mend that"
+
+
+def widest(study: Path) -> float:
+    verdicts = pd.read_csv(study / "verdicts.csv").query("kind == 'factor'")
+    return float((verdicts["high"] - verdicts["low"]).max())
+
+
+def test_a_study_adds_the_seed_that_makes_it_sure(
+    finished: Path,
+    longer: Path,
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its looks are those of the one that was given a third seed by hand."""
+    study, width = tmp_path / "factors", 1.01 * widest(longer)
+    assert width < widest(finished), "two seeds are less sure, even of one look"
+    shutil.copytree(finished, study)
+    words = ["study", str(recipe), "--out", str(study), "--until-width", str(width)]
+    capsys.readouterr()
+    assert main([*words, "--most-seeds", "3"]) == 0
+    assert (
+        f"3 seeds: the widest interval is {widest(longer):.3g}, within" in capsys.readouterr().err
+    )
+    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(study / "verdicts.csv"), pd.read_csv(longer / "verdicts.csv")
+    )
+
+
 def test_one_variant_has_no_interval_to_narrow(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,11 +339,13 @@ def test_a_rule_that_cannot_start_gets_its_sentence(
         "isthmus: --until-width with one seed: an interval needs two or more to start from; give "
         "--seeds 2 or more",
     )
-    assert said([*words, "--most-seeds", "1"], capsys) == (
-        2,
-        "isthmus: --most-seeds 1 is less than the 2 seeds of the study: there would be none to add; "
-        "give more",
-    )
+    for rule in ("--until-width", "--budget-minutes"):
+        words = ["study", str(recipe), "--out", str(tmp_path / "s"), rule, "1", "--seeds", "5"]
+        assert said([*words, "--most-seeds", "3"], capsys) == (
+            2,
+            "isthmus: --most-seeds 3 is less than the 5 seeds of the study: there would be none to add; "
+            "give more",
+        )
 
 
 def test_a_score_that_the_task_has_not_is_refused_before_training(
@@ -337,18 +458,53 @@ def other_contract(finished: Path, folder: Path, change: dict[str, object]) -> P
     return folder
 
 
-@pytest.mark.parametrize(("setting", "value"), [("data.size_px", 64), ("data.validation", 0.4)])
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [
+        (
+            "data.size_px",
+            64,
+            "their scores are not of the same pictures and labels; train both on the same data",
+        ),
+        (
+            "data.validation",
+            0.4,
+            "the test pictures are the same, but other shares of the rest have trained and chosen the "
+            "epoch; train both with one share",
+        ),
+    ],
+)
 def test_what_does_not_compare_is_refused_by_its_field(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, value: object
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    value: object,
+    why: str,
 ) -> None:
     other = other_contract(finished, tmp_path / "other", {setting: value})
     run = Path("runs/strided_dice/seed-0")
     for a, b in ((finished, other), (finished / run, other / run)):
         assert said(["compare", str(a), str(b)], capsys) == (
             2,
-            f"isthmus: {a} and {b} differ in {setting}: their scores are not of the same pictures and "
-            "labels; train both on the same data",
+            f"isthmus: {a} and {b} differ in {setting}: {why}",
         )
+
+
+def test_scores_that_are_asked_for_by_name_are_those_of_their_task(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "named"
+    shutil.copytree(finished, named)
+    for scores, status in ((("mean_iou",), 0), (("mean_dice",), 2)):
+        plan = dataclasses.replace(r.load_plan(named / "plan.toml"), scores=scores, margins={})
+        (named / "plan.toml").write_text(r.plan_as_toml(plan))
+        plain = tmp_path / f"plain{status}"
+        shutil.copytree(finished, plain)
+        plan = dataclasses.replace(r.load_plan(plain / "plan.toml"), margins={})
+        (plain / "plan.toml").write_text(r.plan_as_toml(plan))
+        ended, text = said(["compare", str(plain), str(named)], capsys)
+        assert (ended, "differ in study.scores" in text) == (status, status == 2)
 
 
 def test_a_failed_run_is_no_evidence(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from isthmus.recipe import StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_table, write_whole
 from isthmus.study.about import about_study, said_about
 from isthmus.study.analysis import analyse
-from isthmus.study.planned import PlannedRun, planned_runs
+from isthmus.study.planned import PlannedRun, cannot_be_tuned, planned_runs
 
 TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
 """How many test pictures of each role are shown."""
@@ -26,7 +26,8 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     """Write the tables of a study folder, its about.json and its pictures/."""
     runs = planned_runs(plan, study)
     fields = [*plan.factors, *plan.nuisance]
-    results = pd.DataFrame([_row(run, fields) for run in runs])
+    hopeless = {v.name for v in plan.variants if cannot_be_tuned(plan, v, study)}
+    results = pd.DataFrame([_row(run, fields, hopeless) for run in runs])
     results[fields] = results[fields].convert_dtypes()  # a whole number stays one beside none
     write_table(study / "results.csv", results)
     per_picture = _per_picture(runs)
@@ -41,7 +42,8 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         _write_pictures(study / "pictures", runs, store, per_picture)
 
 
-def _row(run: PlannedRun, fields: Sequence[str]) -> dict[str, Any]:
+def _row(run: PlannedRun, fields: Sequence[str], hopeless: Collection[str]) -> dict[str, Any]:
+    """What results.csv says of a run; the hopeless are variants without a setting that trains."""
     settings = settings_of(run.recipe)
     row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
     row |= {key: settings[key] for key in fields}
@@ -50,9 +52,12 @@ def _row(run: PlannedRun, fields: Sequence[str]) -> dict[str, Any]:
         row |= {key: result[key] for key in ("status", "reason")} | result["scores"]
         row |= {key: result[key] for key in _COSTS}
         row["labelled_pictures"] = sum(result["pictures"][part] for part in ("train", "validation"))
-    elif run.folder.error.exists():
+    elif run.variant.name in hopeless:
+        reason = "no setting of the nuisance fields could be trained"
+        row |= {"status": "failed", "reason": reason}
+    elif run.folder.error.exists():  # it is tried again, so it is not done
         last_line = run.folder.error.read_text(encoding="utf-8").strip().splitlines()[-1]
-        row |= {"status": "failed", "reason": f"broke off: {last_line}"}
+        row |= {"status": "broken off", "reason": last_line}
     return row
 
 

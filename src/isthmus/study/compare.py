@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from isthmus.recipe import AnyRecipe, StudyPlan, differing_fields, load_plan, load_recipe
+from isthmus.recipe import (
+    AnyRecipe,
+    GenerateRecipe,
+    StudyPlan,
+    differing_fields,
+    load_plan,
+    load_recipe,
+)
 from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
@@ -43,7 +50,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
     """Two trained networks on the same test pictures, paired by picture.
 
     Raises:
-        Refusal: If one has not finished or is failed, or task, data or judge differ.
+        Refusal: If one has not finished or is failed, or task, data, measure or judge differ.
     """
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
@@ -60,9 +67,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
             f"{a} and {b} share no score of single pictures: compare their studies instead"
         )
     if one.result()["seed"] != other.result()["seed"]:
-        sentences.append(
-            "The runs have different seeds, so they were validated on different pictures."
-        )
+        sentences.append(f"The runs have different seeds, so they {_differs_by_seed(recipes[0])}.")
     sentences.append(
         "Pictures are the unit: this speaks of these two networks, not of their recipes."
     )
@@ -73,11 +78,12 @@ def compare_studies(a: Path, b: Path) -> Compared:
     """Variants of two studies paired by seed: those of one name, or the only ones.
 
     Raises:
-        Refusal: If no variants or seeds pair, or task, data, judge, margins or scores differ.
+        Refusal: If no variants or seeds pair, or task, data, measure, judge, margins or scores differ.
     """
     plans = [load_plan(_plan_of(path)) for path in (a, b)]
-    for key in ("margins", "scores"):
-        if getattr(plans[0], key) != getattr(plans[1], key):
+    asked = [{"margins": p.margins, "scores": {s.name for s in scores_of(p)}} for p in plans]
+    for key in asked[0]:
+        if asked[0][key] != asked[1][key]:
             raise Refusal(
                 f"{a} and {b} differ in study.{key}: they ask different things; make it one"
             )
@@ -108,6 +114,16 @@ def compare_studies(a: Path, b: Path) -> Compared:
     return Compared(tuple(changed), tuple(verdicts["sentence"]))
 
 
+def _differs_by_seed(recipe: AnyRecipe) -> str:
+    """What two runs of one recipe do differently for their seeds alone."""
+    told = ["were validated on different pictures"]
+    if isinstance(recipe, GenerateRecipe):
+        told.append("were given different wrong labels")
+        if recipe.objective.likelihood == "bernoulli-dynamic":
+            told.append("were scored on other binarisations of the test pictures")
+    return " and ".join(told)
+
+
 def _of_pictures(
     score: Score, a: Float[np.ndarray, " picture"], b: Float[np.ndarray, " picture"]
 ) -> str:
@@ -126,23 +142,32 @@ def _refuse_unlike(
         raise Refusal(
             f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no score"
         )
-    may_differ = (*DATA_THAT_MAY_DIFFER, "data.folder")  # whose content is compared
-    changed = [
-        key
-        for key in differing_fields(*recipes)
-        if key.startswith("data.") and key not in may_differ
-    ]
-    if changed:
-        raise Refusal(
-            f"{a} and {b} differ in {', '.join(changed)}: their scores are not of the same pictures "
-            "and labels; train both on the same data"
-        )
+    for what, fields in _UNLIKE.items():
+        changed = [key for key in differing_fields(*recipes) if fields(key)]
+        if changed:
+            raise Refusal(f"{a} and {b} differ in {', '.join(changed)}: {what}")
     for words, key in (("on different pictures", "content"), ("by different judges", "judge")):
         one, other = (result.get(key) for result in results)
         if one and other and one != other:
             raise Refusal(
                 f"{a} and {b} were scored {words}: their scores do not compare; run one of them again"
             )
+
+
+_TRAINING_ONLY = (*DATA_THAT_MAY_DIFFER, "data.folder", "data.validation")
+"""Fields that leave the test set as it is; what is in the folder is compared by itself."""
+
+_UNLIKE: dict[str, Callable[[str], bool]] = {
+    "their scores are not of the same pictures and labels; train both on the same data": (
+        lambda key: key.startswith("data.") and key not in _TRAINING_ONLY
+    ),
+    "the test pictures are the same, but other shares of the rest have trained and chosen the epoch; "
+    "train both with one share": lambda key: key == "data.validation",
+    "their scores were not measured alike; run one of them again with the other's settings": (
+        lambda key: key.startswith("measure.")
+    ),
+}
+"""Why scores do not compare, and the remedy, for the fields that make it so."""
 
 
 def _paired_variants(

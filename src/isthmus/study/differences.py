@@ -35,9 +35,13 @@ def read_results(study: Path) -> pd.DataFrame:
     return pd.read_csv(study / "results.csv", converters={"variant": str})
 
 
+OUTSTANDING = ("missing", "broken off")
+"""What stands in results.csv of a run that the next call trains, anew or for the first time."""
+
+
 def is_whole(results: pd.DataFrame) -> bool:
     """Whether every planned run is done, well or not."""
-    return not (results["status"] == "missing").any()
+    return not results["status"].isin(OUTSTANDING).any()
 
 
 def by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
@@ -87,7 +91,8 @@ def _found(
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
         return Found(comparison, score, groups, (math.nan, math.nan), None)
-    values = np.stack([block[list(group)].to_numpy() for group in groups], axis=1)
+    places = [[wanted.index(variant) for variant in group] for group in groups]
+    values = block.to_numpy()[:, places]  # [seed, group, variant]
     signs = np.array(comparison.weights)
     of_a, of_b = ((values @ np.maximum(side, 0)).mean(axis=1) for side in (signs, -signs))
     means = (math.nan, math.nan)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from isthmus import build
-from isthmus.recipe import StudyPlan
-from isthmus.runs.cost import cost_of, seconds_per_step
+from isthmus.data.store import Store
+from isthmus.recipe import AnyRecipe, StudyPlan, settings_of
+from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
+from isthmus.runs.cost import Cost, cost_of, seconds_per_step
 from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.tasks import module_for
 from isthmus.study.analysis import factor_settings, looks_of, scores_of
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import read_results
-from isthmus.study.planned import planned_runs, tuning_runs
+from isthmus.study.planned import planned_runs, runs_to_come, tuning_runs
 from isthmus.study.power import POWER, visible_differences
 from isthmus.study.verdicts import ALPHA
+
+_MOST_TIMINGS = 12
+"""Kinds of step that are timed; of further ones the time is told by their operations."""
+
+_SAME_STEP = (
+    *("train.epochs", "train.lr", "train.weight_decay", "train.momentum", "train.schedule"),
+    *("train.warmup", "train.keep", "model.dropout_rate", *DATA_THAT_MAY_DIFFER),
+    *("loss.smooth", "loss.gamma", "loss.alpha", "loss.beta", "objective.beta"),
+    *("objective.kl_warmup", "objective.free_bits_nats", "objective.invariance_weight"),
+    *("objective.listening_weight", "augment.", "measure."),
+)
+"""Fields, and tables, whose value does not change what a timed step costs, once there is one."""
 
 
 def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None:
     """Print what a study will cost and what it can see.
 
-    The cost is the median of three training steps times the number of steps. It leaves out
-    augmentation and validation, which add about a tenth, scoring, and the judge of a VAE's pictures.
+    The cost of a run is the median of three training steps times the number of steps.
 
     Args:
         plan: The study.
@@ -38,32 +52,107 @@ def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None
     console.print("nothing was trained")
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What a training step costs here."""
+
+    network: Cost
+    work: float
+    """Operations of a forward pass of the batch, in billions."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run costs here."""
+
+    network: Cost
+    steps: int
+    minutes: float
+
+
+class _Clock:
+    """Tells what a run will cost; a step is timed once for all recipes in which it costs the same."""
+
+    def __init__(self, seed: int, data_root: Path | None) -> None:
+        self._seed = seed
+        self._data_root = data_root
+        self._stores: dict[object, Store] = {}
+        self._steps: dict[str, _Step] = {}
+
+    def run_of(self, recipe: AnyRecipe) -> _Run:
+        """The cost of one run of a recipe."""
+        if recipe.data not in self._stores:
+            self._stores[recipe.data] = build.store_for(recipe.data, self._data_root)
+        store = self._stores[recipe.data]
+        split = build.split_for(recipe.data, store, numpy_draws(self._seed, "split"))
+        steps = recipe.train.epochs * math.ceil(len(split.train) / recipe.train.batch)
+        kind = str(
+            {
+                key: level is None if key.startswith(_SAME_STEP) else level
+                for key, level in settings_of(recipe).items()
+            }
+        )
+        if kind not in self._steps:
+            self._steps[kind] = self._step_of(recipe, store)
+        step = self._steps[kind]
+        return _Run(step.network, steps, steps * step.seconds / 60)
+
+    @property
+    def is_guessing(self) -> bool:
+        """Whether there were more kinds of step than are timed."""
+        return len(self._steps) > _MOST_TIMINGS
+
+    def _step_of(self, recipe: AnyRecipe, store: Store) -> _Step:
+        network = cost_of(module_for(recipe, store, steps=4))
+        work = network.gflop * recipe.train.batch
+        if len(self._steps) < _MOST_TIMINGS:
+            return _Step(network, work, seconds_per_step(recipe, store))
+        timed = list(self._steps.values())[:_MOST_TIMINGS]
+        near = min(timed, key=lambda of: abs(math.log(of.work / work)))
+        return _Step(network, work, near.seconds * work / near.work)
+
+
 def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: Console) -> None:
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
-    for heading in ("variant", "parameters", "GFLOP", "steps", "minutes a run"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right")
-    minutes_all = 0.0
-    planned = (*tuning_runs(plan, study), *planned_runs(plan, study))
-    to_come = [run for run in planned if not run.folder.is_finished]
+    for heading in ("run", "parameters", "GFLOP", "steps", "minutes a run", "to come"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    clock = _Clock(plan.seeds[0], data_root)
+
+    def add_row(name: str, cost: _Run, count: int) -> float:
+        network = (f"{cost.network.parameters:,}", f"{cost.network.gflop:.2f}")
+        table.add_row(name, *network, f"{cost.steps:,}", f"{cost.minutes:.1f}", str(count))
+        return cost.minutes * count
+
+    minutes, minutes_of_seed, is_open = 0.0, 0.0, False
+    runs, to_come = planned_runs(plan, study), runs_to_come(plan, study)
     for variant in plan.variants:
-        recipe = plan.recipe_of(variant)
-        store = build.store_for(recipe.data, data_root)
-        rng = numpy_draws(plan.seeds[0], "split")
-        pictures = len(build.split_for(recipe.data, store, rng).train)
-        steps = recipe.train.epochs * math.ceil(pictures / recipe.train.batch)
-        minutes = steps * seconds_per_step(recipe, store) / 60
-        cost = cost_of(module_for(recipe, store, steps))
-        table.add_row(
-            variant.name,
-            f"{cost.parameters:,}",
-            f"{cost.gflop:.2f}",
-            f"{steps:,}",
-            f"{minutes:.1f}",
-        )
-        minutes_all += minutes * sum(run.variant == variant for run in to_come)
+        tuning = [run for run in tuning_runs(plan, study) if run.variant == variant]
+        tuned = [clock.run_of(run.recipe) for run in tuning]
+        for run, cost in zip(tuning, tuned, strict=True):
+            setting = ", ".join(f"{key} {level}" for key, level in run.setting.items())
+            minutes += add_row(
+                f"{variant.name}, tuning {setting}", cost, int(not run.folder.is_finished)
+            )
+        may_be = [clock.run_of(next(run.recipe for run in runs if run.variant == variant))]
+        if any(not run.folder.is_finished for run in tuning):
+            may_be, is_open = tuned, True
+        cost = max(may_be, key=lambda of: of.minutes)
+        minutes += add_row(variant.name, cost, sum(run.variant == variant for run in to_come))
+        minutes_of_seed += cost.minutes
     console.print(table)
+    most = max((len(plan.seeds), *plan.looks))
+    more = minutes + (most - len(plan.seeds)) * minutes_of_seed
+    up_to = f", about {more:.1f} if seeds are added up to {most}" if more > minutes else ""
+    console.print(f"about {minutes:.1f} minutes of training to come on this machine{up_to}")
+    if is_open:
+        console.print("what tuning has not chosen yet counts as the dearest of its settings")
+    if clock.is_guessing:
+        console.print(f"{_MOST_TIMINGS} kinds of step were timed, the others told by their GFLOP")
+    judge = ", and training the judge once" if plan.recipe.task == "generate" else ""
     console.print(
-        f"about {minutes_all:.0f} minutes of training to come on this machine; scoring comes on top"
+        "left out: random changes of training pictures and validation, which add about a tenth; scoring "
+        f"of the test set, once a run{judge}"
     )
 
 

@@ -62,6 +62,24 @@ def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[st
     return (max if rises else min)(finished, key=lambda of: of[0])[1]
 
 
+def cannot_be_tuned(plan: StudyPlan, variant: Variant, study: Path) -> bool:
+    """Whether tuning has ended for the variant, and no setting could be trained."""
+    runs = _tuning_runs_of(plan, variant, study)
+    return bool(runs) and all(
+        run.folder.is_finished and run.folder.result()["status"] == "failed" for run in runs
+    )
+
+
+def runs_to_come(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
+    """The runs of the plan that the next call will train."""
+    hopeless = {v.name for v in plan.variants if cannot_be_tuned(plan, v, study)}
+    return tuple(
+        run
+        for run in planned_runs(plan, study)
+        if not run.folder.is_finished and run.variant.name not in hopeless
+    )
+
+
 def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[TuningRun]:
     if not plan.nuisance:
         return []

@@ -12,7 +12,7 @@ from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import Looks
 from isthmus.statistics.paired import smallest_visible
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in
+from isthmus.study.differences import found_in, scatters
 from isthmus.study.verdicts import ALPHA
 
 POWER = 0.8
@@ -44,7 +44,7 @@ def visible_differences(
     With a chance of ``POWER``, by a two-sided paired t test over seeds at the level of its whole
     family. The standard deviation over seeds is that of runs already done, else the expected one
     of two variants, which a factor's matched pairs average out (they are taken to scatter
-    independently), else 1.
+    independently), else 1. Runs that do not scatter do not say how they would.
 
     Args:
         comparisons: Those of the study.
@@ -78,5 +78,5 @@ def _seen(
     results: pd.DataFrame | None, comparisons: Sequence[Comparison], score: Score
 ) -> list[float]:
     found = found_in(results, comparisons, (score,)) if results is not None else ()
-    seen = [of.difference.sd if of.difference else math.nan for of in found]
+    seen = [of.difference.sd if scatters(of.difference) else math.nan for of in found]
     return seen or [math.nan] * len(comparisons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from isthmus.runs.train import LoggerName, train_run
 from isthmus.scoring.definitions import in_words
 from isthmus.study.claim import claimed_plan, note_look, refuse_other_content
 from isthmus.study.collect import collect
-from isthmus.study.planned import chosen_setting, planned_runs
+from isthmus.study.planned import cannot_be_tuned, planned_runs
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.tuning import tune_variants
 from isthmus.study.until import StoppingRule, run_until
@@ -33,7 +34,8 @@ def run_study(
 ) -> StudyPlan:
     """Run what is not finished yet; write the study's tables and pictures after every run.
 
-    A run that breaks off leaves ``error.txt`` and is tried again by the next call.
+    A run that breaks off leaves ``error.txt`` and is tried again by the next call; before it is
+    done there is no verdict.
 
     Args:
         plan: What to run. It may add seeds and variants to those the folder has.
@@ -53,11 +55,11 @@ def run_study(
     plan = claimed_plan(plan, study)
     console = console or Console(stderr=True)
 
-    def run(plan: StudyPlan) -> StudyPlan:
-        return _run_claimed(plan, study, data_root, logger, console, command)
+    def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
+        return _run_claimed(plan, seeds, study, data_root, logger, console, command)
 
     if rule is None:
-        plan = run(plan)
+        plan = run(plan, plan.seeds)
     else:
         plan, reason = run_until(plan, study, rule, run)
         said = f"{len(plan.seeds)} seeds: {reason}"
@@ -68,12 +70,14 @@ def run_study(
 
 def _run_claimed(
     plan: StudyPlan,
+    seeds: Collection[int],
     study: Path,
     data_root: Path | None,
     logger: LoggerName,
     console: Console,
     command: str,
 ) -> StudyPlan:
+    """Run these seeds of the plan; the tables that are written tell of all of it."""
     runs = planned_runs(plan, study)
     with decoding_progress(console) as on_progress:  # bad data are refused before all else
         for data in dict.fromkeys(run.recipe.data for run in runs):
@@ -87,10 +91,9 @@ def _run_claimed(
             if run.folder.is_finished:
                 progress.skip_run()
                 continue
-            name = f"{run.variant.name}, seed {run.seed}"
-            if plan.nuisance and not chosen_setting(plan, run.variant, study):
-                write_text(run.folder.error, "no setting of the nuisance fields could be trained")
+            if run.seed not in seeds or cannot_be_tuned(plan, run.variant, study):
                 continue
+            name = f"{run.variant.name}, seed {run.seed}"
             try:
                 result = train_run(
                     run.recipe,

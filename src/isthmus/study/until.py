@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import pandas as pd
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
 from isthmus.study.differences import is_whole, read_results
-from isthmus.study.planned import tuning_runs
+from isthmus.study.planned import planned_runs, runs_to_come, tuning_runs
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When a study has seeds enough; seeds are added one at a time."""
+    """When a study has seeds enough; seeds are run, and added, one at a time."""
 
     width: float | None
     """Width of the widest interval of a factor's effect on the first score, in its unit."""
@@ -32,9 +32,14 @@ class StoppingRule:
         looks at no score, so it costs nothing.
 
         Raises:
-            Refusal: If no look can come.
+            Refusal: If no seed can be added, or no look can come.
         """
         first = len(plan.seeds)
+        if first > self.most_seeds:
+            raise Refusal(
+                f"--most-seeds {self.most_seeds} is less than the {first} seeds of the study: "
+                "there would be none to add; give more"
+            )
         if self.width is None:
             return plan
         if len(plan.variants) < 2:
@@ -47,50 +52,87 @@ class StoppingRule:
                 "--until-width with one seed: an interval needs two or more to start from; "
                 "give --seeds 2 or more"
             )
-        if first > self.most_seeds:
-            raise Refusal(
-                f"--most-seeds {self.most_seeds} is less than the {first} seeds of the study: "
-                "there would be none to add; give more"
-            )
         looks = tuple(sorted({*plan.looks, *range(first, self.most_seeds + 1)}))
         return dataclasses.replace(plan, looks=looks)
 
     def stops(self, plan: StudyPlan, study: Path) -> str:
-        """Why no seed is added, in words; nothing if one is."""
+        """Why no seed is added to a plan that was run, in words; nothing if one is."""
         results = read_results(study)
-        if not is_whole(results) or not (results["status"] == "finished").any():
-            return "not every run is done"
+        if not is_whole(results):
+            return "not every run is done, and before that there is no verdict"
+        if not (results["status"] == "finished").any():
+            return "every run has failed, and more seeds would not mend that"
         if self.width is not None and (widest := _widest(study / "verdicts.csv")) <= self.width:
             return f"the widest interval is {widest:.3g}, within {self.width:g}"
         if len(plan.seeds) >= self.most_seeds:
             return f"{self.most_seeds} seeds are the most that were allowed"
-        runs = results["train_seconds"].sum() / 60
-        tuning = [run.folder.result() for run in tuning_runs(plan, study)]
-        spent = runs + sum(of.get("train_seconds", 0.0) for of in tuning) / 60
-        next_seed = runs / len(plan.seeds)
-        if self.budget_minutes is not None and spent + next_seed > self.budget_minutes:
-            return (
-                f"{spent:.0f} minutes of training are spent, and another seed of {next_seed:.0f} "
-                f"would go beyond {self.budget_minutes:g}"
-            )
         return ""
 
+    def overspends(self, plan: StudyPlan, study: Path, seed: int) -> str:
+        """Why a seed of the plan would cost too much, in words; nothing if it would not.
 
-def run_until(
-    plan: StudyPlan, study: Path, rule: StoppingRule, run: Callable[[StudyPlan], StudyPlan]
-) -> tuple[StudyPlan, str]:
-    """Run the plan, then with one seed more at a time; return the last plan and why it ended.
+        What it will cost is told by the runs that have finished; before one has begun, it may.
+        """
+        runs = planned_runs(plan, study)
+        if self.budget_minutes is None or not any(run.folder.is_claimed for run in runs):
+            return ""
+        begun = [run for run in (*tuning_runs(plan, study), *runs) if run.folder.metrics.exists()]
+        spent = sum(run.folder.train_seconds() for run in begun) / 60
+        finished = [run.folder for run in runs if run in begun and run.folder.is_finished]
+        of_run = sum(folder.train_seconds() for folder in finished) / max(1, len(finished)) / 60
+        cost = of_run * sum(run.seed == seed for run in runs_to_come(plan, study))
+        if spent + cost <= self.budget_minutes:
+            return ""
+        return (
+            f"{spent:.3g} minutes of training are spent, and another seed of {cost:.3g} "
+            f"would go beyond {self.budget_minutes:g}"
+        )
+
+
+Run = Callable[[StudyPlan, Collection[int]], StudyPlan]
+"""Runs some seeds of a claimed plan."""
+
+
+def run_until(plan: StudyPlan, study: Path, rule: StoppingRule, run: Run) -> tuple[StudyPlan, str]:
+    """Run the plan seed by seed, then with one more at a time; return the last plan and why it ended.
+
+    A planned seed that would go beyond the budget is left out of the plan, unless a run of it has
+    begun: what is there is not hidden.
 
     Args:
         plan: What ``claimed_plan`` has given; seeds that are added here are no looks of their own.
         study: Its folder.
         rule: When there are seeds enough.
-        run: Runs a claimed plan.
+        run: Runs some seeds of a claimed plan.
     """
-    plan = run(rule.looked_at(plan))
+    plan = rule.looked_at(plan)
+    to_come = {of.seed for of in runs_to_come(plan, study)}
+    for seed in [seed for seed in plan.seeds if seed in to_come]:
+        if reason := rule.overspends(plan, study, seed):
+            return _stopped_early(plan, study, reason, run)
+        run(plan, (seed,))
+    if not to_come:
+        run(plan, ())
     while not (reason := rule.stops(plan, study)):
-        plan = run(dataclasses.replace(plan, seeds=(*plan.seeds, max(plan.seeds) + 1)))
+        seed = max(plan.seeds) + 1
+        more = dataclasses.replace(plan, seeds=(*plan.seeds, seed))
+        if reason := rule.overspends(more, study, seed):
+            break
+        plan = run(more, (seed,))
     return plan, reason
+
+
+def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple[StudyPlan, str]:
+    """The plan without the seeds of which nothing is there, and the reason with what it means."""
+    begun = {of.seed for of in planned_runs(plan, study) if of.folder.is_claimed}
+    kept = tuple(seed for seed in plan.seeds if seed in begun)
+    left = len(plan.seeds) - len(kept)
+    what = (
+        f"{left} planned {'seeds are' if left > 1 else 'seed is'} left out"
+        if left
+        else ("seeds that have begun wait for more")
+    )
+    return run(dataclasses.replace(plan, seeds=kept), ()), f"{reason}; {what}"
 
 
 def _widest(verdicts: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from isthmus.statistics.families import holm
-from isthmus.statistics.looks import Looks
+from isthmus.statistics.looks import Looks, planned_looks
 from isthmus.statistics.paired import (
     PairedDifference,
     needed_seeds,
@@ -57,9 +58,10 @@ def verdicts_on(
         family = [of for of in found if of.comparison.kind == kind]
         p_values = _family_wise([_p_value(of) for of in family], looks)
         equivalences = _family_wise([_p_equivalent(of, margins) for of in family], looks)
-        alphas = [looks.nominal_alpha(ALPHA / count) for count in (1, len(family))]
         rows += [
-            _row(of, p, equivalent, margins.get(of.score.name), alphas, is_whole=is_whole)
+            _row(
+                of, p, equivalent, margins.get(of.score.name), looks, len(family), is_whole=is_whole
+            )
             for of, p, equivalent in zip(family, p_values, equivalences, strict=True)
         ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -85,7 +87,8 @@ def _row(
     p_family: float,
     p_equivalent: float,
     margin: float | None,
-    alphas: Sequence[float],
+    looks: Looks,
+    family: int,
     *,
     is_whole: bool,
 ) -> dict[str, Any]:
@@ -104,14 +107,15 @@ def _row(
     verdict, needs = CANNOT_TELL, None
     if difference:
         row |= {"difference": difference.mean, "sd": difference.sd}
-        for prefix, alpha in zip(("", "family_"), alphas, strict=True):
+        for prefix, count in (("", 1), ("family_", family)):
+            alpha = looks.nominal_alpha(ALPHA / count)
             ends = difference.interval(1 - alpha) if scatters(difference) else (math.nan, math.nan)
             row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
         if is_whole:
             row |= {"p": _p_value(found), "p_family": p_family, "p_equivalent": p_equivalent}
             verdict = _verdict(found, p_family, p_equivalent)
         if is_whole and verdict == CANNOT_TELL and scatters(difference):
-            needs = _needs(difference, margin, alphas[-1])
+            needs = _needs(difference, margin, ALPHA / family, looks)
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
     sentence = sentence_of(found, ends, verdict, margin, needs, is_whole=is_whole)
@@ -129,11 +133,38 @@ def _verdict(found: Found, p_family: float, p_equivalent: float) -> str:
     return "better" if (found.difference.mean > 0) == found.score.higher_is_better else "worse"
 
 
-def _needs(difference: PairedDifference, margin: float | None, alpha: float) -> int | None:
-    """Seeds that would tell if the truth were what was seen, the sooner of either way."""
-    ways = [needed_seeds(difference.mean, difference.sd, alpha)]
+def _needs(
+    difference: PairedDifference, margin: float | None, alpha: float, looks: Looks
+) -> int | None:
+    """Seeds that would tell if the truth were what was seen, the sooner of either way.
+
+    To add them is to look again: at the level that the last of all looks would then have, which
+    falls with their number. So the count rises until it suffices at its own level.
+    """
+    count: int | None = difference.n + 1
+    while count is not None:
+        enough = _enough(difference, margin, _level(looks, count, alpha))
+        if enough is not None and enough <= count:
+            break
+        count = enough
+    return count
+
+
+def _enough(difference: PairedDifference, margin: float | None, level: float) -> int | None:
+    """Seeds that would tell at this level of one test."""
+    ways = [needed_seeds(difference.mean, difference.sd, level)]
     if margin is not None:
-        ways.append(needed_seeds_for_equivalence(difference.mean, difference.sd, margin, alpha))
-    counts = [count for count in ways if count is not None]
-    # What it takes at 80 % power can be fewer than there are: bad luck, or a corrected level.
-    return max(min(counts), difference.n + 1) if counts else None
+        ways.append(needed_seeds_for_equivalence(difference.mean, difference.sd, margin, level))
+    return min((count for count in ways if count is not None), default=None)
+
+
+def _level(looks: Looks, count: int, alpha: float) -> float:
+    """Of one test in a study that looks at so many seeds too, beside the looks it has."""
+    seeds = tuple(sorted({*looks.seeds, count}))
+    return (looks if seeds == looks.seeds else _more_looks(seeds)).nominal_alpha(alpha)
+
+
+@functools.cache
+def _more_looks(seeds: tuple[int, ...]) -> Looks:
+    """Of a study that is not run yet: fewer draws do for a count that is a guess anyway."""
+    return planned_looks(seeds, np.random.default_rng(0), draws=20_000)

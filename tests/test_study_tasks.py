@@ -1,0 +1,102 @@
+"""Studies that are not of segmentation, trained small: learning curves, and verdicts on VAEs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isthmus import recipe as r
+from isthmus.cli import main
+
+SIZES = """
+task = "classify"
+
+[study]
+name = "sizes"
+seeds = 2
+[study.factors]
+data.limit = [48, 96, 144]
+
+[data]
+name = "classes"
+folder = "{strokes}"
+size_px = 16
+
+[model]
+width = 8
+
+[train]
+epochs = 8
+batch = 8
+precision = "float32"
+"""
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    status = main(words)
+    output = capsys.readouterr()
+    return status, (output.err if status else output.out).strip()
+
+
+def test_a_study_of_several_sizes_ends_with_its_learning_curve(
+    strokes: Path, tmp_path: Path
+) -> None:
+    recipe, study = tmp_path / "sizes.toml", tmp_path / "study"
+    recipe.write_text(SIZES.format(strokes=strokes), encoding="utf-8")
+    assert main(["study", str(recipe), "--out", str(study)]) == 0
+    curve = pd.read_csv(study / "learning_curve.csv")
+    assert curve["pictures"].tolist() == [48, 96, 144, 344]
+    assert curve["source"].tolist() == ["measured"] * 3 + ["predicted"]
+    results = pd.read_csv(study / "results.csv")
+    means = results.groupby("labelled_pictures")["accuracy"].mean()
+    np.testing.assert_allclose(curve["mean"][:3], means)
+    sentence = curve["sentence"].iloc[-1]
+    assert sentence.startswith("200 more labelled pictures (144 to 344) would change ")
+    assert sentence.endswith(", if the law holds beyond the data; 2 seeds.")
+
+
+def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
+    stroke_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    words = ["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]
+    assert main([*words, "--train.epochs", "8", "--measure.judge-epochs", "4"]) == 0
+    verdicts = pd.read_csv(study / "verdicts.csv")
+    assert set(verdicts["score"]) == {"swap_encoded_true", "nll_nats"}
+    assert (verdicts["n"] == 2).all()
+    results = pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
+    for score, of in verdicts[verdicts["kind"] == "pair"].set_index("score").iterrows():
+        difference = (results.loc[of["a"], score] - results.loc[of["b"], score]).mean()
+        assert of["difference"] == pytest.approx(difference)
+
+    told, again = (study / "runs" / "told" / f"seed-{seed}" for seed in (0, 1))
+    untold = study / "runs" / "not_told" / "seed-0"
+    status, text = said(["compare", str(told), str(untold)], capsys)
+    assert status == 0
+    assert "different seeds" not in text
+    with np.load(told / "scores.npz") as a, np.load(untold / "scores.npz") as b:
+        difference = (a["elbo_nats"] - b["elbo_nats"]).mean()
+    assert f"ELBO (nats): A - B {difference:+.3f}"[:-2] in text
+    status, text = said(["compare", str(told), str(again)], capsys)
+    assert status == 0
+    assert (
+        "The runs have different seeds, so they were validated on different pictures and were given "
+        "different wrong labels and were scored on other binarisations of the test pictures."
+        in text
+    )
+
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    recipe = r.load_recipe((other / "recipe.toml").read_text())
+    changed = r.with_settings(recipe, {"measure.nll_pictures": 6})
+    (other / "recipe.toml").write_text(r.recipe_as_toml(changed))
+    assert said(["compare", str(told), str(other)], capsys) == (
+        2,
+        f"isthmus: {told} and {other} differ in measure.nll_pictures: their scores were not measured "
+        "alike; run one of them again with the other's settings",
+    )
