@@ -328,8 +328,14 @@ nuisance.train.batch = [8, 16]
         (
             "task = 'generate'\n[study]\nnuisance.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
-            "objective.likelihood is a nuisance: validation scores do not compare across it; make it a "
-            "factor, or set it once",
+            "objective.likelihood is a nuisance: it changes what is asked of a network, which validation "
+            "scores cannot choose; make it a factor, or set it once",
+        ),
+        (
+            "task = 'generate'\n[study]\nnuisance.objective.invariance_weight = [1.0, 9.0]\n"
+            "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
+            "objective.invariance_weight is a nuisance: it changes what is asked of a network, which "
+            "validation scores cannot choose; make it a factor, or set it once",
         ),
         (
             "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"

@@ -242,6 +242,23 @@ def test_percentiles_are_over_pictures_after_seeds(study):
         assert [cell.value for cell in row.cells[1:4]] == pytest.approx(list(expected))
 
 
+def test_the_best_is_set_against_each_other_one_picture_by_picture(tmp_path):
+    folder = make_study(tmp_path / "six")
+    best, *others = read_study(folder).by_judged_score
+    assert picture_table(read_study(folder)).columns[-2].text == "90th percentile"
+    row = {"score": "mean_iou", "a": best, "n": 3, "difference": 0.0215, "low": 0.01, "high": 0.033}
+    pd.DataFrame([row | {"b": name} for name in others]).to_csv(
+        folder / "by_picture.csv", index=False
+    )
+    table = picture_table(read_study(folder))
+    assert table.columns[-2].text == f"{best} \N{MINUS SIGN} it"
+    assert [row.cells[-2].text for row in table.rows] == [
+        "\N{EM DASH}",
+        *["+0.021 [+0.010, +0.033]"] * len(others),
+    ]
+    assert "verdicts speak of networks trained again" in table.caption
+
+
 def test_a_score_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
     folder = make_study(tmp_path / "six", seeds=(0,))
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))

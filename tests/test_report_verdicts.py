@@ -422,7 +422,7 @@ def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
     folder = make_factorial(tmp_path / "missing", settings=FOUR, pictures=1)
     analysed_again(folder, lambda t: t.assign(status=["finished"] * (len(t) - 2) + ["missing"] * 2))
     content = read_study(folder)
-    assert told(folder).text == "No verdict before all runs are done; 2 of 20 are missing."
+    assert told(folder).text == "No verdict before all runs are done; 2 of 20 are not."
     assert {v.verdict for v in content.verdicts} == {"cannot tell"}
     assert "Missing: 2 of 20 runs" in write_report(folder).read_text(encoding="utf-8")
 
@@ -567,6 +567,37 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
     ]
 
 
+def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_path):
+    folder = shutil.copytree(study, tmp_path / "mixed")
+    assert not any("trained alike" in notice.text for notice in notices(read_study(folder)))
+    test_report_generate.change_about(folder, mixed=["precision", "threads"])
+    assert any(
+        "they differ in precision and threads" in notice.text
+        for notice in notices(read_study(folder))
+    )
+
+
+def test_losses_that_were_not_tuned_are_said_to_be(study, tmp_path):
+    folder = shutil.copytree(study, tmp_path / "untuned")
+    test_report_generate.change_about(folder, loss_differs=True)
+    assert not any("Nothing was tuned" in notice.text for notice in notices(read_study(folder)))
+    (folder / "tuning.csv").unlink()
+    assert any("Nothing was tuned" in notice.text for notice in notices(read_study(folder)))
+
+
+def test_an_equivalent_pair_shows_the_test_that_it_rests_on(study):
+    tables = [section.table for section in verdict_sections(read_study(study))]
+    verdicts = [v for v in read_study(study).verdicts if v.verdict == "equivalent"]
+    assert verdicts
+    shown = [
+        row.cells[[column.text for column in table.columns].index("p")].value
+        for table in tables
+        for row in table.rows
+        if any(cell.text == "equivalent" for cell in row.cells)
+    ]
+    assert sorted(shown) == sorted(v.p_equivalent for v in verdicts)
+
+
 def test_ranks_of_very_many_variants_are_left_to_their_file(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "many")
     several = pd.read_csv(folder / "results.csv")
@@ -587,7 +618,14 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     assert table
     assert len(table.rows) == 12
     assert [cell.text for cell in table.rows[0].cells[1:]] == [
-        *("train.lr 0.002, train.weight_decay 0.01", "0.550", "0.548", "0.535", "6", "no")
+        *(
+            "train.lr 0.002, train.weight_decay 0.01",
+            "0.550",
+            "0.548",
+            "0.535",
+            "6",
+            "train.weight_decay",
+        )
     ]
     folder = shutil.copytree(study, tmp_path / "edge")
     tried = pd.read_csv(folder / "tuning.csv")
@@ -595,7 +633,7 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     tried.to_csv(folder / "tuning.csv", index=False)
     edge = tuning_table(read_study(folder))
     assert edge
-    assert edge.rows[0].cells[-1].text == "train.lr"
+    assert edge.rows[0].cells[-1].text == "train.lr, train.weight_decay"
     tried.loc[0, ["score", "score_name", "status"]] = [np.nan, np.nan, "failed"]
     tried.to_csv(folder / "tuning.csv", index=False)
     broken = tuning_table(read_study(folder))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from scipy.stats import bootstrap
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -20,8 +21,9 @@ from isthmus.refusal import Refusal
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import planned_looks
 from isthmus.study.analysis import analyse, scores_of
-from isthmus.study.comparisons import comparisons_of
-from isthmus.study.differences import found_in
+from isthmus.study.by_picture import picture_differences
+from isthmus.study.comparisons import Comparison, comparisons_of
+from isthmus.study.differences import found_in, is_whole
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.power import Visible, visible_differences
 from isthmus.study.verdicts import verdicts_on
@@ -67,8 +69,7 @@ def verdicts(
     planned = planned_looks(looks or [seeds], np.random.default_rng(0))
     comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
     found = found_in(table, comparisons, scores)
-    is_whole = not (table["status"] == "missing").any()
-    return verdicts_on(found, margins or {}, planned, is_whole=is_whole)
+    return verdicts_on(found, margins or {}, planned, is_whole=is_whole(table))
 
 
 def row_of(table: pd.DataFrame, factor: str, a: str, score: str = "mean_iou") -> pd.Series:
@@ -210,9 +211,10 @@ def test_one_seed_tells_nothing():
     assert ours["sentence"].str.endswith("one seed has no spread to judge it by.").all()
 
 
-def test_nothing_is_claimed_before_every_run_is_done():
+@pytest.mark.parametrize("status", ["missing", "broken off"])
+def test_nothing_is_claimed_before_every_run_is_done(status: str):
     table = results(5, {"strided": 0.03})
-    table.loc[0, "status"] = "missing"
+    table.loc[0, "status"] = status
     ours = verdicts(table)
     assert set(ours["verdict"]) == {"cannot tell"}
     assert ours["sentence"].str.startswith("No verdict before all runs are done.").sum() == len(
@@ -292,6 +294,44 @@ def plan() -> r.StudyPlan:
         for name, of in VARIANTS.items()
     )
     return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=tuple(range(5)), variants=variants)
+
+
+@pytest.mark.parametrize(
+    ("where", "judged"),
+    [
+        ("both", ["swap_encoded_wrong", "swap_encoded_true", "nll_nats"]),
+        ("read", ["swap_encoded_true", "nll_nats"]),
+    ],
+)
+def test_where_an_encoder_is_told_the_harder_protocol_is_judged_first(where, judged):
+    variants = tuple(r.Variant(name=of, settings={"model.where": of}) for of in (where, "none"))
+    vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=variants)
+    assert [score.name for score in scores_of(vaes)] == judged
+
+
+def test_pictures_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
+    random = np.random.default_rng(0)
+    pictures = {"a": random.normal(0.5, 0.1, 40), "b": random.normal(0.6, 0.1, 40)}
+    runs = [(variant, seed) for variant in pictures for seed in (0, 1)]
+    per_picture = pd.DataFrame(
+        {"variant": v, "seed": s, "picture": f"p{i}", "mean_iou": score + (s - 0.5) / 10}
+        for v, s in runs
+        for i, score in enumerate(pictures[v])
+    )
+    results = pd.DataFrame(runs, columns=["variant", "seed"]).assign(
+        status="finished", mean_iou=[0.5, 0.5, 0.6, 0.6]
+    )
+    score, draws = Score("mean_iou", True, ""), 2_000
+    table = picture_differences(results, per_picture, score, np.random.default_rng(0))
+    (row,) = table.to_dict("records")
+    assert (row["a"], row["b"], row["n"]) == ("b", "a", 40)
+    differences = pictures["b"] - pictures["a"]
+    assert row["difference"] == pytest.approx(differences.mean())
+    known = bootstrap((differences,), np.mean, n_resamples=draws, rng=np.random.default_rng(1))
+    ends = known.confidence_interval
+    assert [row["low"], row["high"]] == pytest.approx([ends.low, ends.high], abs=0.005)
+    fewer = results.assign(status=["finished", "finished", "failed", "failed"])
+    assert picture_differences(fewer, per_picture, score, np.random.default_rng(0)).empty
 
 
 def test_scores_that_no_verdict_can_speak_of_are_refused():
@@ -419,6 +459,28 @@ def test_runs_already_done_say_how_much_seeds_scatter():
     row = row_of(verdicts(pilot), "down", "strided")
     power = TTestPower().power(of.smallest / row["sd"], nobs=5, alpha=0.05 / 5)
     assert power == pytest.approx(0.8, abs=0.005)
+
+
+def test_a_pilot_that_does_not_scatter_says_nothing_of_the_scatter():
+    of = visible({"mean_iou": 0.01}, results(3, {}, noise=0.0).assign(mean_iou=0.5))["down"]
+    assert of == visible({"mean_iou": 0.01})["down"]
+
+
+def test_needed_seeds_tell_four_times_in_five_at_the_look_that_they_are():
+    """Added to five seeds whose verdicts were seen, a difference of one sd, corrected for both looks."""
+    differences = 1 + scipy.stats.zscore(np.arange(5.0), ddof=1)
+    runs = [("b", seed, 0.0) for seed in range(5)]
+    runs += [("a", seed, float(difference)) for seed, difference in enumerate(differences)]
+    table = pd.DataFrame(runs, columns=["variant", "seed", "mean_iou"]).assign(status="finished")
+    pair = Comparison("pair", "", "a", "b", (("a", "b"),))
+    seen = planned_looks([5], np.random.default_rng(0))
+    found = found_in(table, [pair], (IOU,))
+    needs = int(verdicts_on(found, {}, seen, is_whole=True)["needs_seeds"].iloc[0])
+    rng = np.random.default_rng(1)
+    for count, least, most in ((needs, 0.79, 1.0), (needs - 1, 0.0, 0.81)):
+        looks = planned_looks([5, count], rng)
+        p_values = scipy.stats.ttest_1samp(rng.normal(1, 1, (40_000, count)), 0, axis=1).pvalue
+        assert least < (looks.corrected(p_values) < 0.05).mean() < most, count
 
 
 def test_without_a_scatter_the_unit_is_the_scatter():

@@ -35,8 +35,8 @@ AnyRecipe = Annotated[SegmentRecipe | GenerateRecipe | ClassifyRecipe, Field(dis
 DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
 """What changes the training pictures only, of the tables that say what is scored and how."""
 
-_NEVER_TUNED = ("objective.likelihood", *DATA_THAT_MAY_DIFFER[:1])
-"""Fields under which validation scores are of different things."""
+_NEVER_TUNED = ("objective.", "data.limit")
+"""How the names of fields begin that say what is asked of a network, or what it learns from."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -84,10 +84,10 @@ class StudyPlan:
                     f"{key} differs between variants: they would be scored on other pictures or "
                     "labels, or by other rules, and not compare; make a study of each"
                 )
-        if tuned := [key for key in self.nuisance if key in _NEVER_TUNED]:
+        if tuned := [key for key in self.nuisance if key.startswith(_NEVER_TUNED)]:
             raise ValueError(
-                f"{tuned[0]} is a nuisance: validation scores do not compare across it; make it a "
-                "factor, or set it once"
+                f"{tuned[0]} is a nuisance: it changes what is asked of a network, which validation scores "
+                "cannot choose; make it a factor, or set it once"
             )
         if self.nuisance and not self.recipe.data.has_validation:
             raise ValueError(

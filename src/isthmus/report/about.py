@@ -70,12 +70,13 @@ class About(Record):
     curve: str = "pixel_accuracy"
     judge: Judge = Judge()
     empty_mask_rule: str = ""
-    pictures: dict[str, int] = Field(default_factory=dict)
+    pictures: dict[str, int | str] = Field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     variants: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     loss_differs: bool = False
+    mixed: tuple[str, ...] = ()
     command: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""

@@ -48,7 +48,7 @@ def answer(study: Study) -> Answer | None:
     if not pairs:
         return Answer(NO_VERDICTS)
     best, score = pairs[0].a, study.about.judged.title
-    missing = int((study.runs["status"] == "missing").sum())
+    missing = int((~study.runs["status"].isin(("finished", "failed"))).sum())
     if len(study.about.seeds) == 1 and not missing:
         return Answer(
             "One seed cannot tell which variant is better.",
@@ -63,7 +63,7 @@ def answer(study: Study) -> Answer | None:
     taken: list[str] = []
     details: list[str] = []
     if len(open_ones) == len(pairs) and missing:
-        text = f"No verdict before all runs are done; {missing} of {len(study.runs)} are missing."
+        text = f"No verdict before all runs are done; {missing} of {len(study.runs)} are not."
     elif open_ones:
         taken, (text, *details) = _among(study, best, open_ones)
         if not any(pair.has_interval for pair in pairs):

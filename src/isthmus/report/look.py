@@ -235,7 +235,7 @@ def seconds_text(value: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int | str, noun: str) -> str:
     """A count and its noun, in the plural where it needs one.
 
     >>> counted(1, "seed"), counted(3, "seed")

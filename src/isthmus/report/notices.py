@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from isthmus.report.look import counted, range_text, score_text
+from isthmus.report.look import counted, listed, range_text, score_text, title
 from isthmus.report.read import Study
 
 ENOUGH_SEEDS = 5
@@ -89,11 +89,14 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _few_seeds(study),
         _unfinished(study, "failed"),
         _unfinished(study, "missing"),
+        _unfinished(study, "broken off", then="; the same command tries them again"),
         _far_off(study),
         _weak_judge(study),
         _no_better_than_floor(study),
         _different_losses(study),
         _different_likelihoods(study),
+        _hidden_unsaid(study),
+        _different_machines(study),
     )
     return tuple(notice for notice in found if notice)
 
@@ -119,7 +122,7 @@ def _few_seeds(study: Study) -> Notice | None:
     )
 
 
-def _unfinished(study: Study, status: str) -> Notice | None:
+def _unfinished(study: Study, status: str, then: str = "") -> Notice | None:
     runs = study.runs[study.runs["status"] == status]
     if runs.empty:
         return None
@@ -128,7 +131,7 @@ def _unfinished(study: Study, status: str) -> Notice | None:
         seeds = f"seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of['seed']))}"
         lines.append(f"{variant}, {seeds}{f': {reason}' if reason else ''}")
     of_all = f"{len(runs)} of {counted(len(study.runs), 'run')}"
-    return Notice(f"{status.capitalize()}: {of_all}, kept out of every mean.", tuple(lines))
+    return Notice(f"{status.capitalize()}: {of_all}, kept out of every mean{then}.", tuple(lines))
 
 
 def _far_off(study: Study) -> Notice | None:
@@ -173,7 +176,12 @@ def _different_losses(study: Study) -> Notice | None:
     word, several = "a loss", "losses"
     if study.about.task == "generate":
         word, several = "an objective", "objectives"
-    return Notice(f"The variants minimise different {several}: {word} value cannot rank them.")
+    untuned = (
+        " Nothing was tuned for each: with another learning rate of its own, the order of two may be "
+        "another; study.nuisance tunes it."
+    )
+    ranking = f"The variants minimise different {several}: {word} value cannot rank them."
+    return Notice(ranking + (untuned if study.tuning.empty else ""))
 
 
 def _different_likelihoods(study: Study) -> Notice | None:
@@ -183,6 +191,34 @@ def _different_likelihoods(study: Study) -> Notice | None:
     return Notice(
         "The variants have different likelihoods, which score different things of a picture: NLL, ELBO "
         "and bits/dim compare only within one likelihood."
+    )
+
+
+def _different_machines(study: Study) -> Notice | None:
+    if not study.about.mixed:
+        return None
+    fields = listed([title(field).lower() for field in study.about.mixed], most=9)
+    return Notice(
+        f"The runs were not all trained alike; they differ in {fields}: differences between variants may "
+        "be of that, and times do not compare. Train them again on one machine to be sure."
+    )
+
+
+def _hidden_unsaid(study: Study) -> Notice | None:
+    """Variants whose decoder is not told some labels, which their encoder cannot know."""
+    recipes = {variant: study.recipe_of(variant) for variant in study.about.variants}
+    hiding = tuple(
+        variant
+        for variant, recipe in recipes.items()
+        if recipe.get("model.where") == "decoder" and recipe.get("model.null_rate", 0) > 0
+    )
+    if not hiding:
+        return None
+    return Notice(
+        'Labels are hidden from the decoder alone (model.where = "decoder", model.null_rate above 0): an '
+        "encoder that cannot know which ones keeps them all in z, and a decoder that finds them there "
+        'need not listen; set model.null_rate = 0, or model.where = "read".',
+        hiding,
     )
 
 
@@ -212,4 +248,7 @@ def _obeying_sentence(study: Study) -> str:
     count = sum(all(_obeys(study, variant)) for variant in study.about.variants)
     verb = "obeys" if count == 1 else "obey"
     of = counted(len(study.about.variants), "variant")
-    return f"{count} of {of} {verb} a wrong label under both protocols."
+    accuracy = study.about.judge.accuracy
+    judge = f", says a judge that knows {score_text(accuracy)} of real ones"
+    told = judge if np.isfinite(accuracy) else ""
+    return f"{count} of {of} {verb} a wrong label under both protocols{told}."

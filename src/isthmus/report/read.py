@@ -61,6 +61,7 @@ class Study:
     ranks: pd.DataFrame
     sizes: pd.DataFrame
     tuning: pd.DataFrame
+    by_picture: pd.DataFrame
 
     @cached_property
     def finished(self) -> pd.DataFrame:
@@ -164,6 +165,11 @@ def read_study(folder: Path) -> Study:
             ("score", "variant", "source", "sentence").__contains__,
         ),
         tuning=_tuning(folder / "tuning.csv"),
+        by_picture=csv_table(
+            folder / "by_picture.csv",
+            ("score", "a", "b", "n", "difference", "low", "high"),
+            ("score", "a", "b").__contains__,
+        ),
     )
 
 

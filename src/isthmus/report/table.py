@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.report.about import Score
-from isthmus.report.look import percent_text
+from isthmus.report.look import percent_text, score_text
 from isthmus.report.read import Study
 
 
@@ -80,5 +80,10 @@ def order_of(score: Score, first: Score) -> str:
 
 
 def data_sentence(study: Study) -> str:
-    """The label contract: every table says it, for scores under two contracts do not compare."""
-    return f" Data: {study.about.contract}." if study.about.contract else ""
+    """What every table says: who judges, and the label contract; under two scores do not compare."""
+    judge, contract = study.about.judge, study.about.contract
+    judged = (
+        f" The judge {judge.name} says what a picture shows; of real test pictures it says the "
+        f"true label of {score_text(judge.accuracy)}."
+    )
+    return (judged if judge.name else "") + (f" Data: {contract}." if contract else "")

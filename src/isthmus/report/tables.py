@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from isthmus.report.about import Score
-from isthmus.report.look import NO_NUMBER, count_text, mean_text, score_text, seconds_text
+from isthmus.report.look import (
+    NO_NUMBER,
+    count_text,
+    decimals_for,
+    interval_text,
+    mean_text,
+    score_text,
+    seconds_text,
+    signed_text,
+)
 from isthmus.report.read import Study
 from isthmus.report.table import (
     Cell,
@@ -56,7 +65,7 @@ def variant_table(study: Study) -> Table:
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{study.about.judged.title}; an order is not a verdict.{_judge(study)}{data_sentence(study)}",
+        f"{study.about.judged.title}; an order is not a verdict.{data_sentence(study)}",
         columns,
         _with_baselines(study, rows, names_of(scores), padding=1),
     )
@@ -93,7 +102,7 @@ def listening_table(study: Study) -> Table:
     )
     return Table(
         "A row a trained network: the share of pictures, one a test picture, and in brackets its "
-        f"95 % Wilson interval, which knows nothing of other seeds.{_judge(study)}{data_sentence(study)}",
+        f"95 % Wilson interval, which knows nothing of other seeds.{data_sentence(study)}",
         columns,
         tuple(rows),
     )
@@ -125,6 +134,8 @@ def picture_table(study: Study) -> Table | None:
     if scores.empty or first.name not in scores:
         return None
     shares = (0.1, 0.5, 0.9)
+    behind = study.by_picture[study.by_picture["score"] == first.name].set_index("b")
+    decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
     rows = []
     for variant in study.by_judged_score:
         of_variant = scores[scores["variant"] == variant]
@@ -136,16 +147,35 @@ def picture_table(study: Study) -> Table | None:
                 (
                     word_cell(variant),
                     *cells,
+                    *([_behind(behind, variant, decimals)] if len(behind) else []),
                     number_cell(float(len(by_picture)), str(len(by_picture))),
                 )
             )
         )
-    headers = ("10th percentile", "Median", "90th percentile", "n pictures")
+    against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it" if len(behind) else ""
+    unit = (
+        f" {against}: mean over pictures and its 95 % bootstrap interval, each by itself. It speaks of these "
+        "networks on other pictures like these; verdicts speak of networks trained again."
+    )
+    headers = (
+        *("10th percentile", "Median", "90th percentile"),
+        *([against] if against else []),
+        "n pictures",
+    )
     return Table(
-        f"{first.title} of single test pictures, each averaged over seeds first.{data_sentence(study)}",
+        f"{first.title} of single test pictures, each averaged over seeds first.{unit if against else ''}"
+        f"{data_sentence(study)}",
         (Column("Variant", is_number=False), *map(Column, headers)),
         tuple(rows),
     )
+
+
+def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
+    """How far the best mean is ahead of a variant over pictures; of itself, nothing."""
+    if variant not in behind.index:
+        return Cell(NO_NUMBER)
+    mean, low, high = (float(behind[key][variant]) for key in ("difference", "low", "high"))
+    return number_cell(mean, f"{signed_text(mean, decimals)} {interval_text(low, high, decimals)}")
 
 
 def cost_table(study: Study) -> Table:
@@ -200,23 +230,12 @@ def run_table(study: Study) -> Table:
         ]
         seed = number_cell(float(run["seed"]), str(run["seed"]))
         rows.append(Row((*words, seed, word_cell(run["status"]), *numbers)))
-    return Table(f"Every planned run.{_judge(study)}{data_sentence(study)}", columns, tuple(rows))
+    return Table(f"Every planned run.{data_sentence(study)}", columns, tuple(rows))
 
 
 def names_of(scores: Iterable[Score]) -> list[str]:
     """Column names of scores."""
     return [score.name for score in scores]
-
-
-def _judge(study: Study) -> str:
-    """Who says what a picture shows, and how often that is right."""
-    judge = study.about.judge
-    if not judge.name:
-        return ""
-    return (
-        f" The judge {judge.name} says what a picture shows; of real test pictures it says the "
-        f"true label of {score_text(judge.accuracy)}."
-    )
 
 
 def _share(run: pd.Series, column: str) -> Cell:

@@ -7,7 +7,15 @@ import pandas as pd
 
 from isthmus.report.look import score_text, title
 from isthmus.report.read import Study
-from isthmus.report.table import Cell, Column, Row, Table, number_cell, word_cell
+from isthmus.report.table import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    data_sentence,
+    number_cell,
+    word_cell,
+)
 
 _FIXED = ("variant", "seed", "score", "score_name", "status", "chosen")
 
@@ -15,7 +23,7 @@ _FIXED = ("variant", "seed", "score", "score_name", "status", "chosen")
 def tuning_table(study: Study) -> Table | None:
     """The setting that each variant chose, beside the next best; None if nothing was tuned.
 
-    Validation scores are means over the seeds that a setting was tried with.
+    Settings are tried with one seed, so no interval of the study knows the luck of that choice.
     """
     tried = study.tuning
     if tried.empty:
@@ -30,7 +38,8 @@ def tuning_table(study: Study) -> Table | None:
     return Table(
         f"Tuned on validation pictures only, by {title(score)}. A flat optimum (little between the "
         "chosen and the next best setting) means that tuning decided little; a setting at the edge "
-        "of what was tried may not be the best there is.",
+        "of what was tried may not be the best there is. Settings were tried with one seed: the intervals "
+        f"of the study do not know how the choice would fall with others.{data_sentence(study)}",
         (
             Column("Variant", is_number=False),
             Column("Chosen", is_number=False),
@@ -70,8 +79,8 @@ def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
 
 
 def _is_at_edge(tried: pd.Series, chosen: pd.Series) -> bool:
-    """Whether the lowest or highest of three or more numbers was chosen."""
+    """Whether the lowest or highest of several numbers was chosen; of two, one always is."""
     values = pd.to_numeric(tried, errors="coerce")
-    if values.isna().any() or values.nunique() < 3:
+    if values.isna().any() or values.nunique() < 2:
         return False
     return bool(pd.to_numeric(chosen).isin([values.min(), values.max()]).any())

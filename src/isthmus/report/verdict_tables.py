@@ -92,7 +92,7 @@ def pair_matrix(study: Study) -> Table | None:
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
     return Table(
         f"The row's variant against the column's, by {study.about.judged.title}, best mean first: "
-        f"{legend}.",
+        f"{legend}.{data_sentence(study)}",
         columns,
         tuple(rows),
     )
@@ -114,7 +114,8 @@ def rank_table(study: Study) -> Table | None:
     ]
     return Table(
         f"How often each variant has each rank by {score.title} when the seeds are drawn again "
-        "(paired bootstrap); 1 is best.",
+        f"(paired bootstrap); 1 is best. Few seeds make shares look surer than they are."
+        f"{data_sentence(study)}",
         (Column("Variant", is_number=False), *(Column(str(p), is_narrow=True) for p in places)),
         tuple(rows),
     )
@@ -134,7 +135,7 @@ def variance_table(study: Study) -> Table | None:
     ]
     return Table(
         "What a score varies with, as shares of its variance over runs and pictures. "
-        "A factor whose share is small beside the seed's needs many seeds to be seen.",
+        f"A factor whose share is small beside the seed's needs many seeds to be seen.{data_sentence(study)}",
         (
             Column("Source", is_number=False),
             *(Column(study.about.title_of(score)) for score in scores),
@@ -185,7 +186,11 @@ def _verdict_table(study: Study, kind: str, verdicts: Sequence[Verdict]) -> Tabl
     rows = tuple(Row(_cells(verdict, decimals)) for verdict in verdicts)
     looks = len(study.about.analysis.looks)
     looked = f" Intervals and p allow for {looks} looks at the data." if looks > 1 else ""
-    caption = f"{named}. {_CAPTIONS[kind]}{looked}{data_sentence(study)}"
+    equivalent = any(verdict.verdict == "equivalent" for verdict in verdicts)
+    tested = (
+        " p of an equivalent pair: that its difference exceeds the margin." if equivalent else ""
+    )
+    caption = f"{named}. {_CAPTIONS[kind]}{looked}{tested}{data_sentence(study)}"
     return Table(caption, columns, rows)
 
 
@@ -199,11 +204,16 @@ def _cells(verdict: Verdict, decimals: int) -> tuple[Cell, ...]:
         number_cell(verdict.difference, signed_text(verdict.difference, decimals)),
         _interval(verdict.low, verdict.high, decimals),
         _interval(verdict.family_low, verdict.family_high, decimals),
-        number_cell(verdict.p_family, _p_text(verdict.p_family)),
+        number_cell(p := _p_of(verdict), _p_text(p)),
         _count(verdict.n),
         _count(verdict.needs_seeds),
         *([_count(verdict.matched)] if verdict.kind != "pair" else []),
     )
+
+
+def _p_of(verdict: Verdict) -> float:
+    """The p-value that the verdict rests on: of the difference, or that it exceeds the margin."""
+    return verdict.p_equivalent if verdict.verdict == "equivalent" else verdict.p_family
 
 
 def _interval(low: float, high: float, decimals: int) -> Cell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,14 @@ SCORES_OF = {"segment": SCORES, "generate": GENERATION_SCORES, "classify": CLASS
 
 VERDICT_SCORES = {
     "segment": ("mean_iou",),
-    "generate": ("swap_encoded_true", "nll_nats"),
+    "generate": ("swap_encoded_wrong", "swap_encoded_true", "nll_nats"),
     "classify": ("accuracy",),
 }
-"""The scores that verdicts speak of where the plan names none."""
+"""The scores that verdicts speak of where the plan names none; the first one says which is best.
+
+Of the two protocols it is the harder one: an encoder that is told a wrong label may hide in z what
+the decoder is to show.
+"""
 
 _CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
 
@@ -157,11 +161,10 @@ def about_study(
         before: What this said last time, or nothing: controls are kept while the judge is the same.
         analysis: What the tables of verdicts are made with.
     """
-    environment: Mapping[str, Any] = (
-        json.loads((finished[-1].folder.path / "environment.json").read_text("utf-8"))
-        if finished
-        else {}
-    )
+    environments = [
+        json.loads((run.folder.path / "environment.json").read_text("utf-8")) for run in finished
+    ]
+    environment: Mapping[str, Any] = environments[-1] if environments else {}
     task = plan.recipe.task
     judge = finished[-1].folder.result().get("judge", {}) if finished else {}
     kept = before.get("baselines") if judge and judge == before.get("judge") else None
@@ -178,7 +181,7 @@ def about_study(
         "curve": _CURVES[task],
         "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
-        "pictures": finished[-1].folder.result()["pictures"] if finished else {},
+        "pictures": _pictures(finished),
         "baselines": kept or _baselines(plan, finished, store),
         "variants": [variant.name for variant in plan.variants],
         "factors": list(plan.factors),
@@ -187,8 +190,13 @@ def about_study(
         "analysis": dict(analysis),
         "looks_taken": before.get("looks_taken", []),
         "command": command,
-        "versions": {"isthmus": version("isthmus")}
+        "versions": {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},
+        "mixed": [
+            key
+            for key in environment
+            if any(of.get(key) != environment[key] for of in environments)
+        ],
         "machine": ", ".join(
             f"{environment[key]}" if key != "threads" else f"{environment[key]} threads"
             for key in ("processor", "vector_instructions", "threads")
@@ -196,6 +204,13 @@ def about_study(
         ),
         "precision": environment.get("precision", ""),
     }
+
+
+def _pictures(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
+    """How many pictures each part has; from the fewest to the most where runs differ in that."""
+    counts = [run.folder.result()["pictures"] for run in finished]
+    parts = {part: sorted({of[part] for of in counts}) for part in (counts[0] if counts else ())}
+    return {part: of[0] if len(of) == 1 else f"{of[0]} to {of[-1]}" for part, of in parts.items()}
 
 
 def _minimised(recipe: AnyRecipe) -> object:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isthmus.recipe import AnyRecipe, StudyPlan, settings_of
+from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of
 from isthmus.refusal import Refusal, nearest_name
 from isthmus.runs.folder import write_table
 from isthmus.scoring.definitions import Score
@@ -18,6 +18,7 @@ from isthmus.statistics.looks import Looks, planned_looks
 from isthmus.statistics.ranks import rank_shares
 from isthmus.statistics.variance import variance_shares
 from isthmus.study.about import SCORES_OF, VERDICT_SCORES
+from isthmus.study.by_picture import picture_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_whole
 from isthmus.study.learning_curve import learning_curves
@@ -34,7 +35,8 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
         Refusal: If the plan names a score that its task has not, or that no verdict speaks of.
     """
     known = {score.name: score for score in SCORES_OF[plan.recipe.task]}
-    names = dict.fromkeys(plan.scores or VERDICT_SCORES[plan.recipe.task])
+    recipes = [plan.recipe_of(variant) for variant in plan.variants]
+    names = dict.fromkeys(plan.scores or _usual_scores(plan.recipe.task, recipes))
     for name in names:
         if name not in known:
             raise Refusal(
@@ -51,7 +53,6 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
         raise Refusal(
             "study.scores: cas is not measured without measure.cas_pictures: set it, or take cas out"
         )
-    recipes = [plan.recipe_of(variant) for variant in plan.variants]
     kept = comparable([known[name] for name in names], recipes)
     if plan.scores and (lost := [name for name in names if known[name] not in kept]):
         raise Refusal(
@@ -59,6 +60,12 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
             "can speak of it; take it out, or keep to one likelihood"
         )
     return kept
+
+
+def _usual_scores(task: str, recipes: Sequence[AnyRecipe]) -> list[str]:
+    """The scores of a task's verdicts; one protocol where no encoder is told, for both are one."""
+    is_told = any(isinstance(r, GenerateRecipe) and r.model.encoder_is_told for r in recipes)
+    return [name for name in VERDICT_SCORES[task] if is_told or name != "swap_encoded_wrong"]
 
 
 def comparable(scores: Sequence[Score], recipes: Sequence[AnyRecipe]) -> tuple[Score, ...]:
@@ -84,18 +91,18 @@ def looks_of(plan: StudyPlan) -> Looks:
 def analyse(
     plan: StudyPlan, study: Path, results: pd.DataFrame, per_picture: pd.DataFrame
 ) -> dict[str, Any]:
-    """Write verdicts, ranks, variance and learning_curve.csv; return what about.json says of them."""
+    """Write the tables that settle a study; return what about.json says of them."""
     scores, looks, variants = scores_of(plan), looks_of(plan), factor_settings(plan)
     found = found_in(results, comparisons_of(variants), scores)
-    whole = is_whole(results)  # before that, verdicts and ranks would be one look more
+    whole = is_whole(results)
+    told = results if whole else results[:0]  # what is told before the end would be one look more
     verdicts = verdicts_on(found, plan.margins, looks, is_whole=whole)
+    rng = np.random.default_rng(_ENTROPY)
     tables = {
         "verdicts": verdicts,
-        "learning_curve": learning_curves(results, variants, scores),
-        "ranks": pd.DataFrame(
-            _ranks(results, scores) if whole else [],
-            columns=["score", "variant", "rank", "share"],
-        ),
+        "learning_curve": learning_curves(told, variants, scores),
+        "ranks": pd.DataFrame(_ranks(told, scores), columns=["score", "variant", "rank", "share"]),
+        "by_picture": picture_differences(told, per_picture, scores[0], rng),
         "variance": pd.DataFrame(
             _variance(variants, per_picture, scores), columns=["score", "source", "share"]
         ),
