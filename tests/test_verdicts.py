@@ -16,6 +16,7 @@ from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+import isthmus.study.verdicts
 from isthmus import recipe as r
 from isthmus.refusal import Refusal
 from isthmus.scoring.definitions import Score
@@ -144,6 +145,30 @@ def test_the_family_is_holms_of_statsmodels():
     for _, family in ours.groupby("kind"):
         truth = multipletests(family["p"], method="holm")[1]
         np.testing.assert_allclose(family["p_family"], truth)
+
+
+def test_a_study_claims_only_what_stands_the_correction_over_its_kinds_too(monkeypatch):
+    """Between a twentieth and a twentieth over three kinds, a factor by itself is not enough."""
+    monkeypatch.setattr(isthmus.study.verdicts, "_needs", lambda *_: None)  # for time
+    seen = set()
+    for entropy in range(6):
+        ours = verdicts(results(5, {"strided": 0.008}, entropy=entropy), with_pairs=True)
+        least, kinds = ours["p_family"].min(), ours["kind"].nunique()
+        is_claimed = (ours["verdict"] != "cannot tell").any()
+        assert is_claimed == (kinds * least < 0.05)
+        assert ((ours["p_study"] < 0.05) == (ours["verdict"] != "cannot tell")).all()
+        seen.add((bool(least < 0.05), bool(is_claimed)))
+    assert seen == {(False, False), (True, False), (True, True)}
+
+
+def test_a_factor_of_two_variants_is_one_family_with_their_pair():
+    table = results(5, {"strided": 0.006})
+    two = table[table["variant"].isin(("pool_bilinear_dice", "strided_bilinear_dice"))]
+    settings = {name: {"down": name.split("_")[0]} for name in two["variant"].unique()}
+    found = found_in(two, comparisons_of(settings), (IOU,))
+    drawn = verdicts_on(found, {}, planned_looks([5], np.random.default_rng(0)), is_whole=True)
+    assert list(drawn["kind"]) == ["factor", "pair"]
+    np.testing.assert_allclose(drawn["p_study"], drawn["p"])
 
 
 def test_large_effects_have_a_direction_and_small_ones_are_not_told():

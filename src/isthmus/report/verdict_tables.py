@@ -213,7 +213,9 @@ def _cells(verdict: Verdict, decimals: int) -> tuple[Cell, ...]:
 
 def _p_of(verdict: Verdict) -> float:
     """The p-value that the verdict rests on: of the difference, or that it exceeds the margin."""
-    return verdict.p_equivalent if verdict.verdict == "equivalent" else verdict.p_family
+    if verdict.verdict == "equivalent":
+        return verdict.p_equivalent
+    return verdict.p_study if np.isfinite(verdict.p_study) else verdict.p_family
 
 
 def _interval(low: float, high: float, decimals: int) -> Cell:

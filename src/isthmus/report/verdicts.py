@@ -47,6 +47,7 @@ class Verdict(Record):
     family_high: float = _NAN
     p: float = _NAN
     p_family: float = _NAN
+    p_study: float = _NAN
     p_equivalent: float = _NAN
     margin: float = _NAN
     verdict: str

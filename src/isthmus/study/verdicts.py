@@ -25,7 +25,17 @@ ALPHA = 0.05
 """Chance of any false "better", "worse" or "interacts" in a family; the same for "equivalent"."""
 COLUMNS = (
     *("kind", "score", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
-    *("low", "high", "family_low", "family_high", "p", "p_family", "p_equivalent", "margin"),
+    *(
+        "low",
+        "high",
+        "family_low",
+        "family_high",
+        "p",
+        "p_family",
+        "p_study",
+        "p_equivalent",
+        "margin",
+    ),
     *("verdict", "needs_seeds", "sentence", "groups"),
 )
 """Of verdicts.csv, all of them whatever could be computed."""
@@ -45,6 +55,10 @@ def verdicts_on(
     the study before its end are corrected for first. Equivalence within a margin is shown by
     two one-sided tests (Schuirmann 1987), corrected likewise, and goes before better and worse.
 
+    A study has several families, each with its own chance of a false claim. So nothing is claimed
+    where no p-value of any family stands Bonferroni's correction over families too: with no effect
+    anywhere, the chance of any false claim in the whole study is ``ALPHA`` at most.
+
     Assumes that differences of a seed are drawn from one normal distribution, each seed by itself.
 
     Args:
@@ -53,18 +67,28 @@ def verdicts_on(
         looks: After how many seeds verdicts are drawn.
         is_whole: Whether every planned run is done; until then nothing is claimed.
     """
+    kinds = dict.fromkeys(of.comparison.kind for of in found)
+    families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
+    p_families = [_family_wise([_p_value(of) for of in family], looks) for family in families]
+    different = len({frozenset(map(_sides, family)) for family in families})
+    p_least = different * min((p for ps in p_families for p in ps if p <= 1), default=1.0)
     rows: list[dict[str, Any]] = []
-    for kind in dict.fromkeys(of.comparison.kind for of in found):
-        family = [of for of in found if of.comparison.kind == kind]
-        p_values = _family_wise([_p_value(of) for of in family], looks)
+    for family, p_values in zip(families, p_families, strict=True):
         equivalences = _family_wise([_p_equivalent(of, margins) for of in family], looks)
-        rows += [
-            _row(
-                of, p, equivalent, margins.get(of.score.name), looks, len(family), is_whole=is_whole
+        to_tell = len(family) * (1 if p_least < ALPHA else different)
+        for of, p, equivalent in zip(family, p_values, equivalences, strict=True):
+            ps = {"p_family": p, "p_study": np.maximum(p, min(1.0, p_least))}
+            margin = margins.get(of.score.name)
+            sizes = (len(family), to_tell)
+            rows.append(
+                _row(of, ps | {"p_equivalent": equivalent}, margin, looks, sizes, is_whole=is_whole)
             )
-            for of, p, equivalent in zip(family, p_values, equivalences, strict=True)
-        ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _sides(found: Found) -> frozenset[frozenset[str]]:
+    """What is set against each other, whichever comes first: one factor and its pairs are one family."""
+    return frozenset(map(frozenset, found.groups))
 
 
 def _p_value(found: Found) -> float:
@@ -84,14 +108,14 @@ def _family_wise(p_values: Sequence[float], looks: Looks) -> Float[np.ndarray, "
 
 def _row(
     found: Found,
-    p_family: float,
-    p_equivalent: float,
+    p_values: Mapping[str, float],
     margin: float | None,
     looks: Looks,
-    family: int,
+    sizes: tuple[int, int],
     *,
     is_whole: bool,
 ) -> dict[str, Any]:
+    """One comparison; ``sizes``: of its family, and over how many tests Bonferroni's correction claims."""
     comparison, difference = found.comparison, found.difference
     row: dict[str, Any] = {
         "kind": comparison.kind,
@@ -107,26 +131,26 @@ def _row(
     verdict, needs = CANNOT_TELL, None
     if difference:
         row |= {"difference": difference.mean, "sd": difference.sd}
-        for prefix, count in (("", 1), ("family_", family)):
+        for prefix, count in (("", 1), ("family_", sizes[0])):
             alpha = looks.nominal_alpha(ALPHA / count)
             ends = difference.interval(1 - alpha) if scatters(difference) else (math.nan, math.nan)
             row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
         if is_whole:
-            row |= {"p": _p_value(found), "p_family": p_family, "p_equivalent": p_equivalent}
-            verdict = _verdict(found, p_family, p_equivalent)
+            row |= {"p": _p_value(found), **p_values}
+            verdict = _verdict(found, p_values["p_study"], p_values["p_equivalent"])
         if is_whole and verdict == CANNOT_TELL and scatters(difference):
-            needs = _needs(difference, margin, ALPHA / family, looks)
+            needs = _needs(difference, margin, ALPHA / sizes[1], looks)
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
     sentence = sentence_of(found, ends, verdict, margin, needs, is_whole=is_whole)
     return row | {"sentence": sentence, "groups": "; ".join(map(" ".join, found.groups))}
 
 
-def _verdict(found: Found, p_family: float, p_equivalent: float) -> str:
+def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:
     assert found.difference is not None
     if p_equivalent < ALPHA:
         return "equivalent"
-    if not p_family < ALPHA:
+    if not p_study < ALPHA:
         return CANNOT_TELL
     if found.comparison.kind == "interaction":
         return "interacts"
