@@ -224,10 +224,11 @@ def _by_other_scores(study: Study, best: str, rival: str) -> list[str]:
 
 def _sized(verdict: Verdict) -> str:
     """A difference with its interval, where it has one."""
-    decimals = decimals_of([verdict])
+    shown = verdict.has_interval
+    decimals = decimals_for((verdict.high - verdict.low) / 2) if shown else decimals_of([verdict])
     size = signed_text(verdict.difference, decimals)
     between = interval_text(verdict.low, verdict.high, decimals)
-    return f"{size} {between}" if verdict.has_interval else size
+    return f"{size} {between}" if shown else size
 
 
 def _cheapest(study: Study, names: list[str]) -> list[str]:
