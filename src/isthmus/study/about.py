@@ -71,7 +71,8 @@ GENERATION_SCORES = (
     Score(
         "bits_per_dim",
         False,
-        "nll_nats as bits for each value of the picture.",
+        "nll_nats as bits for each value of the picture; under a continuous Bernoulli no bound on the "
+        "bits of its 256 levels.",
         words="Bits/dim",
     ),
     Score(
