@@ -577,6 +577,16 @@ def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_
     )
 
 
+def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
+    folder = shutil.copytree(study, tmp_path / "late")
+    names = read_study(folder).about.variants
+    test_report_generate.change_about(folder, variants_seen=names)
+    assert not any("Added after" in notice.text for notice in notices(read_study(folder)))
+    test_report_generate.change_about(folder, variants_seen=names[1:])
+    found = [notice for notice in notices(read_study(folder)) if "Added after" in notice.text]
+    assert [notice.details for notice in found] == [names[:1]]
+
+
 def test_losses_that_were_not_tuned_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "untuned")
     test_report_generate.change_about(folder, loss_differs=True)

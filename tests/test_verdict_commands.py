@@ -376,6 +376,7 @@ def test_a_budget_takes_no_look_but_does_not_forget_one(
     about = json.loads((study / "about.json").read_text())
     assert about["analysis"]["looks"] == ([2, 3] if was_seen else [3])
     assert about["looks_taken"] == about["analysis"]["looks"]
+    assert about["variants_seen"] == about["variants"]
 
 
 def test_a_look_is_remembered_while_a_variant_is_to_come(

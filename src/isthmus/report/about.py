@@ -73,6 +73,7 @@ class About(Record):
     pictures: dict[str, int | str] = Field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     variants: tuple[str, ...] = ()
+    variants_seen: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     loss_differs: bool = False

@@ -97,6 +97,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _different_likelihoods(study),
         _hidden_unsaid(study),
         _different_machines(study),
+        _late_variants(study),
     )
     return tuple(notice for notice in found if notice)
 
@@ -201,6 +202,18 @@ def _different_machines(study: Study) -> Notice | None:
     return Notice(
         f"The runs were not all trained alike; they differ in {fields}: differences between variants may "
         "be of that, and times do not compare. Train them again on one machine to be sure."
+    )
+
+
+def _late_variants(study: Study) -> Notice | None:
+    seen = study.about.variants_seen
+    late = tuple(name for name in study.about.variants if seen and name not in seen)
+    if not late:
+        return None
+    return Notice(
+        "Added after verdicts had been seen: whatever is said of these variants, or of a factor whose mean "
+        "they enter, is a second question that no correction counts. A study of its own is free of that.",
+        late,
     )
 
 

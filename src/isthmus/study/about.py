@@ -190,6 +190,7 @@ def about_study(
         "loss_differs": len(losses) > 1,
         "analysis": dict(analysis),
         "looks_taken": before.get("looks_taken", []),
+        "variants_seen": before.get("variants_seen", []),
         "command": command,
         "versions": {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},

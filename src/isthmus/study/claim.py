@@ -69,9 +69,11 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 
 def note_look(study: Path) -> None:
-    """Write down that verdicts on so many seeds may be seen from now on."""
+    """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
     about = said_about(study)
-    write_json(study / "about.json", about | {"looks_taken": _looks_taken(about, study)})
+    taken = _looks_taken(about, study)
+    seen = about.get("variants_seen") or (about["variants"] if taken else [])
+    write_json(study / "about.json", about | {"looks_taken": taken, "variants_seen": seen})
 
 
 def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
