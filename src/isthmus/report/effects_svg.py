@@ -185,7 +185,7 @@ def _notes(verdicts: Sequence[Verdict], about: About, margin: float) -> list[str
         notes.append(
             f"Thick: {about.confidence} t interval over seeds{looked}. "
             f"Thin: the one that holds for {family} of this kind at once. "
-            "Verdicts allow for all of this kind."
+            "Verdicts allow for all of this kind, and for the other kinds."
         )
     if np.isfinite(margin):
         notes.append(f"Grey band: differences up to {margin:g}, named as too small to matter.")

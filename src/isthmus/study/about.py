@@ -134,6 +134,9 @@ Of the two protocols it is the harder one: an encoder that is told a wrong label
 the decoder is to show.
 """
 
+_ALIKE = ("processor", "vector_instructions", "gpu", "threads", "precision", "torch")
+"""What runs should have in common, of all that they write down of where they were trained."""
+
 _CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
 
 
@@ -190,15 +193,12 @@ def about_study(
         "loss_differs": len(losses) > 1,
         "analysis": dict(analysis),
         "looks_taken": before.get("looks_taken", []),
-        "variants_seen": before.get("variants_seen", []),
+        "variants_seen": before.get("variants_seen")
+        or (before["variants"] if before.get("looks_taken") else []),
         "command": command,
         "versions": {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},
-        "mixed": [
-            key
-            for key in environment
-            if any(of.get(key) != environment[key] for of in environments)
-        ],
+        "mixed": [key for key in _ALIKE if len({str(of.get(key)) for of in environments}) > 1],
         "machine": ", ".join(
             f"{environment[key]}" if key != "threads" else f"{environment[key]} threads"
             for key in ("processor", "vector_instructions", "threads")

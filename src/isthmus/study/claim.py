@@ -48,19 +48,22 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
     taken = _looks_taken(said_about(study), study)
     looks = {*before.looks, *plan.looks, *taken}
-    if taken:
-        for key in ("margins", "scores"):
-            if getattr(before, key) != getattr(plan, key):
-                raise Refusal(
-                    f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
-                    "the answer is seen; choose another --out, or put it back"
-                )
-    return dataclasses.replace(
+    claimed = dataclasses.replace(
         plan,
         looks=tuple(sorted(looks)),
         seeds=seeds,
         variants=(*plan.variants, *(v for v in before.variants if v.name not in ours)),
     )
+    if taken:
+        judged = said_about(study).get("analysis", {}).get("scores")
+        asked = [score.name for score in scores_of(claimed)]
+        differs = {"margins": before.margins != plan.margins, "scores": asked != (judged or asked)}
+        if key := next((key for key, of in differs.items() if of), None):
+            raise Refusal(
+                f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
+                "the answer is seen; choose another --out, or put it back"
+            )
+    return claimed
 
 
 def _grid_in_words(plan: StudyPlan) -> str:

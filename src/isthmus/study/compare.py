@@ -81,7 +81,8 @@ def compare_studies(a: Path, b: Path) -> Compared:
         Refusal: If no variants or seeds pair, or task, data, measure, judge, margins or scores differ.
     """
     plans = [load_plan(_plan_of(path)) for path in (a, b)]
-    asked = [{"margins": p.margins, "scores": {s.name for s in scores_of(p)}} for p in plans]
+    are_named = any(plan.scores for plan in plans)  # else each has those of its task
+    asked = [{"margins": p.margins, "scores": scores_of(p) if are_named else ()} for p in plans]
     for key in asked[0]:
         if asked[0][key] != asked[1][key]:
             raise Refusal(
@@ -107,7 +108,8 @@ def compare_studies(a: Path, b: Path) -> Compared:
     drawn = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
     earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
     looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
-    scores = comparable(scores_of(plans[0]), [recipe for of in recipes for recipe in of])
+    judged = max((scores_of(plan) for plan in plans), key=len)
+    scores = comparable(judged, [recipe for of in recipes for recipe in of])
     found = found_in(results, comparisons, scores)
     verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))

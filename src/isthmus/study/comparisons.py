@@ -78,6 +78,18 @@ def comparisons_of(variants: Mapping[str, Settings]) -> tuple[Comparison, ...]:
     return (*factors, *interactions, *pairs)
 
 
+def count_families(compared: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> int:
+    """How many kinds set different variants against each other; one factor and its pairs are one.
+
+    >>> count_families([("factor", [("a", "b")]), ("pair", [("b", "a")])])
+    1
+    """
+    by_kind: dict[str, set[frozenset[frozenset[str]]]] = {}
+    for kind, groups in compared:
+        by_kind.setdefault(kind, set()).add(frozenset(map(frozenset, groups)))
+    return len({frozenset(of_kind) for of_kind in by_kind.values()})
+
+
 def free_factors(variants: Mapping[str, Settings]) -> tuple[list[str], dict[str, Cell]]:
     """The factors that no other one determines, and each variant's level of these as text."""
     names = _names_of_free_factors(variants)

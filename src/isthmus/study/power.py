@@ -11,7 +11,7 @@ import pandas as pd
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import Looks
 from isthmus.statistics.paired import smallest_visible
-from isthmus.study.comparisons import Comparison
+from isthmus.study.comparisons import Comparison, count_families
 from isthmus.study.differences import found_in, scatters
 from isthmus.study.verdicts import ALPHA
 
@@ -41,10 +41,11 @@ def visible_differences(
 ) -> tuple[Visible, ...]:
     """The smallest true difference that each factor's and two variants' comparison will find.
 
-    With a chance of ``POWER``, by a two-sided paired t test over seeds at the level of its whole
-    family. The standard deviation over seeds is that of runs already done, else the expected one
-    of two variants, which a factor's matched pairs average out (they are taken to scatter
-    independently), else 1. Runs that do not scatter do not say how they would.
+    With a chance of ``POWER``, by a two-sided paired t test over seeds, even if nothing else in the
+    study differs: at the level of its whole family, and of all families. The standard deviation over
+    seeds is that of runs already done, else the expected one of two variants, which a factor's
+    matched pairs average out (they are taken to scatter independently), else 1. Runs that do not
+    scatter do not say how they would.
 
     Args:
         comparisons: Those of the study.
@@ -55,6 +56,7 @@ def visible_differences(
         results: results.csv, if some runs are done.
     """
     visible = []
+    families = count_families((of.kind, of.groups) for of in comparisons)
     for score in scores:
         seen = _seen(results, comparisons, score)
         hardest: dict[tuple[str, str], tuple[float, str]] = {}  # of several levels or pairs
@@ -69,7 +71,7 @@ def visible_differences(
             hardest[key] = max(hardest.get(key, (0.0, source)), (sd, source))
         for (kind, words), (sd, source) in hardest.items():
             family = len(scores) * sum(c.kind == kind for c in comparisons)
-            alpha = looks.nominal_alpha(ALPHA / family)
+            alpha = looks.nominal_alpha(ALPHA / family / families)
             visible.append(Visible(words, score, smallest_visible(sd, seeds, alpha, POWER), source))
     return tuple(visible)
 

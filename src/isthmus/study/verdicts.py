@@ -18,6 +18,7 @@ from isthmus.statistics.paired import (
     needed_seeds,
     needed_seeds_for_equivalence,
 )
+from isthmus.study.comparisons import count_families
 from isthmus.study.differences import Found, scatters
 from isthmus.study.sentences import CANNOT_TELL, sentence_of
 
@@ -56,8 +57,9 @@ def verdicts_on(
     two one-sided tests (Schuirmann 1987), corrected likewise, and goes before better and worse.
 
     A study has several families, each with its own chance of a false claim. So nothing is claimed
-    where no p-value of any family stands Bonferroni's correction over families too: with no effect
-    anywhere, the chance of any false claim in the whole study is ``ALPHA`` at most.
+    better, worse or interacting where no p-value of any family stands Bonferroni's correction over
+    families too: with no effect anywhere, the chance of any such claim is ``ALPHA`` at most. Claims of
+    equivalence are wrong in other studies than those, and have ``ALPHA`` in each family.
 
     Assumes that differences of a seed are drawn from one normal distribution, each seed by itself.
 
@@ -70,7 +72,7 @@ def verdicts_on(
     kinds = dict.fromkeys(of.comparison.kind for of in found)
     families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
     p_families = [_family_wise([_p_value(of) for of in family], looks) for family in families]
-    different = len({frozenset(map(_sides, family)) for family in families})
+    different = count_families((of.comparison.kind, of.groups) for of in found)
     p_least = different * min((p for ps in p_families for p in ps if p <= 1), default=1.0)
     rows: list[dict[str, Any]] = []
     for family, p_values in zip(families, p_families, strict=True):
@@ -84,11 +86,6 @@ def verdicts_on(
                 _row(of, ps | {"p_equivalent": equivalent}, margin, looks, sizes, is_whole=is_whole)
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _sides(found: Found) -> frozenset[frozenset[str]]:
-    """What is set against each other, whichever comes first: one factor and its pairs are one family."""
-    return frozenset(map(frozenset, found.groups))
 
 
 def _p_value(found: Found) -> float:
