@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before torch is imported, here and in what tests start: a worker a core, a thread a worker.
@@ -13,6 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: statsmodels collects garbage at every correction, a second over torch."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     store = build.store_for(recipe.data)
     split = build.split_for(recipe.data, store, np.random.default_rng(0))
     module = Generator(build.vae_for(recipe, 10), recipe, 1)
-    return Trained(module, recipe, 0, RunFolder(tmp_path), store, split, "float32", None)
+    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", None)
 
 
 def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> float:

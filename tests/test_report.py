@@ -395,6 +395,14 @@ def test_names_are_escaped(tmp_path):
     assert "<script>alert" not in write_report(folder).read_text(encoding="utf-8")
 
 
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
+    pictures, about = folder / "pictures" / "pictures.json", folder / "about.json"
+    pictures.write_text(pictures.read_text().replace("scene-0000", "a$5_and_$6_b"))
+    about.write_text(about.read_text().replace(f'"{CLASSES[0]}"', '"$5_and_$6_b"'))
+    assert "a$5_and_$6_b" in write_report(folder).read_text(encoding="utf-8").replace("<wbr>", "")
+
+
 def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
     files = [write_report(folder), *sorted((folder / "figures").iterdir())]

@@ -561,6 +561,17 @@ def test_six_designs_at_most_and_equal_ones_once(tmp_path):
     assert len(list((folder / "figures").glob("architecture_*.png"))) == 8
 
 
+@pytest.mark.parametrize(
+    ("key", "values"), [("objective.beta", (1.0, 4.0)), ("model.latent", (8, 16))]
+)
+def test_what_is_drawn_otherwise_is_another_design(tmp_path, key, values):
+    variants = {f"v{value}": {key: value} for value in values}
+    shown = vae_figures.designs(
+        read_study(make_study(tmp_path / "s", variants=variants, seeds=(0,)))
+    )
+    assert [design.names for design in shown] == [(name,) for name in variants]
+
+
 def test_where_no_side_is_told_the_fusion_makes_no_other_design(tmp_path):
     variants = {f: {"model.where": "none", "model.fusion": f} for f in ("add", "film")}
     folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))

@@ -21,6 +21,7 @@ from isthmus.report.notices import notices
 from isthmus.report.page import write_report
 from isthmus.report.picture_tiles import picture_groups
 from isthmus.report.read import read_study
+from isthmus.report.sizes_figure import sizes_figure
 from isthmus.report.tuning_table import tuning_table
 from isthmus.report.verdict_tables import (
     pair_matrix,
@@ -544,8 +545,17 @@ def test_what_more_pictures_would_buy_is_said_and_tabled(study, tmp_path):
     assert [cell.text for cell in content.rows[2].cells] == [
         *("strided", "600", "predicted", "0.620 [0.610, 0.630]")
     ]
-    assert "<li>Buy!</li>" in write_report(folder).read_text(encoding="utf-8")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<li>Buy!</li>" in page
+    assert 'alt="Mean IoU by number of labelled pictures"' in page
+    figure = sizes_figure(read_study(folder))
+    assert figure
+    [axes] = figure.axes
+    measured, _, ahead = (line.get_xydata().tolist() for line in axes.lines)
+    assert (measured, ahead) == ([[100, 0.5], [400, 0.6]], [[400, 0.6], [600, 0.62]])
+    assert (folder / "figures/sizes.png").is_file()
     assert size_table(read_study(study)) is None
+    assert sizes_figure(read_study(study)) is None
 
 
 def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
@@ -649,6 +659,11 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     broken = tuning_table(read_study(folder))
     assert broken
     assert broken.caption == edge.caption, "the first setting tried has no score to name"
+    tried.loc[0, ["score", "score_name"]] = [0.99, "mean_iou"]
+    tried.to_csv(folder / "tuning.csv", index=False)
+    diverged = tuning_table(read_study(folder))
+    assert diverged
+    assert diverged.rows == broken.rows, "it broke after a good epoch"
 
 
 # The curves.
@@ -781,6 +796,10 @@ def test_a_study_of_vaes_is_answered_by_its_judged_score(visit, tmp_path, monkey
     assert "Other scores may say otherwise: Swap success, encoded true; see Verdicts." in text
     study = read_study(folder)
     rival = best_pairs(study)[0]
+    table = pd.read_csv(folder / "verdicts.csv")
+    as_factor = table[table["kind"] == "pair"].assign(kind="factor", factor="model.fusion")
+    table = pd.concat([table, as_factor[as_factor["score"] == "swap_encoded_true"]])
+    table.to_csv(folder / "verdicts.csv", index=False)  # its two sides are named as two variants
     said = [text for text in told(folder).details if text.startswith("Swap success, encoded true")]
     assert len(said) == 1
     assert re.match(rf".* against {re.escape(rival.b)}: [a-z ]+, .?0\.0\d+ \[", said[0])

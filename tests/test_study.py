@@ -20,6 +20,7 @@ from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
+from isthmus.runs.segmenter import Segmenter
 from isthmus.runs.train import train_run
 from isthmus.study.differences import is_whole, read_results
 
@@ -115,6 +116,93 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
     ]
 
 
+def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first epoch is made the best; the run is cut short and moved after it."""
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(done: int, _of: int, _words: str) -> None:
+        if done == 8:  # in the second epoch of seven steps each
+            raise PowerCut
+
+    def worse_every_epoch(module: Segmenter) -> None:
+        module.log("validation_mean_iou", -float(module.current_epoch))
+
+    monkeypatch.setattr(Segmenter, "on_validation_epoch_end", worse_every_epoch)
+    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 3})
+    whole = RunFolder(tmp_path / "whole")
+    train_run(recipe, 1, whole)
+    with pytest.raises(PowerCut):
+        train_run(recipe, 1, RunFolder(tmp_path / "before"), watch=cut)
+    moved = RunFolder((tmp_path / "before").rename(tmp_path / "after"))
+    train_run(recipe, 1, moved)
+    assert whole.result()["best_epoch"] == moved.result()["best_epoch"] == 1
+    ours, theirs = load_file(whole.weights), load_file(moved.weights)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "500"]
+    command = [sys.executable, "-m", "isthmus.cli", *words]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
+    metrics = study / "runs" / "max-pool" / "seed-0" / "metrics.csv"
+    for _ in range(600):
+        if metrics.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.endswith("isthmus: stopped; the same command goes on where it stopped\n")
+
+
+def test_a_run_that_another_command_trains_is_passed_over(
+    small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    with RunFolder(study / "runs" / "max-pool" / "seed-0").held():
+        assert main(words) == 1
+        assert "max-pool, seed 0: another command trains it" in capsys.readouterr().err
+        assert results_of(study)["status"].to_dict() == {
+            ("max-pool", 0): "missing",
+            ("strided", 0): "finished",
+        }
+        with (
+            pytest.raises(Refusal, match="another command trains this run, and two would spoil it"),
+            RunFolder(study / "runs" / "max-pool" / "seed-0").held(),
+        ):
+            pass
+    assert main(words) == 0
+
+
+def test_train_leaves_alone_what_else_the_folder_has_planned(
+    small_recipe: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    words = ["train", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    assert main([*words, "--variant", "max-pool", "--seed", "1"]) == 0
+    assert main([*words, "--variant", "strided", "--seed", "0"]) == 0
+    assert results_of(study)["status"].to_dict() == {
+        ("strided", 1): "missing",
+        ("max-pool", 1): "finished",
+        ("strided", 0): "finished",
+        ("max-pool", 0): "missing",
+    }
+    assert main([*words, "--variant", "max-pool", "--seed", "0"]) == 0
+    scores = pd.read_parquet(study / "per_picture.parquet").set_index(
+        ["variant", "seed", "picture"]
+    )
+    for entry in json.loads((study / "pictures" / "pictures.json").read_text()):
+        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["picture"])
+        assert shown == scores.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
+
+
 def test_another_recipe_under_an_old_name_is_refused(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +255,23 @@ def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: P
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert result["status"] == "failed"
     assert result["reason"]
+
+
+def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dice of raw logits may stay in its range in training and leave it in validation."""
+
+    def out_of_range(folder: RunFolder) -> list[dict[str, str]]:
+        return [line | {"validation_loss": "-0.128"} for line in epochs(folder)]
+
+    epochs = RunFolder.epochs
+    recipe = r.with_settings(
+        r.load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"}
+    )
+    monkeypatch.setattr(RunFolder, "epochs", out_of_range)
+    result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
+    assert result["reason"] == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(

@@ -11,6 +11,7 @@ import pytest
 
 from isthmus import recipe as r
 from isthmus.cli import main
+from test_verdict_commands import said
 
 SIZES = """
 task = "classify"
@@ -34,13 +35,6 @@ epochs = 8
 batch = 8
 precision = "float32"
 """
-
-
-def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    capsys.readouterr()
-    status = main(words)
-    output = capsys.readouterr()
-    return status, (output.err if status else output.out).strip()
 
 
 def test_a_study_of_several_sizes_ends_with_its_learning_curve(

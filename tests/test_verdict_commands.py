@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from conftest import SMALL
 from isthmus import recipe as r
 from isthmus.cli import main
-from isthmus.study import forecast
+from isthmus.runs.folder import RunFolder
+from isthmus.study import forecast, tuning
 from isthmus.study.differences import read_results
-from isthmus.study.planned import planned_runs
+from isthmus.study.planned import planned_runs, untrainable_variants, untuned_variants
 from isthmus.study.until import StoppingRule, run_until
 
 FACTORS = """
@@ -34,7 +36,8 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    path.write_text(FACTORS + SMALL.format(discs=discs), encoding="utf-8")
+    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 3")
+    path.write_text(FACTORS + small, encoding="utf-8")
     return path
 
 
@@ -148,6 +151,30 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
         f"isthmus: {study} holds a study that tunes train.lr over 1e-09, 0.01, not train.lr over 0.001, "
         "0.01: every variant gets one grid; choose another --out, or delete the folder"
     )
+
+
+def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
+    plan: r.StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = dataclasses.replace(plan, nuisance={"train.lr": (1e-3, 1e-2)})
+    broken = tmp_path / "tuning" / "a" / "setting-0"
+
+    def tune_run(recipe: r.AnyRecipe, _seed: int, folder: RunFolder, **_: object) -> None:
+        folder.claim(recipe)
+        if folder.path == broken and not folder.error.exists():
+            raise OSError("disk full")
+        result = {"status": "finished", "score": 0.5, "score_name": "mean_iou"}
+        folder.finish(result | {"higher_is_better": True})
+
+    monkeypatch.setattr(tuning, "tune_run", tune_run)
+    tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
+    assert "disk full" in (broken / "error.txt").read_text()
+    assert untuned_variants(tuned, tmp_path) == {"a"}
+    assert not untrainable_variants(tuned, tmp_path)
+    assert list(pd.read_csv(tmp_path / "tuning.csv")["variant"]) == ["a", "b", "b"]
+    tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
+    assert not untuned_variants(tuned, tmp_path)
+    assert len(pd.read_csv(tmp_path / "tuning.csv")) == 4
 
 
 @pytest.mark.parametrize("most_timings", [12, 2])
@@ -438,7 +465,7 @@ def test_two_studies_are_compared_by_seed(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = tmp_path / "longer"
-    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "7"]
+    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "4"]
     assert main(words) == 0
     status, text = said(["compare", str(longer), str(finished)], capsys)
     assert status == 0

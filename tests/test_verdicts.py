@@ -395,6 +395,10 @@ def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
     assert best.sum() == pytest.approx(1)
     assert best[best.index.str.startswith("strided")].sum() > 0.99
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 78
+    analyse(plan, tmp_path, table, per_picture.assign(mean_iou=1.0))
+    assert pd.read_csv(tmp_path / "variance.csv").empty, (
+        "of what does not vary, nothing has a share"
+    )
 
 
 def test_more_pictures_would_buy_what_the_law_says():

@@ -82,7 +82,7 @@ def train(words: Words) -> int:
         )
     chosen = tuple(v for v in plan.variants if request.variant in (None, v.name))
     plan = dataclasses.replace(plan, variants=chosen, seeds=(request.seed,))
-    return _run(plan, request, ["train", *words])
+    return _run(plan, request, ["train", *words], only=True)
 
 
 def report(words: Words) -> int:
@@ -125,6 +125,7 @@ def generate(words: Words) -> int:
 
     import numpy as np
 
+    from isthmus.data.store import as_bytes
     from isthmus.report.class_sheets import label_columns, sheet_figure
     from isthmus.report.page import write_figure
     from isthmus.runs.sheets import told_sides
@@ -137,7 +138,7 @@ def generate(words: Words) -> int:
     if request.sheet == "labels":
         columns = [generated(model, np.full(request.count, of), request.seed) for of in labels]
         sides = told_sides(model.recipe.model)
-        figure = label_columns(np.stack(columns, axis=1), names, told_sides=sides)
+        figure = label_columns(as_bytes(np.stack(columns, axis=1)), names, told_sides=sides)
     else:
         arrays = drawn_sheet(model, request.sheet, np.array(labels), request.seed)
         figure = sheet_figure(request.sheet, arrays, model.class_names)
@@ -155,6 +156,7 @@ def swap(words: Words) -> int:
     if len(leading) < 2:
         raise Refusal("swap takes a model and pictures: isthmus swap RUN PICTURE.png ...")
 
+    from isthmus.data.store import as_bytes
     from isthmus.report.class_sheets import label_columns, sheet_figure
     from isthmus.report.page import write_figure
     from isthmus.runs.sheets import told_sides
@@ -167,11 +169,9 @@ def swap(words: Words) -> int:
     files = [Path(word) for word in leading[1:]]
     pictures = read_pictures(model, files, _named(request.true or ""))
     if request.sheet == "labels":
-        rows = swapped_pictures(model, pictures, labels, request.seed)
-        sides = told_sides(model.recipe.model)
-        figure = label_columns(
-            rows, names, pictures.images, pictures.row_names(model), told_sides=sides
-        )
+        rows = as_bytes(swapped_pictures(model, pictures, labels, request.seed))
+        sources, sides = as_bytes(pictures.images), told_sides(model.recipe.model)
+        figure = label_columns(rows, names, sources, pictures.row_names(model), told_sides=sides)
     else:
         arrays = redrawn_sheet(model, request.sheet, pictures, request.seed)
         figure = sheet_figure(request.sheet, arrays, model.class_names)
@@ -295,7 +295,12 @@ def _folder_of(plan: StudyPlan, request: RunRequest) -> Path:
 
 
 def _run(
-    plan: StudyPlan, request: RunRequest, words: Words, rule: StoppingRule | None = None
+    plan: StudyPlan,
+    request: RunRequest,
+    words: Words,
+    rule: StoppingRule | None = None,
+    *,
+    only: bool = False,
 ) -> int:
     """Run the plan, with more seeds while the rule asks for them; write its report."""
     import shlex
@@ -305,16 +310,17 @@ def _run(
     from isthmus.study.run import run_study
 
     study = _folder_of(plan, request)
-    plan = run_study(
+    whole = run_study(
         plan,
         study,
+        only=only,
         rule=rule,
         data_root=request.data_root,
         logger=request.logger,
         command=shlex.join(["isthmus", *words]),
     )
     print(write_report(study))  # noqa: T201
-    folders = [run.folder for run in planned_runs(plan, study)]
+    folders = [run.folder for run in planned_runs(plan if only else whole, study)]
     is_whole = all(f.is_finished and f.result()["status"] == "finished" for f in folders)
     return 0 if is_whole else 1
 

@@ -217,7 +217,8 @@ def _survivors(study: Study, names: list[str]) -> list[str]:
 def _by_other_scores(study: Study, best: str, rival: str) -> list[str]:
     """What the best mean gives or costs beside its nearest rival, by the other scores judged."""
     others, two = study.about.analysis.scores[1:], {best, rival}
-    found = [v.seen_from(best) for v in study.verdicts if v.score in others and {v.a, v.b} == two]
+    pairs = [v for v in study.verdicts if v.kind == "pair" and {v.a, v.b} == two]
+    found = [pair.seen_from(best) for pair in pairs if pair.score in others]
     title_of = study.about.title_of
     return [f"{title_of(v.score)} against {rival}: {v.verdict}, {_sized(v)}." for v in found]
 

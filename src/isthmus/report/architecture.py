@@ -24,8 +24,6 @@ READ = (
     *("model.null_rate", "objective.likelihood", "objective.beta", "objective.invariance"),
 )
 """The settings that the drawing shows, with ``LISTENING`` where it is set."""
-TELLING = ("model.where", "model.fusion", "model.prior", "objective.invariance", LISTENING)
-"""The settings that make two designs look different."""
 
 _WIDTH, _UP, _DOWN = 7.8, 1.05, 2.5
 _ENCODER, _DECODER = (1.02, 2.47), (5.18, 6.63)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 from matplotlib.figure import Figure
 
 from isthmus.report.look import LIGHT, Paper
-from isthmus.report.picture_grid import PictureGrid, as_bytes, drawn_grid
+from isthmus.report.picture_grid import PictureGrid, drawn_grid
 
 Sheets = Mapping[str, Shaped[np.ndarray, "..."]]
 Labels = Integer[np.ndarray, " n"]
@@ -207,14 +207,14 @@ def sheet_figure(kind: str, sheets: Sheets, class_names: Sequence[str]) -> Figur
 
 
 def label_columns(
-    rows: Float[np.ndarray, "row label channel height width"],
+    rows: UInt8[np.ndarray, "row label channel height width"],
     names: Sequence[str],
-    sources: Float[np.ndarray, "row channel height width"] | None = None,
+    sources: UInt8[np.ndarray, "row channel height width"] | None = None,
     row_names: Sequence[str] = (),
     paper: Paper = LIGHT,
     told_sides: Sheets | None = None,
 ) -> Figure:
-    """Pictures with values in [0, 1], a column a label; with sources, these come first.
+    """Pictures of bytes, a column a label; with sources, these come first.
 
     Where the label is not heard, no column is headed by one.
 
@@ -231,7 +231,7 @@ def label_columns(
     before = [] if sources is None else [sources[:, None]]
     pictures = np.concatenate([*before, rows], axis=1)
     grid = PictureGrid(
-        as_bytes(pictures.reshape(-1, 1, *pictures.shape[2:])),
+        pictures.reshape(-1, 1, *pictures.shape[2:]),
         pictures.shape[1],
         TITLES["style"] if sources is None else "The same picture under other labels",
         note="" if is_heard else _SAME,

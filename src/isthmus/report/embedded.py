@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from isthmus.runs.folder import write_whole
+
 _WEBP_QUALITY = 75
 """Of a picture that is too large without loss."""
 
@@ -45,10 +47,7 @@ def as_webp(png: bytes, most: int) -> bytes:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; no content leaves no file."""
-    if not content:
+    if content:
+        write_whole(path, lambda file: file.write_bytes(content))
+    else:
         path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

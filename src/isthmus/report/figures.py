@@ -34,13 +34,7 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
     variants = [panel.variant for panel in drawn[::2]]
     if not variants:
         return None
-    columns = min(_COLUMNS, len(variants))
-    bands = -(-len(variants) // columns)
-    figure = Figure(
-        figsize=(max(3.1 * columns, 5.0), 3.7 * bands + 0.4),
-        facecolor=paper.ground,
-        layout="constrained",
-    )
+    figure, (bands, columns) = small_multiples(len(variants), 3.7, paper)
     grid = figure.subplots(2 * bands, columns, squeeze=False)
     sharing: dict[tuple[str, ...], Axes] = {}
     for place in range(bands * columns):
@@ -50,10 +44,12 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
             for axes in pair:
                 axes.set_visible(False)
             continue
-        pair[0].set_title(variants[place], color=paper.ink, fontsize=10, loc="left")
+        pair[0].set_title(
+            variants[place], color=paper.ink, fontsize=10, loc="left", parse_math=False
+        )
         pair[1].set_xlabel("Epoch", color=paper.ink)
         for axes, panel in zip(pair, drawn[2 * place : 2 * place + 2], strict=True):
-            _bare(axes, paper)
+            bare(axes, paper)
             _curve(axes, panel, paper)
             _share_height(axes, sharing.setdefault(panel.scale, axes))
             if column == 0 or panel.loss:
@@ -80,7 +76,7 @@ def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     grid = figure.subplots(1, 3, sharey=True)
     figure.subplots_adjust(left=0.065, right=0.76, top=0.95, bottom=0.62 / height, wspace=0.08)
     for axes, (column, name, as_text) in zip(grid, _COSTS, strict=True):
-        _bare(axes, paper)
+        bare(axes, paper)
         _cost_points(axes, study, shown, column, paper)
         axes.set_xlabel(name, color=paper.ink)
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -91,6 +87,14 @@ def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     return figure
 
 
+def small_multiples(count: int, height: float, paper: Paper) -> tuple[Figure, tuple[int, int]]:
+    """An empty figure for that many panels of this height in inches, and its rows and columns."""
+    columns = min(_COLUMNS, count)
+    rows = -(-count // columns)
+    size = (max(3.1 * columns, 5.0), height * rows + 0.4)
+    return Figure(figsize=size, facecolor=paper.ground, layout="constrained"), (rows, columns)
+
+
 def as_png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
@@ -98,7 +102,8 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _bare(axes: Axes, paper: Paper) -> None:
+def bare(axes: Axes, paper: Paper) -> None:
+    """Axes of every figure: two spines, a quiet grid, whole numbers below."""
     axes.set_facecolor(paper.ground)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(paper.faint)
@@ -180,6 +185,7 @@ def _name_points(axes: Axes, heights: dict[str, float], line: float, paper: Pape
             va="center",
             fontsize=9,
             color=paper.ink,
+            parse_math=False,
         )
 
 

@@ -21,6 +21,7 @@ from isthmus.report.notices import OBEYED, headline, notices, obeying, yardstick
 from isthmus.report.picture_tiles import picture_groups
 from isthmus.report.read import Study, read_study
 from isthmus.report.sheet import sheet
+from isthmus.report.sizes_figure import sizes_figure
 from isthmus.report.tuning_table import tuning_table
 from isthmus.report.vae_figures import designs, variant_sheets
 
@@ -53,10 +54,11 @@ Draw = Callable[[Study, Paper], Figure | None]
 _FIGURES: dict[str, Draw] = {
     "effects": effects_figure,
     "learning_curves": figures.learning_curves,
+    "sizes": sizes_figure,
     "cost": figures.cost_figure,
     "sheet": sheet,
 }
-_IN_PAGE = ("cost",)
+_IN_PAGE = ("sizes", "cost")
 """Figures the page shows as they are; the others it lays out itself, so that they reflow."""
 
 

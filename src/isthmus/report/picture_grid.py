@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -98,16 +98,6 @@ class PictureGrid:
         """From one row to the next."""
         lines = max((1 + words.count("\n") for words in self.caption_lines), default=0)
         return self.place_px[0] + (lines * _LINE_PX + 14 if lines else self.gap_px)
-
-
-def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Values in [0, 1] as 0 .. 255.
-
-    >>> as_bytes(np.array([0.0, 0.5, 1.2])).tolist()
-    [0, 128, 255]
-    """
-    rounded: UInt8[np.ndarray, "*shape"] = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
-    return rounded
 
 
 def drawn_grid(grid: PictureGrid, paper: Paper) -> Figure:

@@ -86,7 +86,17 @@ def _show(axes: Axes, picture: Image.Image | None, left: float, top: float, pape
 
 
 def _say(axes: Axes, x: float, y: float, words: str, paper: Paper, *, ha: str, va: str) -> None:
-    axes.text(x, y, words, ha=ha, va=va, fontsize=8, color=paper.ink, linespacing=1.25)
+    axes.text(
+        x,
+        y,
+        words,
+        ha=ha,
+        va=va,
+        fontsize=8,
+        color=paper.ink,
+        linespacing=1.25,
+        parse_math=False,
+    )
 
 
 def _shortened(name: str, limit: int = 16) -> str:
@@ -94,14 +104,16 @@ def _shortened(name: str, limit: int = 16) -> str:
 
 
 def _name_classes(figure: Figure, study: Study, paper: Paper) -> None:
-    legend = class_legend(study.about.class_names)
-    figure.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in legend],
+    classes = class_legend(study.about.class_names)
+    legend = figure.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in classes],
         loc="upper left",
-        ncols=len(legend),
+        ncols=len(classes),
         frameon=False,
         labelcolor=paper.ink,
         fontsize=9,
         handlelength=1.0,
         handleheight=1.0,
     )
+    for words in legend.get_texts():
+        words.set_parse_math(False)

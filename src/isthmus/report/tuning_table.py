@@ -52,6 +52,8 @@ def tuning_table(study: Study) -> Table | None:
 
 
 def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
+    if "status" in tried:  # what has failed may have a score, but none that counts
+        tried = tried.assign(score=tried["score"].where(tried["status"] == "finished"))
     settings = [
         ", ".join(f"{field} {value}" for field, value in zip(fields, row, strict=True))
         for row in tried[fields].to_numpy()

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from isthmus.report.architecture import READ, TELLING, architecture_figure
+from isthmus.report.architecture import LISTENING, READ, architecture_figure
 from isthmus.report.class_sheets import SHEETS, TITLES
 from isthmus.report.embedded import Drawing, as_webp, data_uri, write_file
 from isthmus.report.figures import as_png
@@ -20,6 +20,7 @@ MOST_DESIGNS = 6
 _SHEETS_BYTES = 2_800_000
 """Of all sheets in the page: keeps it below 5 MB however many variants there are."""
 _DESIGN_BYTES = 60_000
+_FUSION = "model.fusion"
 
 
 @dataclass(frozen=True)
@@ -70,26 +71,29 @@ def designs(study: Study) -> list[Shown]:
     for variant, recipe in known.items():
         sharing.setdefault(_look(recipe), []).append(variant)
     return [
-        _design(tuple(variants), known[variants[0]], look, light[variants[0]])
-        for look, variants in list(sharing.items())[:MOST_DESIGNS]
+        _design(tuple(variants), known[variants[0]], light[variants[0]])
+        for variants in list(sharing.values())[:MOST_DESIGNS]
     ]
 
 
 def _look(recipe: dict[str, Any]) -> tuple[str, ...]:
-    """What tells its drawing from others; where no side is told, no fusion is drawn."""
-    where, fusion, *others = (str(recipe.get(key, "")) for key in TELLING)
-    return (where, "" if where == "none" else fusion, *others)
+    """What tells its drawing from others."""
+    return (_fusion(recipe), *(str(recipe.get(k)) for k in (*READ, LISTENING) if k != _FUSION))
 
 
-def _design(
-    variants: tuple[str, ...], recipe: dict[str, object], look: tuple[str, ...], light: bytes
-) -> Shown:
+def _fusion(recipe: dict[str, Any]) -> str:
+    """As it is drawn: where no side is told, not at all."""
+    return "" if recipe["model.where"] == "none" else str(recipe[_FUSION])
+
+
+def _design(variants: tuple[str, ...], recipe: dict[str, Any], light: bytes) -> Shown:
     figure = architecture_figure(recipe, DARK)
     uris = [data_uri(as_webp(png, _DESIGN_BYTES), "webp") for png in (light, as_png(figure))]
-    where, fusion, prior, invariance, listening = look
-    enters = f"enters {where} by {fusion}" if fusion else "is told to no side"
-    words = f"the label {enters}; prior {prior}; invariance {invariance}"
-    words += f"; the reader's word weighs {listening}" if listening else ""
+    fusion, listening = _fusion(recipe), recipe.get(LISTENING)
+    enters = f"enters {recipe['model.where']} by {fusion}" if fusion else "is told to no side"
+    words = f"the label {enters}; prior {recipe['model.prior']}"
+    words += f"; invariance {recipe['objective.invariance']}"
+    words += f"; the reader's word weighs {listening}" if listening is not None else ""
     alt = f"Design of {', '.join(variants)}: {words}"
     return Shown(variants, Drawing(*uris), alt, round(figure.get_figwidth() * DPI))
 

@@ -105,8 +105,8 @@ def _learned(
     def fresh(steps: int) -> ClassifierModule:
         return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
 
-    module = fit(fresh, recipe, seed, folder, store, split, precision)
-    return Trained(module, recipe, seed, folder, store, split, precision, trained.data_root)
+    module, epoch = fit(fresh, recipe, seed, folder, store, split, precision)
+    return Trained(module, epoch, recipe, seed, folder, store, split, precision, trained.data_root)
 
 
 def _drawn(

@@ -38,7 +38,7 @@ def cost_of(module: TaskModule) -> Cost:
 
 
 def seconds_per_step(recipe: AnyRecipe, store: Store) -> float:
-    """The median wall time of a training step, from three steps after a first one."""
+    """The median wall time of a training step on the processor, from three steps after a first one."""
     module = module_for(recipe, store, steps=4)
     module.on_train_epoch_start()
     optimiser = build.optimiser_for(recipe.train, module.parameters())

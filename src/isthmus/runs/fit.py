@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 from isthmus import build
 from isthmus.data.splits import Split
 from isthmus.recipe import AnyRecipe
-from isthmus.runs.folder import RunFolder
+from isthmus.runs.folder import RunFolder, write_whole
 from isthmus.runs.machine import Precision
 from isthmus.runs.module import EpochLines, EpochOrder, TaskModule, Watch
 from isthmus.runs.seeds import stream, torch_seed
@@ -40,8 +41,8 @@ def fit(
     *,
     logger: Logger | NoLogger = False,
     watch: Watch = lambda _done, _of, _words: None,
-) -> TaskModule:
-    """A module trained as the recipe says, with the weights of the epoch that it keeps.
+) -> tuple[TaskModule, int]:
+    """A module trained as the recipe says, with the weights of the epoch that it keeps, and which.
 
     Goes on from the last whole epoch if the folder holds its checkpoint. Seeds torch's global
     generator.
@@ -56,6 +57,9 @@ def fit(
         precision: What ``precision_here`` says.
         logger: Lightning's, beside the folder's own.
         watch: Told after each step.
+
+    Returns:
+        The module, and the epoch of its weights, from 1.
     """
     augmentation = torch_seed(stream(seed, "augmentation"))
     pictures = build.training_pictures(recipe, store, split.train, augmentation)
@@ -87,15 +91,54 @@ def fit(
             default_root_dir=folder.path,
         )
         before = folder.checkpoints / "last.ckpt"
-        trainer.fit(
-            module,
-            loader,
-            build.loader_in_order(recipe, store, split.validation),
-            ckpt_path=before if before.exists() else None,
-        )
-    if recipe.train.keep == "best" and (path := Path(best.best_model_path)).is_file():
-        module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
-    return module
+        if before.exists():
+            _at_home(before)
+        with _interruptible():
+            trainer.fit(
+                module,
+                loader,
+                build.loader_in_order(recipe, store, split.validation),
+                ckpt_path=before if before.exists() else None,
+            )
+    if recipe.train.keep == "last":
+        return module, recipe.train.epochs
+    kept = torch.load(best.best_model_path, weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    return module, kept["epoch"] + 1
+
+
+def _at_home(checkpoint: Path) -> None:
+    """Let a checkpoint in a folder that has been moved name its files where they lie now.
+
+    Lightning knows by the folder's path which epoch was best so far, and forgets it with another.
+    """
+    content, here = torch.load(checkpoint, weights_only=True), checkpoint.parent.resolve()
+    states = [state for state in content["callbacks"].values() if "best_model_path" in state]
+    if all(state["dirpath"] == str(here) for state in states):
+        return
+
+    def home(path: str) -> str:
+        return path and str(here / Path(path).name)
+
+    for state in states:
+        state["dirpath"] = str(here)
+        state["best_k_models"] = {home(path): of for path, of in state["best_k_models"].items()}
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = home(state[key])
+    write_whole(checkpoint, lambda file: torch.save(content, file))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays what it is everywhere: Lightning makes it an exit, and deaf to the next one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def log_line(folder: RunFolder, words: str) -> None:

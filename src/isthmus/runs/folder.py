@@ -6,16 +6,22 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from isthmus.recipe import AnyRecipe, differing_fields, load_recipe, recipe_as_toml
 from isthmus.refusal import Refusal
+
+
+class Busy(Refusal):
+    """Another process trains this run."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -120,6 +126,27 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or delete the folder"
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile.
+
+        Raises:
+            Busy: If one does.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.checkpoints / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise Busy(
+                f"{self.path}: another command trains this run, and two would spoil it; wait for it, or "
+                "choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def result(self) -> dict[str, Any]:
         """What ``finish`` wrote."""

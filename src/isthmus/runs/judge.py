@@ -22,7 +22,10 @@ _BATCH = 500
 
 
 def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
-    """The recipe of the judge of a VAE's pictures: all of its training data, moved a little."""
+    """The recipe of the judge of a VAE's pictures: all of its training data, moved a little.
+
+    Nothing of how the VAE is trained is in it, so that variants of one study have one judge.
+    """
     few_pixels, flip = max(1, recipe.data.size_px // 14), recipe.measure.judge_flip
     return ClassifyRecipe(
         data=dataclasses.replace(recipe.data, limit=None, flip=flip, shift_px=few_pixels),
@@ -30,7 +33,6 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
         train=ClassifyTrain(
             epochs=recipe.measure.judge_epochs,
             batch=recipe.measure.judge_batch,
-            precision=recipe.train.precision,
         ),
     )
 

@@ -27,9 +27,12 @@ def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
 
 
 def autocast(precision: Precision) -> AbstractContextManager[object]:
-    """A context in which networks compute in this precision."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    """A context in which networks on the processor compute in this precision.
+
+    Where a GPU trains, the processor still scores and times, and does so in float32.
+    """
+    is_wanted = precision == "bf16" and not torch.cuda.is_available()
+    return torch.autocast("cpu", torch.bfloat16, enabled=is_wanted)
 
 
 def environment(precision: Precision) -> dict[str, str | int]:

@@ -21,6 +21,9 @@ from isthmus.runs.folder import RunFolder
 from isthmus.runs.seeds import numpy_draws, stream, torch_seed
 from isthmus.scoring.definitions import in_words
 
+PARTS = ("train", "validation")
+"""What every epoch is tallied on."""
+
 Watch = Callable[[int, int, str], None]
 """Told after each step: steps done, steps in all, and the last epoch's score in words."""
 
@@ -76,7 +79,7 @@ class TaskModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start both tallies of the epoch anew."""
-        self.tallies = {part: self.new_tally() for part in ("train", "validation")}
+        self.tallies = {part: self.new_tally() for part in PARTS}
 
     def training_step(self, batch: dict[str, Tensor], _batch_idx: int) -> Tensor:
         """The loss of one batch."""

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from isthmus.recipe import SegmentRecipe
 from isthmus.runs.folder import write_arrays
+from isthmus.runs.module import PARTS
 from isthmus.runs.segmenter import as_u8
 from isthmus.runs.trained import Trained
 from isthmus.scoring.collapse import collapse_reason
@@ -29,7 +30,7 @@ def score_segmenter(trained: Trained) -> dict[str, Any]:
         prediction,
         truth,
         len(store.class_names),
-        [float(line["train_loss"]) for line in folder.epochs()],
+        [float(line[f"{part}_loss"]) for line in folder.epochs() for part in PARTS],
         loss_range(trained.recipe.loss.name),
     )
     write_arrays(folder.predictions, {"masks": prediction, "names": names})

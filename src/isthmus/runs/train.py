@@ -91,7 +91,8 @@ def tune_run(
     """
     trained = _fitted(recipe, seed, folder, data_root, "none", watch)
     module = trained.module
-    score = float(_scored_epoch(trained)[f"validation_{module.chooses}"])
+    line = trained.folder.epochs()[trained.epoch - 1]
+    score = float(line[f"validation_{module.chooses}"])
     unsound = "" if math.isfinite(score) else "the validation score is not finite"
     reason = _broken_loss(trained) or unsound
     return _finish(
@@ -123,21 +124,23 @@ def _fitted(
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
-        with torch.random.fork_rng(devices=[]):  # what no network fits is refused before the judge
-            module_for(recipe, store, steps=1)
         of_judge = judge_recipe(recipe)
         place = judge_folder(of_judge, store)
         place.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place.path}.lock"):  # studies side by side train it once
             if not place.is_finished:
+                with torch.random.fork_rng(devices=[]):  # what no network fits is refused first
+                    module_for(recipe, store, steps=1)
                 train_run(of_judge, 0, place, data_root=data_root, watch=watch)
     precision = precision_here(recipe.train.precision)
     write_json(folder.path / "environment.json", environment(precision))
 
     fresh = functools.partial(module_for, recipe, store)
     named = _lightning_logger(logger, folder)
-    module = fit(fresh, recipe, seed, folder, store, split, precision, logger=named, watch=watch)
-    return Trained(module, recipe, seed, folder, store, split, precision, data_root)
+    module, epoch = fit(
+        fresh, recipe, seed, folder, store, split, precision, logger=named, watch=watch
+    )
+    return Trained(module, epoch, recipe, seed, folder, store, split, precision, data_root)
 
 
 def _finish(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
         "train_loss_last": float(epochs[-1]["train_loss"]),
         "train_seconds": trained.folder.train_seconds(),
         "epochs": len(epochs),
-        "best_epoch": int(float(_scored_epoch(trained)["epoch"])),
+        "best_epoch": trained.epoch,
         "recipe_hash": trained.recipe.hash,
         "seed": trained.seed,
         "pictures": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
@@ -172,15 +175,6 @@ def _result(trained: Trained, scored: dict[str, Any]) -> dict[str, Any]:
 def _broken_loss(trained: Trained) -> str | None:
     """What is wrong with the losses of all epochs, however sound the one whose weights were kept."""
     return broken_loss([float(line["train_loss"]) for line in trained.folder.epochs()])
-
-
-def _scored_epoch(trained: Trained) -> dict[str, str]:
-    """The line of the epoch whose weights were kept."""
-    epochs = trained.folder.epochs()
-    if trained.recipe.train.keep == "last":
-        return epochs[-1]
-    choose = min if trained.module.direction == "min" else max
-    return choose(epochs, key=lambda line: float(line[f"validation_{trained.module.chooses}"]))
 
 
 def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | NoLogger:

@@ -25,6 +25,8 @@ class Trained:
     """A trained module beside its recipe, folder and data."""
 
     module: TaskModule
+    epoch: int
+    """Whose weights the module has, from 1."""
     recipe: AnyRecipe
     seed: int
     folder: RunFolder
@@ -40,7 +42,7 @@ class Trained:
 
     @contextmanager
     def scoring(self) -> Iterator[torch.nn.Module]:
-        """The network in evaluation mode, without gradients, in the precision it trained with."""
+        """The network in evaluation mode, without gradients, on the processor."""
         self.module.eval()
         with torch.inference_mode(), autocast(self.precision):
             yield self.module.network

@@ -147,6 +147,12 @@ def said_about(study: Path) -> dict[str, Any]:
     return said
 
 
+def variants_seen(about: Mapping[str, Any]) -> list[str]:
+    """The variants whose verdicts were seen first; none before a look was taken."""
+    first: list[str] = about.get("variants_seen", [])
+    return first or (about["variants"] if about.get("looks_taken") else [])
+
+
 def about_study(
     plan: StudyPlan,
     finished: list[PlannedRun],
@@ -193,8 +199,7 @@ def about_study(
         "loss_differs": len(losses) > 1,
         "analysis": dict(analysis),
         "looks_taken": before.get("looks_taken", []),
-        "variants_seen": before.get("variants_seen")
-        or (before["variants"] if before.get("looks_taken") else []),
+        "variants_seen": variants_seen(before),
         "command": command,
         "versions": {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
         | {key: environment[key] for key in ("torch", "lightning", "python") if key in environment},

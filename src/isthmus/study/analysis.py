@@ -150,6 +150,8 @@ def _variance(
         is_whole = set(table.columns) == set(settings) and (counts == pictures).all()
         if not is_whole or seeds < 2 or pictures < 2 or len(settings) < 2:
             continue
+        if np.ptp(table.to_numpy()) == 0:  # nothing varies
+            continue
         factors, order, shape = _grid(settings)
         shares = variance_shares(table[order].to_numpy().reshape(seeds, pictures, *shape), factors)
         rows += [{"score": score.name, "source": k, "share": v} for k, v in shares.items()]

@@ -10,7 +10,7 @@ from typing import Any
 from isthmus.recipe import StudyPlan, differing_fields, load_plan
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import write_json
-from isthmus.study.about import said_about
+from isthmus.study.about import said_about, variants_seen
 from isthmus.study.analysis import scores_of
 from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import PlannedRun
@@ -46,7 +46,8 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
             "every variant gets one grid; choose another --out, or delete the folder"
         )
     seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
-    taken = _looks_taken(said_about(study), study)
+    about = said_about(study)
+    taken = _looks_taken(about, study)
     looks = {*before.looks, *plan.looks, *taken}
     claimed = dataclasses.replace(
         plan,
@@ -55,7 +56,7 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
         variants=(*plan.variants, *(v for v in before.variants if v.name not in ours)),
     )
     if taken:
-        judged = said_about(study).get("analysis", {}).get("scores")
+        judged = about.get("analysis", {}).get("scores")
         asked = [score.name for score in scores_of(claimed)]
         differs = {"margins": before.margins != plan.margins, "scores": asked != (judged or asked)}
         if key := next((key for key, of in differs.items() if of), None):
@@ -74,9 +75,8 @@ def _grid_in_words(plan: StudyPlan) -> str:
 def note_look(study: Path) -> None:
     """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
     about = said_about(study)
-    taken = _looks_taken(about, study)
-    seen = about.get("variants_seen") or (about["variants"] if taken else [])
-    write_json(study / "about.json", about | {"looks_taken": taken, "variants_seen": seen})
+    about["looks_taken"] = _looks_taken(about, study)
+    write_json(study / "about.json", about | {"variants_seen": variants_seen(about)})
 
 
 def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:

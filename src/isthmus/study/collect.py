@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from isthmus.recipe import StudyPlan, settings_of
 from isthmus.runs.folder import write_json, write_table, write_whole
 from isthmus.study.about import about_study, said_about
 from isthmus.study.analysis import analyse
-from isthmus.study.planned import PlannedRun, cannot_be_tuned, planned_runs
+from isthmus.study.planned import PlannedRun, planned_runs, untrainable_variants, untuned_variants
 
 TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
 """How many test pictures of each role are shown."""
@@ -26,8 +26,9 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     """Write the tables of a study folder, its about.json and its pictures/."""
     runs = planned_runs(plan, study)
     fields = [*plan.factors, *plan.nuisance]
-    hopeless = {v.name for v in plan.variants if cannot_be_tuned(plan, v, study)}
-    results = pd.DataFrame([_row(run, fields, hopeless) for run in runs])
+    barred = dict.fromkeys(untrainable_variants(plan, study), _UNTRAINABLE)
+    barred |= dict.fromkeys(untuned_variants(plan, study), _UNTUNED)
+    results = pd.DataFrame([_row(run, fields, barred.get(run.variant.name)) for run in runs])
     results[fields] = results[fields].convert_dtypes()  # a whole number stays one beside none
     write_table(study / "results.csv", results)
     per_picture = _per_picture(runs)
@@ -42,8 +43,10 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
         _write_pictures(study / "pictures", runs, store, per_picture)
 
 
-def _row(run: PlannedRun, fields: Sequence[str], hopeless: Collection[str]) -> dict[str, Any]:
-    """What results.csv says of a run; the hopeless are variants without a setting that trains."""
+def _row(
+    run: PlannedRun, fields: Sequence[str], barred: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What results.csv says of a run; where tuning bars it, that."""
     settings = settings_of(run.recipe)
     row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
     row |= {key: settings[key] for key in fields}
@@ -52,15 +55,22 @@ def _row(run: PlannedRun, fields: Sequence[str], hopeless: Collection[str]) -> d
         row |= {key: result[key] for key in ("status", "reason")} | result["scores"]
         row |= {key: result[key] for key in _COSTS}
         row["labelled_pictures"] = sum(result["pictures"][part] for part in ("train", "validation"))
-    elif run.variant.name in hopeless:
-        reason = "no setting of the nuisance fields could be trained"
-        row |= {"status": "failed", "reason": reason}
+    elif barred:
+        row |= barred
     elif run.folder.error.exists():  # it is tried again, so it is not done
         last_line = run.folder.error.read_text(encoding="utf-8").strip().splitlines()[-1]
         row |= {"status": "broken off", "reason": last_line}
     return row
 
 
+_UNTRAINABLE = {
+    "status": "failed",
+    "reason": "no setting of the nuisance fields could be trained",
+}
+_UNTUNED = {
+    "status": "missing",
+    "reason": "some setting of the nuisance fields is still to be tried",
+}
 _COSTS = ("train_loss_last", "parameters", "gflop", "train_seconds", "epochs", "best_epoch")
 
 
@@ -85,7 +95,8 @@ def _write_pictures(
     folder: Path, runs: tuple[PlannedRun, ...], store: MaskedStore, per_picture: pd.DataFrame
 ) -> None:
     """The same test pictures for every variant: typical, differing, hardest and easiest ones."""
-    shown = {run.variant.name: run for run in reversed(_finished(runs))}
+    by_seed = sorted(_finished(runs), key=lambda run: run.seed, reverse=True)
+    shown = {run.variant.name: run for run in by_seed}  # the lowest seed of each stays
     if not shown:
         return
     masks: dict[str, np.ndarray[Any, Any]] = {}

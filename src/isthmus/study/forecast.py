@@ -173,7 +173,7 @@ def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
         return
     table = Table(
         title=f"the smallest difference that {len(plan.seeds)} seeds can see "
-        f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in a family)"
+        f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in the whole study)"
     )
     for heading in ("comparison", "score", "smallest difference", "from the scatter of"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")

@@ -62,22 +62,36 @@ def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[st
     return (max if rises else min)(finished, key=lambda of: of[0])[1]
 
 
-def cannot_be_tuned(plan: StudyPlan, variant: Variant, study: Path) -> bool:
-    """Whether tuning has ended for the variant, and no setting could be trained."""
-    runs = _tuning_runs_of(plan, variant, study)
-    return bool(runs) and all(
-        run.folder.is_finished and run.folder.result()["status"] == "failed" for run in runs
+def untrainable_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
+    """The variants for which tuning has ended and no setting could be trained."""
+    return frozenset(
+        name
+        for name, folders in _tuning_folders(plan, study).items()
+        if folders and all(f.is_finished and f.result()["status"] == "failed" for f in folders)
+    )
+
+
+def untuned_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
+    """The variants of which some setting of the nuisance fields is still to be tried."""
+    return frozenset(
+        name
+        for name, folders in _tuning_folders(plan, study).items()
+        if not all(folder.is_finished for folder in folders)
     )
 
 
 def runs_to_come(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
     """The runs of the plan that the next call will train."""
-    hopeless = {v.name for v in plan.variants if cannot_be_tuned(plan, v, study)}
+    untrainable = untrainable_variants(plan, study)
     return tuple(
         run
         for run in planned_runs(plan, study)
-        if not run.folder.is_finished and run.variant.name not in hopeless
+        if not run.folder.is_finished and run.variant.name not in untrainable
     )
+
+
+def _tuning_folders(plan: StudyPlan, study: Path) -> dict[str, list[RunFolder]]:
+    return {v.name: [of.folder for of in _tuning_runs_of(plan, v, study)] for v in plan.variants}
 
 
 def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[TuningRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -10,15 +11,25 @@ from rich.console import Console
 
 from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
-from isthmus.runs.folder import write_table, write_text
+from isthmus.runs.folder import Busy, write_table, write_text
 from isthmus.runs.train import tune_run
 from isthmus.study.planned import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
 
 
-def tune_variants(plan: StudyPlan, study: Path, data_root: Path | None, console: Console) -> None:
-    """Train every variant with every setting of the nuisance fields; write what each chose."""
-    runs = tuning_runs(plan, study)
+def tune_variants(
+    plan: StudyPlan,
+    names: Collection[str],
+    study: Path,
+    data_root: Path | None,
+    console: Console,
+) -> None:
+    """Train these variants with every setting of the nuisance fields; write what each chose.
+
+    A setting that breaks off leaves ``error.txt`` and is tried again by the next call; until then
+    its variant has chosen nothing.
+    """
+    runs = [run for run in tuning_runs(plan, study) if run.variant.name in names]
     if not runs:
         return
     with study_progress(console, len(runs), "tuning") as progress:
@@ -29,15 +40,19 @@ def tune_variants(plan: StudyPlan, study: Path, data_root: Path | None, console:
             name = f"{run.variant.name}, {', '.join(f'{k} {v}' for k, v in run.setting.items())}"
             watch = progress.watch_run(name)
             try:
-                tune_run(run.recipe, run.seed, run.folder, data_root=data_root, watch=watch)
+                with run.folder.held():
+                    tune_run(run.recipe, run.seed, run.folder, data_root=data_root, watch=watch)
+            except Busy:
+                console.print(f"{name}: another command tunes it", markup=False)
             except Refusal:
                 raise
-            except Exception as error:  # it is one setting that cannot be chosen
+            except Exception as error:  # one broken run must not take the study with it
                 write_text(run.folder.error, traceback.format_exc())
                 console.print(f"{name}: broke off: {error}", style="red", markup=False)
-                run.folder.finish({"status": "failed", "reason": f"broke off: {error}"})
     rows = []
-    for run in runs:
+    for run in tuning_runs(plan, study):
+        if not run.folder.is_finished:
+            continue
         result, chosen = run.folder.result(), chosen_setting(plan, run.variant, study)
         rows.append(
             {"variant": run.variant.name, "seed": run.seed}

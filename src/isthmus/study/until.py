@@ -76,9 +76,9 @@ class StoppingRule:
         runs = planned_runs(plan, study)
         if self.budget_minutes is None or not any(run.folder.is_claimed for run in runs):
             return ""
-        begun = [run for run in (*tuning_runs(plan, study), *runs) if run.folder.metrics.exists()]
-        spent = sum(run.folder.train_seconds() for run in begun) / 60
-        finished = [run.folder for run in runs if run in begun and run.folder.is_finished]
+        all_runs = (*tuning_runs(plan, study), *runs)
+        spent = sum(run.folder.train_seconds() for run in all_runs) / 60
+        finished = [run.folder for run in runs if run.folder.is_finished]
         of_run = sum(folder.train_seconds() for folder in finished) / max(1, len(finished)) / 60
         cost = of_run * sum(run.seed == seed for run in runs_to_come(plan, study))
         if spent + cost <= self.budget_minutes:

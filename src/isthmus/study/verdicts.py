@@ -26,18 +26,8 @@ ALPHA = 0.05
 """Chance of any false "better", "worse" or "interacts" in a family; the same for "equivalent"."""
 COLUMNS = (
     *("kind", "score", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
-    *(
-        "low",
-        "high",
-        "family_low",
-        "family_high",
-        "p",
-        "p_family",
-        "p_study",
-        "p_equivalent",
-        "margin",
-    ),
-    *("verdict", "needs_seeds", "sentence", "groups"),
+    *("low", "high", "family_low", "family_high", "p", "p_family", "p_study", "p_equivalent"),
+    *("margin", "verdict", "needs_seeds", "sentence", "groups"),
 )
 """Of verdicts.csv, all of them whatever could be computed."""
 
@@ -73,13 +63,14 @@ def verdicts_on(
     families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
     p_families = [_family_wise([_p_value(of) for of in family], looks) for family in families]
     different = count_families((of.comparison.kind, of.groups) for of in found)
-    p_least = different * min((p for ps in p_families for p in ps if p <= 1), default=1.0)
+    least = min((p for p_values in p_families for p in p_values if p <= 1), default=1.0)
+    p_least = min(1.0, different * least)
     rows: list[dict[str, Any]] = []
     for family, p_values in zip(families, p_families, strict=True):
         equivalences = _family_wise([_p_equivalent(of, margins) for of in family], looks)
         to_tell = len(family) * (1 if p_least < ALPHA else different)
         for of, p, equivalent in zip(family, p_values, equivalences, strict=True):
-            ps = {"p_family": p, "p_study": np.maximum(p, min(1.0, p_least))}
+            ps = {"p_family": p, "p_study": np.maximum(p, p_least)}
             margin = margins.get(of.score.name)
             sizes = (len(family), to_tell)
             rows.append(

@@ -33,12 +33,11 @@ def drawn_sheet(
     Raises:
         Refusal: If they shall be without and the model does not know what that is.
     """
-    draws = torch.Generator().manual_seed(seed)
-    if sheet == "random":
-        return told_sides(model.recipe.model) | random_draws(model.vae, labels, draws)
-    if not model.knows_null:
+    if sheet == "null" and not model.knows_null:
         raise Refusal(
             "--sheet null: this model has no null label (model.null_rate = 0): only one that was "
             "trained without labels now and then can draw without; use --sheet random"
         )
-    return told_sides(model.recipe.model) | null_draws(model.vae, draws)
+    vae, draws = model.vae, torch.Generator().manual_seed(seed)
+    made = random_draws(vae, labels, draws) if sheet == "random" else null_draws(vae, draws)
+    return told_sides(model.recipe.model) | made

@@ -66,7 +66,7 @@ class TrainedVAE:
         """The label that a picture is encoded and decoded with where nobody said what it shows.
 
         Raises:
-            Refusal: If the model is told it and has never been without.
+            Refusal: If the encoder is told it, or the model is and has never been without.
         """
         model = self.recipe.model
         unheard = self.label_to_encode_with()
