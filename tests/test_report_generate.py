@@ -254,7 +254,7 @@ def test_a_label_after_the_last_is_the_null_label(arrays):
 
 
 def test_columns_of_labels_start_with_the_source_where_there_is_one():
-    rows, sources = np.full((2, 3, 1, 8, 8), 0.5), np.zeros((2, 1, 8, 8))
+    rows, sources = np.full((2, 3, 1, 8, 8), 128, np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
     figure = label_columns(rows, ["a", "b", "c"], sources, row_names=["one.png", "two.png"])
     assert words_on(figure)[1:] == ["picture", "a", "b", "c", "one.png", "two.png"]
     mosaic = figure.axes[0].images[0].get_array()
@@ -265,7 +265,7 @@ def test_columns_of_labels_start_with_the_source_where_there_is_one():
 
 def test_a_figure_is_written_where_it_is_asked_for(tmp_path):
     path = tmp_path / "new" / "sheet.png"
-    figure = label_columns(np.zeros((1, 1, 3, 8, 8)), ["a"])
+    figure = label_columns(np.zeros((1, 1, 3, 8, 8), np.uint8), ["a"])
     assert write_figure(figure, path) == path
     with Image.open(path) as written:
         assert written.size == tuple((figure.get_size_inches() * DPI).round())

@@ -145,10 +145,18 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from isthmus.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "500"]
-    command = [sys.executable, "-m", "isthmus.cli", *words]
+    command = [sys.executable, "-c", INTERRUPTIBLE, *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
     metrics = study / "runs" / "max-pool" / "seed-0" / "metrics.csv"
     for _ in range(600):
@@ -156,7 +164,10 @@ def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: P
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert said.endswith("isthmus: stopped; the same command goes on where it stopped\n")
 
