@@ -8,17 +8,26 @@ import os
 # Before torch is imported, here and in what tests start: a worker a core, a thread a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus.refusal import Refusal
+
 
 def pytest_collection_finish() -> None:
     """What is imported stays: statsmodels collects garbage at every correction, a second over torch."""
     gc.freeze()
+
+
+def refusal_of(act: Callable[[], object]) -> str:
+    """The sentence with which something is refused."""
+    with pytest.raises(Refusal) as caught:
+        act()
+    return str(caught.value)
 
 
 @pytest.fixture(autouse=True)

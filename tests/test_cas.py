@@ -24,7 +24,7 @@ from isthmus.runs.score_generator import pictures_of
 from isthmus.runs.train import train_run
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import VAEOnArrays
-from isthmus.study.about import GENERATION_SCORES
+from isthmus.scoring.catalogue import GENERATION_SCORES
 
 COUNT = 600
 
@@ -63,7 +63,7 @@ def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     store = build.store_for(recipe.data)
     split = build.split_for(recipe.data, store, np.random.default_rng(0))
     module = Generator(build.vae_for(recipe, 10), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", None)
+    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
 
 
 def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> float:

@@ -100,7 +100,7 @@ def test_every_recipe_field_is_a_flag(capsys: pytest.CaptureFixture[str]) -> Non
         ),
         (["report"], "report takes one word, the folder of a study: isthmus report studies/NAME"),
         (
-            ["study", "RECIPE", "--data.name", "oxford-pets", "--data-root", "nowhere"],
+            ["study", "recipes/six.toml", "--data-root", "nowhere"],
             "data root nowhere is not a folder: it must hold the data sets; "
             "name another with --data-root or ISTHMUS_DATA, or leave it out to download",
         ),
@@ -173,11 +173,16 @@ def test_a_dry_run_prints_the_runs_and_trains_nothing(
 
 
 def test_a_flag_reaches_the_run_and_the_plan_that_is_written(
-    small_recipe: Path, tmp_path: Path
+    small_recipe: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A folder is relative to where the command is given, and is found again by the same command."""
+    monkeypatch.chdir(discs.parent)
     study = tmp_path / "study"
     words = ["train", str(small_recipe), "--variant", "strided", "--out", str(study)]
-    main([*words, "--train.epochs", "1", "--seed", "3", "--data.classes", "ground", "disc"])
+    words += ["--train.epochs", "1", "--seed", "3", "--data.classes", "ground", "disc"]
+    assert main([*words, "--data.folder", discs.name]) == main(
+        [*words, "--data.folder", discs.name]
+    )
     run = study / "runs" / "strided" / "seed-3"
     assert 'classes = [\n    "ground",\n    "disc",\n]' in (run / "recipe.toml").read_text()
     assert len((run / "metrics.csv").read_text().splitlines()) == 2

@@ -17,13 +17,14 @@ from PIL import Image
 from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.refusal import Refusal
 from isthmus.report.notices import notices
 from isthmus.report.read import Study, read_study
 from isthmus.runs import train as runs_train
 from isthmus.runs.classifier import ClassifierModule
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
-from isthmus.runs.judge import judge_recipe, load_judge
+from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.module import TaskModule
 from isthmus.runs.score_generator import pictures_of
 from isthmus.runs.seeds import numpy_draws, torch_draws
@@ -291,8 +292,25 @@ def test_a_size_that_no_network_fits_is_refused_before_the_judge_is_trained(
     before = torch.get_rng_state()
     with pytest.raises(r.plan.Refusal, match="pictures of 18 px do not fit the network"):
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert not [place for place in (tmp_path / "cache/judges").iterdir() if place.is_dir()]
+    assert not (tmp_path / "cache" / "judges").exists()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_judge_that_has_failed_is_refused_before_anything_is_trained_for_it(
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    recipe = r.load_plan(stroke_recipe).recipe
+    assert isinstance(recipe, r.GenerateRecipe)
+    judge = judge_folder(judge_recipe(recipe), build.store_for(recipe.data))
+    judge.finish({"status": "failed", "reason": "says level of every picture"})
+    with pytest.raises(Refusal) as caught:
+        train_run(recipe, 0, RunFolder(tmp_path / "run"))
+    assert str(caught.value) == (
+        f"{judge.path}: the judge of these pictures has failed (says level of every picture), and what it "
+        "says would be in every score; raise measure.judge_epochs, or delete that folder to try again"
+    )
+    assert not RunFolder(tmp_path / "run").metrics.exists()
 
 
 def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
@@ -382,6 +400,10 @@ def test_a_wrong_request_gets_its_sentence(
         ),
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
         ({"data.name": "classes"}, "data.folder is missing"),
+        (
+            {"data.name": "mnist", "data.folder": "mine"},
+            'data.folder does nothing for data.name = "mnist": only "classes" reads it',
+        ),
         ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
         (
             {"objective.listening_weight": 1.0, "model.where": "both"},

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.refusal import Refusal
+from conftest import refusal_of
 from isthmus.scoring import generation
 from isthmus.scoring.generation import (
     LogMeanExp,
@@ -31,12 +31,6 @@ from isthmus.scoring.style import (
     style_descriptors,
     style_kept,
 )
-
-
-def refusal_of(act):
-    with pytest.raises(Refusal) as caught:
-        act()
-    return str(caught.value)
 
 
 def gaussians(seed=0, batch=5, latent=3):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.refusal import Refusal
+from conftest import refusal_of
 from isthmus.scoring import invariance
 from isthmus.scoring.invariance import Adversary, hsic, mmd, reverse_gradient
 
@@ -247,12 +247,6 @@ def test_adversary_under_autocast_gives_float32():
 
 
 # Refusals
-
-
-def refusal_of(act):
-    with pytest.raises(Refusal) as caught:
-        act()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

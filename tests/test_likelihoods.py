@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import refusal_of
 from isthmus.refusal import Refusal
 from isthmus.scoring import likelihoods
 from isthmus.scoring.likelihoods import (
@@ -435,12 +436,6 @@ def test_exports(name):
 
 
 # Refusals
-
-
-def refusal_of(act):
-    with pytest.raises(Refusal) as caught:
-        act()
-    return str(caught.value)
 
 
 def test_an_unknown_name_is_refused():

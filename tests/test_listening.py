@@ -47,15 +47,6 @@ def test_every_picture_is_as_likely_to_be_drawn_however_rare_its_label():
     np.testing.assert_allclose(shares, 0.3, atol=4 * np.sqrt(0.3 * 0.7 / 1_500))
 
 
-def test_of_even_labels_as_many_of_each_are_drawn_as_before():
-    """Runs of even data sets keep the pictures that their NLL was always sampled of."""
-    labels = np.arange(200) % 10
-    order = np.random.default_rng(0).permutation(200)
-    firsts = [order[labels[order] == label][:3] for label in range(10)]
-    drawn = in_proportion(labels, 30, np.random.default_rng(0))
-    np.testing.assert_array_equal(drawn, np.sort(np.concatenate(firsts)))
-
-
 def test_the_nll_of_a_whole_set_of_uneven_labels_is_unbiased():
     """Pictures of the rare label lie 20 nats above their bound, the others 2."""
     labels = np.repeat([0, 1], [180, 20])
@@ -119,7 +110,7 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
     module = Generator(build.vae_for(recipe, len(train)), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32", None)
+    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32")
 
 
 def part_of(trained: Trained) -> TestPart:

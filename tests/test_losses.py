@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import refusal_of
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.recipe import Loss as LossRecipe
 from isthmus.refusal import Refusal
@@ -342,12 +343,6 @@ def test_recipe_and_losses_agree_on_who_reads_what(name, key):
 
 
 # Refusals
-
-
-def refusal_of(act):
-    with pytest.raises(Refusal) as caught:
-        act()
-    return str(caught.value)
 
 
 def test_unknown_names_are_refused():

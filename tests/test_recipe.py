@@ -136,6 +136,8 @@ def test_every_field_changes_the_hash() -> None:
             around = {"loss.name": readers[key]}
         if key == "train.momentum":
             around = {"train.optimiser": "rmsprop"}
+        if key == "data.folder":
+            around = {"data.name": "folder", "data.folder": "y"}
         if key == "data.split":
             around = {"train.keep": "last"}
         before = r.with_settings(base, around)
@@ -192,8 +194,21 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
             '[data]\nname = "folder"',
             'data.folder is missing: data.name = "folder" needs the path of your folder',
         ),
+        (
+            '[data]\nfolder = "mine"',
+            'data.folder does nothing for data.name = "demo-scenes": only "folder" reads it; set '
+            'data.name = "folder" or take the key out',
+        ),
         ('[data]\nsplit = "reference"', 'set train.keep = "last"'),
         ("[study]\nseeds = [1, 1]", "seed 1 stands twice in the study"),
+        (
+            '[[study.variants]]\nname = "a"\n[[study.variants]]\nname = "A"',
+            "variant a stands twice in the study: each may stand once, whatever its case; rename one",
+        ),
+        (
+            '[[study.variants]]\nname = "a."',
+            "study.variants.0.name = 'a.': String should match pattern",
+        ),
         ("[[study.variants]]\nmodel.widht = 8", "model.widht: unknown key; did you mean width?"),
         ("[model", "not a TOML file"),
     ],

@@ -31,10 +31,11 @@ from isthmus.report.tables import listening_table, run_table, variant_table
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
-SHARES = ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true")
+SHARES = ("swap_encoded_true", "swap_encoded_wrong", "stay_encoded_true", "prior_fidelity")
 SCORES = (
     ("swap_encoded_true", True, "Swap success, encoded true"),
     ("swap_encoded_wrong", True, "Swap success, encoded wrong"),
+    ("stay_encoded_true", False, "Stay rate, encoded true"),
     ("prior_fidelity", True, ""),
     ("nll_nats", False, "NLL (nats)"),
     ("elbo_nats", True, "ELBO (nats)"),
@@ -220,6 +221,9 @@ def test_the_other_sheets_are_labelled(arrays):
     assert said["traversal"][2] == "\N{MINUS SIGN}3.0"
     assert said["traversal"][11:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
     assert "label zero" in said["traversal"][1]
+    assert said["style"][1] == "Each row decodes one draw of z under every label."
+    some = words_on(SHEETS["style"](arrays, [*NAMES, "and", "more"], LIGHT))
+    assert some[1].replace("\n", " ").endswith(" one draw of z under the first 4 of 6 labels.")
 
 
 def test_rows_between_two_pictures_are_named_only_where_their_label_is_known(arrays):
@@ -390,16 +394,17 @@ def test_runs_that_failed_do_not_stand_among_those_that_listen(tmp_path):
 def test_headers_are_words_and_the_control_has_its_row(study):
     table = variant_table(read_study(study))
     heads = [column.text.replace("\N{NO-BREAK SPACE}", " ") for column in table.columns]
-    assert heads[1:4] == [
+    assert heads[1:5] == [
         "Swap success, encoded true ↑",
         "Swap success, encoded wrong ↑",
+        "Stay rate, encoded true ↓",
         "Prior fidelity ↑",
     ]
-    assert heads[4:6] == ["NLL (nats) ↓", "ELBO (nats) ↑"]
+    assert heads[5:7] == ["NLL (nats) ↓", "ELBO (nats) ↑"]
     assert [row.cells[0].text for row in table.rows if row.is_baseline] == [
         "ignores the label (control)"
     ]
-    assert table.rows[0].cells[4].text == "83.62 ± 0.71"
+    assert table.rows[0].cells[5].text == "83.62 ± 0.71"
     heads = [column.text for column in run_table(read_study(study)).columns]
     assert "Last training objective" in heads
 
@@ -426,6 +431,41 @@ def test_a_weak_judge_is_a_notice(tmp_path):
     change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
     (said,) = (n.text for n in notices(read_study(folder)) if "judge" in n.text)
     assert said.startswith("The judge says the true label of only 0.852 of the real test pictures")
+
+
+def test_the_page_says_why_a_sheet_without_labels_is_not_there(tmp_path):
+    folder = make_study(tmp_path / "s")
+    words = "No sheet without labels: this network has never been without one"
+    assert words not in write_report(folder).read_text(encoding="utf-8")
+    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
+    plan["model"]["null_rate"] = 0.0
+    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert write_report(folder).read_text(encoding="utf-8").count(words) == 2
+
+
+def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
+    folder = make_study(tmp_path / "s")
+
+    def said(swaps):
+        control = {"name": "class medoids (control)", "scores": {"swap_encoded_true": swaps}}
+        change_about(folder, baselines=[control])
+        return [n.text for n in notices(read_study(folder)) if "medoid" in n.text]
+
+    assert said(1.0) == []
+    (text,) = said(0.904)
+    assert text.startswith("The control of class medoids has a swap success of 0.904 where theory")
+
+
+def test_scores_say_of_how_many_pictures_they_are(tmp_path):
+    folder = make_study(tmp_path / "s")
+    change_results(folder, lambda t: t.assign(cas=0.5, frechet_pictures=[200, 200, 198, 200]))
+    said = yardsticks(read_study(folder))
+    assert any(text.endswith("test pictures, is 1.500, 198 pictures in each.") for text in said)
+    assert not any("CAS" in text for text in said), "the plan does not say it"
+    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
+    plan["measure"]["cas_pictures"] = 2000
+    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert "CAS: its classifier learns from 2000 drawn pictures." in yardsticks(read_study(folder))
 
 
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):

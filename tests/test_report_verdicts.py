@@ -597,6 +597,12 @@ def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
     assert [notice.details for notice in found] == [names[:1]]
 
 
+def test_a_design_has_the_fields_that_tuning_chose(study):
+    content = read_study(study)
+    chosen = content.recipe_of(content.about.variants[0])
+    assert (chosen["train.lr"], chosen["train.weight_decay"]) == (2e-3, 1e-2)
+
+
 def test_losses_that_were_not_tuned_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "untuned")
     test_report_generate.change_about(folder, loss_differs=True)

@@ -1,6 +1,5 @@
 """Statistics against scipy, statsmodels, pingouin, published tables and closed forms."""
 
-import gc
 import itertools
 import math
 import warnings
@@ -17,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from isthmus.refusal import Refusal
+from conftest import refusal_of
 from isthmus.statistics.families import holm
 from isthmus.statistics.looks import planned_looks
 from isthmus.statistics.paired import (
@@ -36,12 +35,6 @@ from isthmus.statistics.variance import variance_shares
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what its import may warn of is not ours
     import pingouin
-
-
-def refusal_of(act):
-    with pytest.raises(Refusal) as caught:
-        act()
-    return str(caught.value)
 
 
 def pair(n, seed=0, shift=0.3):
@@ -236,17 +229,8 @@ def test_refusals_of_plans():
 # Families and looks
 
 
-@pytest.fixture(scope="module")
-def quick_collections():
-    """Statsmodels collects garbage at each call of Holm; what lives already is spared that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 3))
 @settings(max_examples=50, deadline=None)
-@pytest.mark.usefixtures("quick_collections")
 def test_holm_equals_statsmodels_and_pingouin_and_skips_what_cannot_speak(p_values, silent):
     p = np.array(p_values)
     padded = np.concatenate([np.full(silent, np.nan), p])

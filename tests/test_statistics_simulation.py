@@ -5,7 +5,6 @@ and a property of its test, so that those that pass can be read as well: run pyt
 ``-m slow --junitxml FILE -o junit_family=xunit1``.
 """
 
-import gc
 import itertools
 import math
 
@@ -32,14 +31,6 @@ from isthmus.study.sentences import CANNOT_TELL
 from isthmus.study.verdicts import verdicts_on
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    """Statsmodels collects garbage at each call of Holm; what lives already is spared that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -21,12 +22,21 @@ from isthmus.cli import main
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.segmenter import Segmenter
-from isthmus.runs.train import train_run
+from isthmus.runs.train import train_run, tune_run
+from isthmus.study.attempt import attempt
 from isthmus.study.differences import is_whole, read_results
 
 
 def results_of(study: Path) -> pd.DataFrame:
     return pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
+
+
+def wait_for(path: Path) -> None:
+    """Until a command in another process has written this file; a minute at most."""
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
 
 
 def test_a_study_ends_with_tables_pictures_and_a_report(
@@ -75,10 +85,7 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
     command = [sys.executable, "-m", "isthmus.cli", *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
     first = study / "runs" / "max-pool" / "seed-0" / "result.json"
-    for _ in range(600):
-        if first.exists():
-            break
-        time.sleep(0.1)
+    wait_for(first)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert first.exists()
@@ -158,11 +165,7 @@ def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: P
     words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "500"]
     command = [sys.executable, "-c", INTERRUPTIBLE, *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
-    metrics = study / "runs" / "max-pool" / "seed-0" / "metrics.csv"
-    for _ in range(600):
-        if metrics.exists():
-            break
-        time.sleep(0.1)
+    wait_for(study / "runs" / "max-pool" / "seed-0" / "metrics.csv")
     process.send_signal(signal.SIGINT)
     try:
         _, said = process.communicate(timeout=60)
@@ -233,6 +236,12 @@ def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
     assert set(results["status"]) <= {"finished", "failed"}
 
 
+def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
+    folder, result = RunFolder(tmp_path), {"status": "finished"}
+    folder.finish(result)
+    assert attempt(pytest.fail, folder, "one", Console()) == result
+
+
 def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_again(
     small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +275,10 @@ def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: P
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert result["status"] == "failed"
     assert result["reason"]
+    last = r.with_settings(recipe, {"train.keep": "last"})
+    result = train_run(last, 0, RunFolder(tmp_path / "last"))
+    assert result["best_epoch"] == result["epochs"] < 20, "it stops where the loss is no number"
+    assert tune_run(last, 0, RunFolder(tmp_path / "tuned"))["status"] == "failed"
 
 
 def test_a_validation_loss_that_no_sound_run_has_fails_the_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.study.compare import _of_seeds
 from test_verdict_commands import said
 
 SIZES = """
@@ -60,6 +62,8 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     study = tmp_path / "study"
     words = ["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]
     assert main([*words, "--train.epochs", "8", "--measure.judge-epochs", "4"]) == 0
+    line = r"told, seed 1: finished, Swap success, encoded true \d\.\d{3} \(judge \d\.\d{3}\)\n"
+    assert re.search(line, capsys.readouterr().err)
     verdicts = pd.read_csv(study / "verdicts.csv")
     assert set(verdicts["score"]) == {"swap_encoded_true", "nll_nats"}
     assert (verdicts["n"] == 2).all()
@@ -79,9 +83,8 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     status, text = said(["compare", str(told), str(again)], capsys)
     assert status == 0
     assert (
-        "The runs have different seeds, so they were validated on different pictures and were given "
-        "different wrong labels and were scored on other binarisations of the test pictures."
-        in text
+        "The runs have different seeds, so initial weights, validation pictures, wrong labels, "
+        "binarisations of the test pictures and the order of training pictures differ too." in text
     )
 
     other = tmp_path / "other"
@@ -94,3 +97,10 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
         f"isthmus: {told} and {other} differ in measure.nll_pictures: their scores were not measured "
         "alike; run one of them again with the other's settings",
     )
+
+
+def test_seeds_of_a_split_without_validation_part_differ_in_none() -> None:
+    recipe = r.load_recipe(
+        'task = "segment"\n[data]\nname = "oxford-pets"\nsplit = "reference"\n[train]\nkeep = "last"'
+    )
+    assert _of_seeds(recipe) == "initial weights and the order of training pictures"

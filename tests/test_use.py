@@ -299,6 +299,19 @@ def test_a_label_that_is_needed_is_asked_for(
     assert say("swap", run, *pictures, "--sheet", "traversal") == [sentence]
 
 
+def test_the_second_protocol_is_drawn_where_it_is_another(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    words = ["--sheet", "swap_wrong", "--true", "toad"]
+    told = make_run(tmp_path / "told", **{"model.where": "both"})
+    assert say("swap", str(told), *pictures, *words)[0] == "Encoded and decoded with a wrong label"
+    read = make_run(tmp_path / "read")
+    assert say("swap", str(read), *pictures, *words) == [
+        "--sheet swap_wrong: the encoder of this model (model.where = 'read') is not told a label, so both "
+        "protocols are one; use --sheet swap"
+    ]
+
+
 # What is not told
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,7 +12,7 @@ import numpy as np
 import platformdirs
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from isthmus import recipe as r
@@ -30,6 +30,7 @@ from isthmus.data.store import (
     LabelledStore,
     MaskedSource,
     MaskedStore,
+    OnProgress,
     Source,
     Store,
     open_labelled_store,
@@ -44,7 +45,7 @@ from isthmus.models.unet import UNet
 from isthmus.refusal import Refusal
 from isthmus.scoring.invariance import Adversary
 from isthmus.scoring.likelihoods import likelihood_named
-from isthmus.scoring.losses import loss_named
+from isthmus.scoring.losses import LossFunction, loss_named
 from isthmus.scoring.penalties import (
     KERNEL_PENALTIES,
     AdversaryPenalty,
@@ -53,8 +54,6 @@ from isthmus.scoring.penalties import (
     Penalty,
 )
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-OnProgress = Callable[[int, int], None]
 Rows = Int[np.ndarray, " n"]
 
 

@@ -278,8 +278,9 @@ def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
 
 def _with_flags(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
     """The plan with the recipe fields that the flags changed."""
-    from isthmus.recipe import differing_fields
+    from isthmus.recipe import differing_fields, with_data_from
 
+    recipe = with_data_from(Path.cwd(), recipe)
     for key in differing_fields(plan.recipe, recipe):
         if key in (*plan.factors, *plan.nuisance):
             owner = "variants set" if key in plan.factors else "tuning sets"

@@ -92,9 +92,12 @@ class SwapRequest:
     learned them. One of MNIST expects white ink on black, in the middle, with a margin.
     """
 
-    sheet: Literal["labels", "swap", "reconstruction", "interpolation", "traversal"] = "labels"
-    """labels: each picture under every label; swap: each under one wrong label; reconstruction: each under
-    its own; interpolation: from each to the next one; traversal: the first, one unit of z moved."""
+    sheet: Literal[
+        "labels", "swap", "swap_wrong", "reconstruction", "interpolation", "traversal"
+    ] = "labels"
+    """labels: each picture under every label; swap: each under one wrong label; swap_wrong: the same, with
+    that told to the encoder too; reconstruction: each under its own; interpolation: from each to the next
+    one; traversal: the first, one unit of z moved."""
     labels: str = ""
     """Names of labels with commas between, "none" for no label, for the sheet of labels; left out:
     every label."""

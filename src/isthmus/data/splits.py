@@ -26,7 +26,7 @@ class Split:
 
 
 def stratified_cut(
-    groups: Sequence[str], share: float, rng: np.random.Generator
+    groups: Sequence[str] | Indices, share: float, rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held_out"]]:
     """Positions kept and positions held out, both ascending, each group in proportion.
 

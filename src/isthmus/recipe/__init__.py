@@ -18,6 +18,7 @@ from isthmus.recipe.plan import (
     plan_as_toml,
     recipe_as_toml,
     shipped_recipe,
+    with_data_from,
     with_settings,
 )
 from isthmus.recipe.recipe import Recipe
@@ -57,5 +58,6 @@ __all__ = [
     "recipe_as_toml",
     "settings_of",
     "shipped_recipe",
+    "with_data_from",
     "with_settings",
 ]

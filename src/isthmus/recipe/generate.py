@@ -39,6 +39,16 @@ class VAE:
         """Whether a wrong label can mislead the encoder; if not, both swap protocols are one."""
         return self.where in ("encoder", "both")
 
+    @property
+    def decoder_is_told(self) -> bool:
+        """Whether the label that is given can change what is drawn from one z."""
+        return self.where in ("decoder", "both", "read")
+
+    @property
+    def prior_is_told(self) -> bool:
+        """Whether the label that is given can change which z are drawn."""
+        return self.prior == "per-label"
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Objective:

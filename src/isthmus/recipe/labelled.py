@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.rules import STRICT, Fraction, Positive, Share, Side
+from isthmus.recipe.rules import STRICT, Fraction, Positive, Share, Side, refuse_folder
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,11 +36,8 @@ class LabelledData:
     """Move training pictures by up to so many pixels, whole ones."""
 
     def __post_init__(self) -> None:
-        """Refuse a folder set without a folder, and a negative shift."""
-        if self.name == "classes" and self.folder is None:
-            raise ValueError(
-                'data.folder is missing: data.name = "classes" needs the path of your folder'
-            )
+        """Refuse classes without a folder, a folder that nothing reads, and a negative shift."""
+        refuse_folder(self.folder, self.name, "classes")
         if not 0 <= self.shift_px < self.size_px:
             raise ValueError(
                 f"data.shift_px = {self.shift_px}: a shift lies between 0 and the side of the "

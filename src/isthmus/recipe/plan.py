@@ -43,7 +43,8 @@ _NEVER_TUNED = ("objective.", "data.limit")
 class Variant:
     """One setting of all factors of a study."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9+_.-]*[A-Za-z0-9+_-])?$")]
+    """Of the folder of its runs too: no disk may take it for another, or cut it."""
     settings: Mapping[str, Setting]
 
 
@@ -73,10 +74,12 @@ class StudyPlan:
     def __post_init__(self) -> None:
         """Build every variant's recipe once, so that a bad one is refused before anything runs."""
         for what, values in (("seed", self.seeds), ("variant", [v.name for v in self.variants])):
-            twice = {value for value in values if list(values).count(value) > 1}
+            folders = [str(value).lower() for value in values]  # some disks know no case
+            twice = [v for v, of in zip(values, folders, strict=True) if folders.count(of) > 1]
             if twice:
                 raise ValueError(
-                    f"{what} {min(twice)} stands twice in the study: each may stand once; rename one"
+                    f"{what} {twice[0]} stands twice in the study: each may stand once, whatever its "
+                    "case; rename one"
                 )
         for key in (*self.factors, *self.nuisance):
             if key.split(".")[0] in ("data", "measure") and key not in DATA_THAT_MAY_DIFFER:
@@ -174,11 +177,15 @@ def load_plan(path: Path) -> StudyPlan:
         plan = _plan(tables, default_name=path.stem)
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal}") from None
-    folder = plan.recipe.data.folder
-    if folder is not None and not folder.is_absolute():
-        placed = with_settings(plan.recipe, {"data.folder": str((path.parent / folder).resolve())})
-        plan = dataclasses.replace(plan, recipe=placed)
-    return plan
+    return dataclasses.replace(plan, recipe=with_data_from(path.parent, plan.recipe))
+
+
+def with_data_from(home: Path, recipe: AnyRecipe) -> AnyRecipe:
+    """The recipe with a relative ``data.folder`` taken from ``home``, and so absolute."""
+    folder = recipe.data.folder
+    if folder is None or folder.is_absolute():
+        return recipe
+    return with_settings(recipe, {"data.folder": str((home / folder).resolve())})
 
 
 def shipped_recipe(path: Path) -> Path:

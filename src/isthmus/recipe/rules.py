@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -24,3 +25,16 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 AtLeastZero = Annotated[float, Field(ge=0.0)]
 AboveZero = Annotated[float, Field(gt=0.0)]
+
+
+def refuse_folder(folder: Path | None, name: str, reader: str) -> None:
+    """Refuse one's own pictures without their folder, and a folder that this data set does not read."""
+    if name == reader and folder is None:
+        raise ValueError(
+            f'data.folder is missing: data.name = "{reader}" needs the path of your folder'
+        )
+    if name != reader and folder is not None:
+        raise ValueError(
+            f'data.folder does nothing for data.name = "{name}": only "{reader}" reads it; set '
+            f'data.name = "{reader}" or take the key out'
+        )

@@ -18,6 +18,7 @@ from isthmus.recipe.rules import (
     Positive,
     Share,
     Side,
+    refuse_folder,
 )
 from isthmus.recipe.train import Train
 
@@ -156,10 +157,7 @@ class SegmentRecipe(Recipe):
 
     def __post_init__(self) -> None:
         """Refuse combinations that no single table can judge."""
-        if self.data.name == "folder" and self.data.folder is None:
-            raise ValueError(
-                'data.folder is missing: data.name = "folder" needs the path of your folder'
-            )
+        refuse_folder(self.data.folder, self.data.name, "folder")
         if not self.data.has_validation and self.train.keep == "best":
             raise ValueError(
                 f'train.keep = "best" with data.split = "{self.data.split}": that split has no validation '

@@ -32,7 +32,7 @@ _POSTERIOR, _Z, _BAR_TOP, _PENALTY = 3.27, 4.1, -1.85, 1.38
 _READER_Y = -1.45
 _TALL, _NARROW, _RADIUS, _NODE = 0.85, 0.52, 0.36, 0.15
 _LARGE, _SMALL = 15.0, 13.0
-_FUSIONS = {"add": "add", "concat": "concat", "film": "FiLM"}
+_FUSIONS = {"add": "add, MLP", "concat": "concat", "film": "FiLM"}
 _SIGNS = {"add": "+", "concat": "∥"}
 """Fusions that change a vector on its way; FiLM reaches into the blocks instead."""
 _LIKELIHOODS = {

@@ -110,12 +110,13 @@ def style_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
         return None
     output, rows = sheets["style_output"], 10
     columns = len(output) // rows
-    is_heard = _draws_hear(sheets)
+    is_heard, count = _draws_hear(sheets), len(class_names)
+    labels = "every label" if columns == count else f"the first {columns} of {count} labels"
     grid = PictureGrid(
         output[:, None],
         columns,
         TITLES["style"],
-        note="Each row decodes one draw of z under every label." if is_heard else _SAME,
+        note=f"Each row decodes one draw of z under {labels}." if is_heard else _SAME,
         heads=_names(class_names, np.arange(columns)) if is_heard else (),
         sides=[f"z {row + 1}" for row in range(rows)],
     )
@@ -187,8 +188,8 @@ def traversal_sheet(
 
 
 SHEETS: dict[str, Draw] = {
-    "swap": swap_sheet,
     "swap_wrong": swap_wrong_sheet,
+    "swap": swap_sheet,
     "random": random_sheet,
     "null": null_sheet,
     "style": style_sheet,
@@ -196,7 +197,8 @@ SHEETS: dict[str, Draw] = {
     "interpolation": interpolation_sheet,
     "traversal": traversal_sheet,
 }
-"""(arrays of sheets.npz, class names, paper) -> the sheet, by name, the most telling first."""
+"""(arrays of sheets.npz, class names, paper) -> the sheet, by name, the most telling first: where the
+encoder is told the label, the protocol that tells it a wrong one."""
 
 
 def sheet_figure(kind: str, sheets: Sheets, class_names: Sequence[str]) -> Figure:

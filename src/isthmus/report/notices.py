@@ -24,6 +24,9 @@ FAR_OFF = 0.5
 GOOD_JUDGE = 0.9
 """A judge that is right less often has its accuracy said in a notice."""
 
+CONTROL = 0.99
+"""The control of class medoids swaps more often than this, or the judge is at fault."""
+
 PROTOCOLS = ("swap_encoded_true", "swap_encoded_wrong")
 _OBEYING = {
     (True, True): "Under both protocols:",
@@ -68,11 +71,17 @@ def obeying(study: Study) -> tuple[Notice, ...]:
 def yardsticks(study: Study) -> tuple[str, ...]:
     """What a VAE's scores are to be read against, as far as the results say it."""
     recipe = study.recipe_of(study.about.variants[0]) if study.about.variants else {}
-    k, pictures = (recipe.get(f"measure.{key}") for key in ("importance_samples", "nll_pictures"))
+    k, pictures, drawn = (
+        recipe.get(f"measure.{key}")
+        for key in ("importance_samples", "nll_pictures", "cas_pictures")
+    )
     sampled = f"; k = {k}, at most {pictures} test pictures" if k and pictures else ""
     sentences = {
+        "cas": f"CAS: its classifier learns from {drawn} drawn pictures." if drawn else "",
         "nll_standard_error": "NLL: its standard error over pictures is {} nats" + sampled + ".",
-        "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}.",
+        "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}"
+        + _in_each(study)
+        + ".",
         "style_encoded_true_shuffled": "Style kept: pairs drawn at random give {}.",
     }
     found = {
@@ -80,7 +89,13 @@ def yardsticks(study: Study) -> tuple[str, ...]:
         for column, sentence in sentences.items()
         if study.about.variants
     }
-    return tuple(s.format(range_text(values)) for s, values in found.items() if values.size)
+    return tuple(s.format(range_text(values)) for s, values in found.items() if s and values.size)
+
+
+def _in_each(study: Study) -> str:
+    """Of how many pictures each set is whose Fréchet distance was taken; the fewest of all runs."""
+    counts = pd.to_numeric(study.finished.get("frechet_pictures", pd.Series()), errors="coerce")
+    return f", {counts.min():.0f} pictures in each" if counts.notna().any() else ""
 
 
 def notices(study: Study) -> tuple[Notice, ...]:
@@ -92,6 +107,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _unfinished(study, "broken off", then="; the same command tries them again"),
         _far_off(study),
         _weak_judge(study),
+        _control_off(study),
         _no_better_than_floor(study),
         _different_losses(study),
         _different_likelihoods(study),
@@ -243,6 +259,21 @@ def _weak_judge(study: Study) -> Notice | None:
     return Notice(
         f"The judge says the true label of only {score_text(float(accuracy))} of the real test "
         "pictures: what it says of generated ones is no surer than that."
+    )
+
+
+def _control_off(study: Study) -> Notice | None:
+    """The judge on the control that swaps by definition: what it does not say of real pictures."""
+    swaps = [
+        control.scores.get("swap_encoded_true", 1.0)
+        for control in study.about.baselines
+        if not control.is_floor
+    ]
+    if study.about.task != "generate" or min(swaps, default=1.0) > CONTROL:
+        return None
+    return Notice(
+        f"The control of class medoids has a swap success of {score_text(min(swaps))} where theory says "
+        "1: the judge does not say the label of every medoid, each a real training picture."
     )
 
 

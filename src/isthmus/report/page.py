@@ -143,10 +143,10 @@ def _has(study: Study, section: str) -> bool:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may break after each underscore, plus or dot.
+    """A name that may break between an underscore, plus or dot and a letter; no number may.
 
-    >>> _breakable("max-pool_bce<")
-    Markup('max-pool_<wbr>bce&lt;')
+    >>> _breakable("max-pool_bce<, +.03")
+    Markup('max-pool_<wbr>bce&lt;, +.03')
     """
-    parts = (escape(part) for part in re.split(r"(?<=[_+.])", name))
+    parts = (escape(part) for part in re.split(r"(?<=[_+.])(?=[^\W\d_])", name))
     return Markup("<wbr>").join(parts)

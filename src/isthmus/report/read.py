@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 import zipfile
@@ -107,11 +108,21 @@ class Study:
         return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
 
     def recipe_of(self, variant: str) -> dict[str, Any]:
-        """A variant's recipe as far as ``plan.toml`` says it: dotted key to value."""
+        """A variant's recipe as far as ``plan.toml`` says it, and what tuning chose: dotted key to value."""
         tables = tomllib.loads(self.plan)
         variants = tables.pop("study", {}).get("variants", [])
         own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
-        return dict(flattened(tables)) | dict(flattened(own))
+        return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
+
+    def _tuned(self, variant: str) -> dict[str, Any]:
+        """The fields that tuning chose for a variant; none before it has."""
+        if self.tuning.empty:
+            return {}
+        is_own = (self.tuning["variant"] == variant) & self.tuning["chosen"].astype(bool)
+        rows = self.tuning[is_own].to_dict("records")
+        return {
+            str(key): _value(text) for key, text in (rows or [{}])[0].items() if "." in str(key)
+        }
 
     def sheets_of(self, variant: str) -> Arrays:
         """What the lowest finished seed of a variant left in sheets.npz; empty if it left none."""
@@ -209,6 +220,18 @@ def _results(path: Path) -> pd.DataFrame:
         lambda key: "." in key or key in ("variant", "status", "reason"),
     )
     return table if "reason" in table else table.assign(reason="")
+
+
+def _value(text: str) -> Any:
+    """A setting as a recipe has it.
+
+    >>> _value("0.5"), _value("adamw")
+    (0.5, 'adamw')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _tuning(path: Path) -> pd.DataFrame:

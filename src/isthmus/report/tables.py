@@ -34,15 +34,15 @@ from isthmus.report.table import (
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each score that exists for every class, and its name on the page."""
 
-LISTENING = {
-    "swap_encoded_true": "↑",
-    "swap_encoded_wrong": "↑",
-    "prior_fidelity": "↑",
-    "cas": "↑",
-    "stay_encoded_true": "↓",
-    "stay_encoded_wrong": "↓",
-}
-"""Shares that say whether a decoder listens, and which way each is better."""
+LISTENING = (
+    "swap_encoded_true",
+    "swap_encoded_wrong",
+    "prior_fidelity",
+    "cas",
+    "stay_encoded_true",
+    "stay_encoded_wrong",
+)
+"""Shares that say whether a decoder listens."""
 
 
 def variant_table(study: Study) -> Table:
@@ -74,7 +74,8 @@ def variant_table(study: Study) -> Table:
 def listening_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
-    shares = [column for column in LISTENING if _is_measured(study, column)]
+    scores = [s for s in study.about.scores if s.name in LISTENING and _is_measured(study, s.name)]
+    shares = names_of(scores)
     rows = [
         Row(
             (
@@ -94,10 +95,7 @@ def listening_table(study: Study) -> Table:
     columns = (
         Column("Variant", is_number=False),
         Column("Seed"),
-        *(
-            Column(f"{study.about.title_of(column)}\N{NO-BREAK SPACE}{LISTENING[column]}")
-            for column in shares
-        ),
+        *(Column(headed(score)) for score in scores),
         Column("Judge's accuracy"),
     )
     return Table(

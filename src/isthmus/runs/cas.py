@@ -106,7 +106,7 @@ def _learned(
         return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
 
     module, epoch = fit(fresh, recipe, seed, folder, store, split, precision)
-    return Trained(module, epoch, recipe, seed, folder, store, split, precision, trained.data_root)
+    return Trained(module, epoch, recipe, seed, folder, store, split, precision)
 
 
 def _drawn(

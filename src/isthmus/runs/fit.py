@@ -91,17 +91,18 @@ def fit(
             default_root_dir=folder.path,
         )
         before = folder.checkpoints / "last.ckpt"
-        if before.exists():
+        resumes = before.exists()
+        if resumes:
             _at_home(before)
         with _interruptible():
             trainer.fit(
                 module,
                 loader,
                 build.loader_in_order(recipe, store, split.validation),
-                ckpt_path=before if before.exists() else None,
+                ckpt_path=before if resumes else None,
             )
     if recipe.train.keep == "last":
-        return module, recipe.train.epochs
+        return module, len(folder.epochs())  # fewer than asked for where a loss is no number
     kept = torch.load(best.best_model_path, weights_only=True)
     module.load_state_dict(kept["state_dict"])
     return module, kept["epoch"] + 1

@@ -55,7 +55,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as one compressed .npz, whole or not at all."""
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from isthmus import build
 from isthmus.data.store import LabelledStore
 from isthmus.models.judge import Judge
 from isthmus.recipe import Classifier, ClassifyRecipe, ClassifyTrain, GenerateRecipe
+from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 
 _BATCH = 500
@@ -40,6 +41,20 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore) -> RunFolder:
     """Where the judge lies, in the cache: named by the content of the data and by the recipe."""
     return RunFolder(build.cache_folder() / "judges" / f"{store.content}-{recipe.hash}")
+
+
+def refuse_failed_judge(folder: RunFolder) -> None:
+    """Refuse a judge whose word is worth nothing, before anything is trained for it.
+
+    Raises:
+        Refusal: If its training has failed.
+    """
+    result = folder.result()
+    if result["status"] != "finished":
+        raise Refusal(
+            f"{folder.path}: the judge of these pictures has failed ({result['reason']}), and what it says "
+            "would be in every score; raise measure.judge_epochs, or delete that folder to try again"
+        )
 
 
 @dataclass(frozen=True)

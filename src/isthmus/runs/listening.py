@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from isthmus.data.splits import stratified_cut
 from isthmus.runs.judge import LoadedJudge
 from isthmus.runs.vae_on_arrays import Latents, VAEOnArrays
 from isthmus.scoring.generation import (
@@ -124,33 +125,26 @@ def evenly_from_labels(labels: Labels, count: int) -> Rows:
     >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
     [0, 1, 3, 4]
     """
-    ranks = _ranks_in_label(labels, np.arange(len(labels)))
+    ranks = _ranks_in_label(labels)
     return np.sort(np.argsort(ranks, kind="stable")[:count])
 
 
 def in_proportion(labels: Labels, count: int, rng: np.random.Generator) -> Rows:
     """At most ``count`` positions, ascending, drawn at random, in proportion to the labels.
 
-    A label gives its share of ``count``, rounded up or down by systematic sampling from one random
-    start: so every picture is as likely to be drawn as any other, and a mean over those drawn is
-    unbiased, however uneven the labels. Where all shares are whole numbers, nothing is rounded.
-
     Args:
         labels: Of all pictures.
-        count: How many to draw.
-        rng: Draws which ones of a label, and the start.
-
-    Source: Madow and Madow 1944, On the theory of systematic sampling.
+        count: How many to draw; all where there are no more.
+        rng: Draws them, by ``stratified_cut``: every picture is as likely as any other, so a mean
+            over those drawn is unbiased, however uneven the labels.
 
     >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     >>> labels[in_proportion(labels, 4, np.random.default_rng(0))].tolist()
     [0, 0, 0, 1]
     """
-    total = len(labels)
-    ranks = _ranks_in_label(labels, rng.permutation(total))
-    ends = np.cumsum(np.bincount(labels)) * min(count, total) + rng.integers(total)
-    counts = np.diff(ends // total, prepend=0)  # the start is below the first whole step
-    return np.flatnonzero(ranks < counts[labels])
+    if count >= len(labels):
+        return np.arange(len(labels))
+    return stratified_cut(labels, count / len(labels), rng)[1]
 
 
 def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:
@@ -161,17 +155,14 @@ def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:
     """
     most = int(max(a.max(), b.max())) + 1
     counts = np.minimum(np.bincount(a, minlength=most), np.bincount(b, minlength=most))
-    in_a, in_b = (
-        np.flatnonzero(_ranks_in_label(labels, np.arange(len(labels))) < counts[labels])
-        for labels in (a, b)
-    )
+    in_a, in_b = (np.flatnonzero(_ranks_in_label(labels) < counts[labels]) for labels in (a, b))
     return in_a, in_b
 
 
-def _ranks_in_label(labels: Labels, order: Rows) -> Rows:
-    """Of each position how many others of its label come before it in this order of all."""
+def _ranks_in_label(labels: Labels) -> Rows:
+    """Of each position how many of its label come before it."""
     ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        ranks[rows] = np.arange(len(rows))
+        is_it = labels == label
+        ranks[is_it] = np.arange(is_it.sum())
     return ranks

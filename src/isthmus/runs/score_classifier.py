@@ -26,10 +26,9 @@ def score_classifier(trained: Trained) -> dict[str, Any]:
     names = [trained.store.names[row] for row in test]
     write_arrays(trained.folder.scores, {"names": names, "accuracy": is_right.astype(np.float64)})
     says_one = len(np.unique(judged)) == 1
-    low, high = accuracy.interval
     return {
         "reason": f"says {trained.store.class_names[judged[0]]} of every picture"
         if says_one
         else "",
-        "scores": {"accuracy": accuracy.value, "accuracy_low": low, "accuracy_high": high},
+        "scores": accuracy.named("accuracy"),
     }

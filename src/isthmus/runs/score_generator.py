@@ -30,7 +30,6 @@ from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import Latents, Posterior, VAEOnArrays
 from isthmus.scoring.generation import (
-    Proportion,
     active_units,
     bits_per_dim,
     frechet_distance,
@@ -165,7 +164,7 @@ def _listening(
         judged[f"swap_{protocol}_judged"] = swap.judged
         judged[f"swap_{protocol}"] = (swap.judged == test.given).astype(np.float32)
     fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
-    scores |= _with_interval("prior_fidelity", fidelity)
+    scores |= fidelity.named("prior_fidelity")
     scores["judge_accuracy"] = judge.accuracy
     return scores | _frechet(judge, test, drawn, trained), judged
 
@@ -173,17 +172,11 @@ def _listening(
 def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
     """Swap success, stay rate and style kept under one protocol."""
     return {
-        **_with_interval(f"swap_{protocol}", swap.swap.success),
-        **_with_interval(f"stay_{protocol}", swap.swap.stay),
+        **swap.swap.success.named(f"swap_{protocol}"),
+        **swap.swap.stay.named(f"stay_{protocol}"),
         f"style_{protocol}": swap.style.score,
         f"style_{protocol}_shuffled": swap.style.control,
     }
-
-
-def _with_interval(name: str, proportion: Proportion) -> dict[str, float]:
-    """A share with both ends of its 95 % Wilson interval."""
-    low, high = proportion.interval
-    return {name: proportion.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _frechet(

@@ -72,8 +72,8 @@ def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: V
 def told_sides(model: VAE) -> Arrays:
     """Whether decoder and prior are told the label: where they are not, no sheet names one."""
     return {
-        "decoder_is_told": np.array(model.where not in ("encoder", "none")),
-        "prior_is_told": np.array(model.prior == "per-label"),
+        "decoder_is_told": np.array(model.decoder_is_told),
+        "prior_is_told": np.array(model.prior_is_told),
     }
 
 

@@ -20,7 +20,7 @@ from isthmus.runs.cas import refuse_too_few_samples
 from isthmus.runs.cost import cost_of
 from isthmus.runs.fit import NoLogger, fit, log_line
 from isthmus.runs.folder import RunFolder, write_json, write_whole
-from isthmus.runs.judge import judge_folder, judge_recipe
+from isthmus.runs.judge import judge_folder, judge_recipe, refuse_failed_judge
 from isthmus.runs.machine import environment, precision_here
 from isthmus.runs.module import Watch
 from isthmus.runs.seeds import numpy_draws
@@ -126,12 +126,14 @@ def _fitted(
         refuse_too_few_samples(recipe.measure, len(store.class_names))
         of_judge = judge_recipe(recipe)
         place = judge_folder(of_judge, store)
+        if not place.is_finished:
+            with torch.random.fork_rng(devices=[]):  # what no network fits is refused first
+                module_for(recipe, store, steps=1)
         place.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place.path}.lock"):  # studies side by side train it once
             if not place.is_finished:
-                with torch.random.fork_rng(devices=[]):  # what no network fits is refused first
-                    module_for(recipe, store, steps=1)
                 train_run(of_judge, 0, place, data_root=data_root, watch=watch)
+        refuse_failed_judge(place)
     precision = precision_here(recipe.train.precision)
     write_json(folder.path / "environment.json", environment(precision))
 
@@ -140,7 +142,7 @@ def _fitted(
     module, epoch = fit(
         fresh, recipe, seed, folder, store, split, precision, logger=named, watch=watch
     )
-    return Trained(module, epoch, recipe, seed, folder, store, split, precision, data_root)
+    return Trained(module, epoch, recipe, seed, folder, store, split, precision)
 
 
 def _finish(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ class Trained:
     """A ``MaskedStore`` or a ``LabelledStore``, as the task wants it."""
     split: Split
     precision: Precision
-    data_root: Path | None
 
     def batches(self, rows: Int[np.ndarray, " n"]) -> Iterator[dict[str, Any]]:
         """These pictures in order, without random changes."""

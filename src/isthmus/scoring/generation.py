@@ -239,6 +239,15 @@ class Proportion:
         interval = binomtest(self.successes, self.n).proportion_ci(method="wilson")
         return float(interval.low), float(interval.high)
 
+    def named(self, name: str) -> dict[str, float]:
+        """The share under this name, and both ends of its interval.
+
+        >>> list(Proportion(1, 2).named("cas"))
+        ['cas', 'cas_low', 'cas_high']
+        """
+        low, high = self.interval
+        return {name: self.value, f"{name}_low": low, f"{name}_high": high}
+
 
 def wrong_labels(
     labels: Integer[np.ndarray, " n"], num_labels: int, rng: np.random.Generator

@@ -25,7 +25,7 @@ EMPTY_MASK_RULE = (
     "A class absent from both the true and the predicted mask has no score and is left out "
     "of means; a class absent from only one of them scores 0."
 )
-"""Printed on every table of scores."""
+"""Printed where a report explains its scores."""
 
 
 SCORES: tuple[Score, ...] = (
@@ -40,7 +40,7 @@ SCORES: tuple[Score, ...] = (
         "then over classes.",
     ),
 )
-"""The scores of a run, in the order of its tables; the first one selects the epoch."""
+"""The scores of a run, in the order of its tables."""
 
 
 @dataclass(frozen=True)

@@ -16,128 +16,12 @@ from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.listening import controls
 from isthmus.runs.score_generator import pictures_of, swap_shares, wrong_labels_of
 from isthmus.runs.seeds import numpy_draws
-from isthmus.scoring.definitions import Score
-from isthmus.scoring.segmentation import EMPTY_MASK_RULE, SCORES, segmentation_scores
+from isthmus.scoring.catalogue import CURVES, SCORES_OF
+from isthmus.scoring.segmentation import EMPTY_MASK_RULE, segmentation_scores
 from isthmus.study.planned import PlannedRun
-
-GENERATION_SCORES = (
-    Score(
-        "swap_encoded_true",
-        True,
-        "Share of test pictures, encoded with their true label and decoded with a wrong one, of "
-        "which the judge says the given label. Wrong labels are uniform over the other classes.",
-        words="Swap success, encoded true",
-    ),
-    Score(
-        "swap_encoded_wrong",
-        True,
-        "The same, encoded and decoded with the wrong label; equal where the encoder is not told.",
-        words="Swap success, encoded wrong",
-    ),
-    Score(
-        "prior_fidelity",
-        True,
-        "Share of pictures drawn from the prior of which the judge says the given label.",
-    ),
-    Score(
-        "cas",
-        True,
-        "Classification accuracy score: share of real test pictures whose label a classifier says "
-        "that learned from pictures drawn from the prior alone; the judge, which learned from real "
-        "ones, is what to compare with. Absent where the recipe sets no measure.cas_pictures.",
-        words="CAS",
-    ),
-    Score(
-        "style_encoded_true",
-        True,
-        "Correlation of style between source and picture swapped under the first protocol, mean over "
-        "descriptors that know no label; about 0 for pairs drawn at random.",
-        words="Style kept",
-    ),
-    Score(
-        "nll_nats",
-        False,
-        "Importance-sampled -log p(x | y) in nats a picture: the negative ELBO of all test pictures, "
-        "corrected by its mean difference from the sampled NLL on some of them; the recipe's measure "
-        "table says on how many, and with how many samples.",
-        words="NLL (nats)",
-    ),
-    Score(
-        "elbo_nats",
-        True,
-        "ELBO in nats a picture: weight 1, one sample of z, true label.",
-        words="ELBO (nats)",
-    ),
-    Score(
-        "bits_per_dim",
-        False,
-        "nll_nats as bits for each value of the picture; under a continuous Bernoulli no bound on the "
-        "bits of its 256 levels.",
-        words="Bits/dim",
-    ),
-    Score(
-        "elbo_bits_per_dim",
-        False,
-        "The negative ELBO as bits for each value of the picture.",
-        words="Bits/dim by the ELBO",
-    ),
-    Score(
-        "elbo_gap_nats",
-        True,
-        "ELBO with the true label less that with a wrong one.",
-        words="ELBO gap (nats)",
-    ),
-    Score(
-        "elbo_null_nats",
-        True,
-        "ELBO with no label given; absent where training has hidden none.",
-        words="ELBO, no label (nats)",
-    ),
-    Score(
-        "label_probe_accuracy",
-        False,
-        "Share of test pictures whose label a small network reads in z: what the encoder "
-        "leaves there that the decoder could use instead of listening.",
-        words="Label read from z",
-    ),
-    Score("active_units", True, "Units of z whose posterior mean varies by more than 0.01."),
-    Score(
-        "reconstruction_rmse",
-        False,
-        "Root mean square error of the expected picture beside the grey or coloured one, in [0, 1].",
-        words="Reconstruction RMSE",
-    ),
-    Score(
-        "frechet_judge",
-        False,
-        "Fréchet distance of pictures drawn from the prior to test pictures in the judge's "
-        "features, as many of each (results.csv: frechet_pictures); compares within this data set, judge "
-        "and number only.",
-        words="Fréchet, judge's features",
-    ),
-)
-"""The scores of a VAE's run, in the order of its tables."""
-
-CLASSIFICATION_SCORES = (Score("accuracy", True, "Share of test pictures whose label it says."),)
-
-SCORES_OF = {"segment": SCORES, "generate": GENERATION_SCORES, "classify": CLASSIFICATION_SCORES}
-"""The scores of each task, in the order of its tables."""
-
-VERDICT_SCORES = {
-    "segment": ("mean_iou",),
-    "generate": ("swap_encoded_wrong", "swap_encoded_true", "nll_nats"),
-    "classify": ("accuracy",),
-}
-"""The scores that verdicts speak of where the plan names none; the first one says which is best.
-
-Of the two protocols it is the harder one: an encoder that is told a wrong label may hide in z what
-the decoder is to show.
-"""
 
 _ALIKE = ("processor", "vector_instructions", "gpu", "threads", "precision", "torch")
 """What runs should have in common, of all that they write down of where they were trained."""
-
-_CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
 
 
 def said_about(study: Path) -> dict[str, Any]:
@@ -188,7 +72,7 @@ def about_study(
         "class_names": list(store.class_names),
         "ignore_index": IGNORE_INDEX,
         "scores": [vars(score) for score in SCORES_OF[task]],
-        "curve": _CURVES[task],
+        "curve": CURVES[task],
         "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
         "pictures": _pictures(finished),
@@ -263,7 +147,7 @@ def _controls(recipe: GenerateRecipe, seed: int, store: LabelledStore) -> list[d
     definitions = {
         "ignores the label": "a decoder that returns the source picture, whatever label it is given",
         "class medoids": "a decoder that returns, for the label it is given, the training picture "
-        "nearest to the mean of that class",
+        "nearest to the mean of that class; swaps succeed where the judge says the medoid's label",
     }
     return [
         {

@@ -13,11 +13,11 @@ import pandas as pd
 from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of
 from isthmus.refusal import Refusal, nearest_name
 from isthmus.runs.folder import write_table
+from isthmus.scoring.catalogue import SCORES_OF, VERDICT_SCORES
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.looks import Looks, planned_looks
 from isthmus.statistics.ranks import rank_shares
 from isthmus.statistics.variance import variance_shares
-from isthmus.study.about import SCORES_OF, VERDICT_SCORES
 from isthmus.study.by_picture import picture_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_whole

@@ -23,9 +23,9 @@ from isthmus.recipe import (
 from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
+from isthmus.scoring.catalogue import SCORES_OF
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.pictures import picture_difference
-from isthmus.study.about import SCORES_OF
 from isthmus.study.analysis import comparable, looks_of, scores_of
 from isthmus.study.comparisons import Comparison
 from isthmus.study.differences import found_in, is_whole, read_results
@@ -67,7 +67,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
             f"{a} and {b} share no score of single pictures: compare their studies instead"
         )
     if one.result()["seed"] != other.result()["seed"]:
-        sentences.append(f"The runs have different seeds, so they {_differs_by_seed(recipes[0])}.")
+        sentences.append(f"The runs have different seeds, so {_of_seeds(recipes[0])} differ too.")
     sentences.append(
         "Pictures are the unit: this speaks of these two networks, not of their recipes."
     )
@@ -116,14 +116,17 @@ def compare_studies(a: Path, b: Path) -> Compared:
     return Compared(tuple(changed), tuple(verdicts["sentence"]))
 
 
-def _differs_by_seed(recipe: AnyRecipe) -> str:
-    """What two runs of one recipe do differently for their seeds alone."""
-    told = ["were validated on different pictures"]
+def _of_seeds(recipe: AnyRecipe) -> str:
+    """What differs between two runs of one recipe for their seeds alone."""
+    drawn = ["initial weights"]
+    if recipe.data.has_validation:
+        drawn.append("validation pictures")
     if isinstance(recipe, GenerateRecipe):
-        told.append("were given different wrong labels")
+        drawn.append("wrong labels")
         if recipe.objective.likelihood == "bernoulli-dynamic":
-            told.append("were scored on other binarisations of the test pictures")
-    return " and ".join(told)
+            drawn.append("binarisations of the test pictures")
+    drawn.append("the order of training pictures")
+    return ", ".join(drawn[:-1]) + " and " + drawn[-1]
 
 
 def _of_pictures(

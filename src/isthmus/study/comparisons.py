@@ -93,7 +93,9 @@ def count_families(compared: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> i
 def free_factors(variants: Mapping[str, Settings]) -> tuple[list[str], dict[str, Cell]]:
     """The factors that no other one determines, and each variant's level of these as text."""
     names = _names_of_free_factors(variants)
-    cells = {variant: tuple(_text(of[key]) for key in names) for variant, of in variants.items()}
+    cells = {
+        variant: tuple(level_text(of[key]) for key in names) for variant, of in variants.items()
+    }
     return list(names.values()), cells
 
 
@@ -128,7 +130,7 @@ def _replaced(cell: Cell, levels: Mapping[int, str]) -> Cell:
 def _names_of_free_factors(variants: Mapping[str, Settings]) -> dict[str, str]:
     """Each factor that no other determines, and its name with those that it determines."""
     settings = list(variants.values())
-    keys = [key for key in settings[0] if len({_text(of[key]) for of in settings}) > 1]
+    keys = [key for key in settings[0] if len({level_text(of[key]) for of in settings}) > 1]
     owner: dict[str, str] = {}
     for place, key in enumerate(keys):
         for other_place, other in enumerate(keys):
@@ -156,7 +158,8 @@ def _determines(settings: Sequence[Settings], one: str, other: str) -> bool:
     """Whether a variant's level of the one tells its level of the other."""
     seen: dict[str, str] = {}
     return all(
-        seen.setdefault(_text(of[one]), _text(of[other])) == _text(of[other]) for of in settings
+        seen.setdefault(level_text(of[one]), level_text(of[other])) == level_text(of[other])
+        for of in settings
     )
 
 
@@ -164,5 +167,6 @@ def _with(key: str, others: Sequence[str]) -> str:
     return f"{key} (with {', '.join(others)})" if others else key
 
 
-def _text(level: Any) -> str:
+def level_text(level: Any) -> str:
+    """A factor's level as it stands in names of groups; None is the level of variants that lack it."""
     return _ABSENT if level is None else str(level)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from isthmus.scoring.definitions import Score
 from isthmus.statistics.power_law import power_law
 from isthmus.statistics.seeds import seed_mean
-from isthmus.study.comparisons import Settings
+from isthmus.study.comparisons import Settings, level_text
 from isthmus.study.differences import by_seed
 
 SIZE = "data.limit"
@@ -62,7 +62,7 @@ def _by_setting(variants: Mapping[str, Settings]) -> dict[str, dict[float, str]]
     settings: dict[str, dict[float, str]] = {}
     for variant, levels in variants.items():
         if SIZE in levels:
-            others = [str(level) for key, level in levels.items() if key != SIZE]
+            others = [level_text(level) for key, level in levels.items() if key != SIZE]
             size = math.inf if levels[SIZE] is None else float(levels[SIZE])
             settings.setdefault("_".join(others) or "all", {})[size] = variant
     return {name: dict(sorted(sizes.items())) for name, sizes in settings.items()}

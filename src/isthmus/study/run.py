@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from rich.console import Console
 
 from isthmus import build
 from isthmus.recipe import StudyPlan, plan_as_toml
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import Busy, write_text
+from isthmus.runs.folder import write_text
 from isthmus.runs.train import LoggerName, train_run
-from isthmus.scoring.definitions import in_words
+from isthmus.study.analysis import scores_of
+from isthmus.study.attempt import Result, attempt
 from isthmus.study.claim import claimed_plan, note_look, refuse_other_content
 from isthmus.study.collect import collect
 from isthmus.study.planned import planned_runs, untrainable_variants, untuned_variants
@@ -102,30 +102,28 @@ def _run_claimed(
             if run.seed not in seeds or run.variant.name not in ready:
                 continue
             name = f"{run.variant.name}, seed {run.seed}"
-            try:
-                with run.folder.held():
-                    result = train_run(
-                        run.recipe,
-                        run.seed,
-                        run.folder,
-                        data_root=data_root,
-                        logger=logger,
-                        watch=progress.watch_run(name),
-                    )
-            except Busy:
-                console.print(f"{name}: another command trains it", markup=False)
-                continue
-            except Refusal:
-                raise
-            except Exception as error:  # one broken run must not take the study with it
-                write_text(run.folder.error, traceback.format_exc())
-                console.print(f"{name}: broke off: {error}", style="red", markup=False)
-            else:
-                first, value = next(iter(result["scores"].items()))
-                words = result["reason"] or f"{in_words(first)} {value:.3f}"
+            train = functools.partial(
+                train_run,
+                run.recipe,
+                run.seed,
+                run.folder,
+                data_root=data_root,
+                logger=logger,
+                watch=progress.watch_run(name),
+            )
+            if result := attempt(train, run.folder, name, console):
+                words = result["reason"] or _score_in_words(plan, result)
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
             collect(plan, study, data_root=data_root, command=command)
             is_told = True
     if not is_told:
         collect(plan, study, data_root=data_root, command=command)
     return plan
+
+
+def _score_in_words(plan: StudyPlan, result: Result) -> str:
+    """What a run has come to by the score that verdicts judge by, and how good its judge is."""
+    first = scores_of(plan)[0]
+    judge = result.get("judge", {}).get("accuracy")
+    by = f" (judge {judge:.3f})" if judge is not None else ""
+    return f"{first.title} {result['scores'][first.name]:.3f}{by}"

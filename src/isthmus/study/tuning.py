@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import pandas as pd
 from rich.console import Console
 
 from isthmus.recipe import StudyPlan
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import Busy, write_table, write_text
+from isthmus.runs.folder import write_table
 from isthmus.runs.train import tune_run
+from isthmus.study.attempt import attempt
 from isthmus.study.planned import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
 
@@ -39,16 +39,10 @@ def tune_variants(
                 continue
             name = f"{run.variant.name}, {', '.join(f'{k} {v}' for k, v in run.setting.items())}"
             watch = progress.watch_run(name)
-            try:
-                with run.folder.held():
-                    tune_run(run.recipe, run.seed, run.folder, data_root=data_root, watch=watch)
-            except Busy:
-                console.print(f"{name}: another command tunes it", markup=False)
-            except Refusal:
-                raise
-            except Exception as error:  # one broken run must not take the study with it
-                write_text(run.folder.error, traceback.format_exc())
-                console.print(f"{name}: broke off: {error}", style="red", markup=False)
+            tune = functools.partial(
+                tune_run, run.recipe, run.seed, run.folder, data_root=data_root, watch=watch
+            )
+            attempt(tune, run.folder, name, console)
     rows = []
     for run in tuning_runs(plan, study):
         if not run.folder.is_finished:

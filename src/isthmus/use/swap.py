@@ -15,7 +15,7 @@ from isthmus.data.picture_files import read_image, size_in_words
 from isthmus.data.resize import resized_image, with_channels
 from isthmus.data.store import as_float
 from isthmus.refusal import Refusal
-from isthmus.runs.seeds import numpy_draws
+from isthmus.runs.score_generator import wrong_labels_of
 from isthmus.runs.sheets import (
     UNSAID,
     Arrays,
@@ -27,7 +27,6 @@ from isthmus.runs.sheets import (
     told_sides,
     traversals,
 )
-from isthmus.scoring.generation import wrong_labels
 from isthmus.use.vae import NO_LABEL, TrainedVAE
 
 Images = Float[np.ndarray, "n channel height width"]
@@ -99,7 +98,7 @@ def swapped_pictures(
 
 def redrawn_sheet(
     model: TrainedVAE,
-    sheet: Literal["swap", "reconstruction", "interpolation", "traversal"],
+    sheet: Literal["swap", "swap_wrong", "reconstruction", "interpolation", "traversal"],
     pictures: OwnPictures,
     seed: int,
 ) -> Arrays:
@@ -107,18 +106,24 @@ def redrawn_sheet(
 
     Args:
         model: The trained VAE.
-        sheet: swap: under one wrong label each; interpolation: from each to the next; traversal:
-            the first.
+        sheet: swap: under one wrong label each; swap_wrong: that told to the encoder too;
+            interpolation: from each to the next; traversal: the first.
         pictures: What to draw again.
         seed: Draws the wrong labels, and the binarisation where the likelihood has one.
 
     Raises:
-        Refusal: If a label is needed that nobody said, or a second picture.
+        Refusal: If a label is needed that nobody said, or a second picture, or an encoder that is
+            told the label.
     """
     vae, settings = model.vae, model.recipe.model
+    if sheet == "swap_wrong" and not settings.encoder_is_told:
+        raise Refusal(
+            f"--sheet swap_wrong: the encoder of this model (model.where = {settings.where!r}) is not told "
+            "a label, so both protocols are one; use --sheet swap"
+        )
     sources = _sources(model, pictures, model.label_to_redraw_with, seed)
     match sheet:
-        case "swap":
+        case "swap" | "swap_wrong":
             given = _wrong_labels(model, pictures, seed)
             made = swaps(vae, sources, given, encoder_is_told=settings.encoder_is_told)
         case "reconstruction":
@@ -175,7 +180,7 @@ def _wrong_labels(model: TrainedVAE, pictures: OwnPictures, seed: int) -> Labels
                 f"{file}: nobody said what it shows: a wrong label is any but its own; name its "
                 "own with --true, or put it into a folder of that name"
             )
-    return wrong_labels(pictures.true, num_labels, numpy_draws(seed, "wrong labels"))
+    return wrong_labels_of(pictures.true, num_labels, seed)
 
 
 def _neighbours(pictures: OwnPictures) -> Int[np.ndarray, "pair 2"]:

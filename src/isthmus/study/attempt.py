@@ -1,0 +1,35 @@
+"""Train one run of a study, whatever happens to it: the study goes on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from isthmus.refusal import Refusal
+from isthmus.runs.folder import Busy, RunFolder, write_text
+
+Result = dict[str, Any]
+
+
+def attempt(
+    train: Callable[[], Result], folder: RunFolder, name: str, console: Console
+) -> Result | None:
+    """What training has given; None where it broke off, or where another command trains the run.
+
+    Raises:
+        Refusal: If what was asked for is wrong, for that is wrong for every run.
+    """
+    try:
+        with folder.held():
+            return folder.result() if folder.is_finished else train()
+    except Busy:
+        console.print(f"{name}: another command trains it", markup=False)
+    except Refusal:
+        raise
+    except Exception as error:  # one broken run must not take the study with it
+        write_text(folder.error, traceback.format_exc())
+        console.print(f"{name}: broke off: {error}", style="red", markup=False)
+    return None
