@@ -151,6 +151,8 @@ def random_arrays(random, *, channels=1, labels=4, side=8):
         "null_output": pictures(25),
         "style_output": pictures(10 * labels),
         "interpolation_output": pictures(10 * labels),
+        "interpolation_label": np.arange(labels),
+        "interpolation_to": np.arange(labels),
         "traversal_output": pictures(50),
         "traversal_unit": np.array([3, 17, 0, 31, 8]),
         "swap_wrong_output": pictures(25),
@@ -226,12 +228,12 @@ def test_the_other_sheets_are_labelled(arrays):
     assert some[1].replace("\n", " ").endswith(" one draw of z under the first 4 of 6 labels.")
 
 
-def test_rows_between_two_pictures_are_named_only_where_their_label_is_known(arrays):
+def test_rows_between_two_pictures_are_named_by_what_both_show(arrays):
     many = [f"class {k}" for k in range(30)]
-    assert not [w for w in words_on(SHEETS["interpolation"](arrays, many, LIGHT)) if "class" in w]
     arrays["interpolation_label"] = np.array([7, 9, 11, 12])
+    arrays["interpolation_to"] = np.array([7, 9, 11, 3])
     assert words_on(SHEETS["interpolation"](arrays, many, LIGHT))[12:] == [
-        *("class 7", "class 9", "class 11", "class 12")
+        *("class 7", "class 9", "class 11", "class 12 → class 3")
     ]
 
 

@@ -38,7 +38,7 @@ TITLES = {
 
 _UNTOLD = "This decoder is not told the label"
 _SAME = f"{_UNTOLD}: it draws the same in every column."
-_COLUMNS, _SHEET = 5, 25
+_COLUMNS = 5
 
 
 def swap_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT) -> Figure | None:
@@ -147,13 +147,11 @@ def interpolation_sheet(
     sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
 ) -> Figure | None:
     """Rows of ten steps between two pictures, whose labels head the row."""
-    if not _holds(sheets, "interpolation_output", "swap_true"):
+    keys = ("interpolation_output", "interpolation_label", "interpolation_to")
+    if not _holds(sheets, *keys):
         return None
-    output, columns = sheets["interpolation_output"], 10
-    # Unless they are told, the rows have the lowest labels; few enough, the swaps show them all.
-    shown = np.unique(sheets["swap_true"][: 0 if len(class_names) > _SHEET else _SHEET])
-    first = sheets.get("interpolation_label", shown)[: len(output) // columns]
-    second = sheets.get("interpolation_to", first)
+    output, first, second = (sheets[key] for key in keys)
+    columns = len(output) // len(first)
     changes = "; the label told changes half-way" if (first != second).any() else ""
     grid = PictureGrid(
         output[:, None],
@@ -173,11 +171,12 @@ def traversal_sheet(
     """The first picture of the swap sheet with one unit of z moved from -3 to 3, a row a unit."""
     if not _holds(sheets, "traversal_output", "traversal_unit", "swap_true"):
         return None
-    units, columns = sheets["traversal_unit"], 10
+    units = sheets["traversal_unit"]
+    columns = len(sheets["traversal_output"]) // len(units)
     (label,) = _names(class_names, sheets["swap_true"][:1])
     of_label = f" of label {label}" if label else ""
     grid = PictureGrid(
-        sheets["traversal_output"][: columns * len(units), None],
+        sheets["traversal_output"][:, None],
         columns,
         TITLES["traversal"],
         note=f"A {_source_word(sheets)}{of_label}; the units that say most, in sigmas of the prior.",

@@ -22,6 +22,7 @@ from isthmus.refusal import Refusal
 from isthmus.report.about import About, Record, Score
 from isthmus.report.csv_table import csv_table, unreadable
 from isthmus.report.verdicts import Verdict, read_verdicts
+from isthmus.runs.folder import run_folder
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -127,7 +128,9 @@ class Study:
     def sheets_of(self, variant: str) -> Arrays:
         """What the lowest finished seed of a variant left in sheets.npz; empty if it left none."""
         seeds = self.finished.loc[self.finished["variant"] == variant, "seed"]
-        path = self.folder / "runs" / variant / f"seed-{seeds.min()}" / "sheets.npz"
+        if seeds.empty:
+            return {}
+        path = run_folder(self.folder, variant, int(seeds.min())).sheets
         if not path.is_file():
             return {}
         try:
@@ -265,7 +268,7 @@ def _epochs(folder: Path, about: About) -> pd.DataFrame:
 def _epoch_tables(folder: Path, about: About) -> Iterator[pd.DataFrame]:
     for variant in about.variants:
         for seed in about.seeds:
-            path = folder / "runs" / variant / f"seed-{seed}" / "metrics.csv"
+            path = run_folder(folder, variant, seed).metrics
             try:
                 table = pd.read_csv(path)
             except (FileNotFoundError, pd.errors.EmptyDataError):

@@ -180,3 +180,8 @@ class RunFolder:
             return []
         with self.metrics.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
+
+
+def run_folder(study: Path, variant: str, seed: int) -> RunFolder:
+    """Where a study keeps the run of a variant with a seed."""
+    return RunFolder(study / "runs" / variant / f"seed-{seed}")

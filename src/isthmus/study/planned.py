@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isthmus.recipe import AnyRecipe, StudyPlan, Variant, with_settings
 from isthmus.recipe.rules import Setting
-from isthmus.runs.folder import RunFolder
+from isthmus.runs.folder import RunFolder, run_folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
         for variant in plan.variants
     ]
     return tuple(
-        PlannedRun(variant, recipe, seed, RunFolder(study / "runs" / variant.name / f"seed-{seed}"))
+        PlannedRun(variant, recipe, seed, run_folder(study, variant.name, seed))
         for seed in plan.seeds
         for variant, recipe in zip(plan.variants, recipes, strict=True)
     )
