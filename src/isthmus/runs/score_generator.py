@@ -37,6 +37,8 @@ from isthmus.scoring.generation import (
 )
 
 _PROBE_PICTURES = 10_000
+_BOUND_SAMPLES = 16
+"""Samples of z for every test picture in the bound that the NLL of some of them corrects."""
 
 
 def score_generator(trained: Trained) -> dict[str, Any]:
@@ -124,12 +126,13 @@ def _likelihood(
         told["elbo_null_nats"] = (vae.encoded(test.target, nulls), nulls)
     elbo = {name: vae.elbo_nats(test.target, *of, noise) for name, of in told.items()}
     chosen = in_proportion(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
+    bound = vae.nll(test.target, test.labels, _BOUND_SAMPLES, torch_draws(seed, "bound"))
     nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],
         recipe.measure.importance_samples,
         torch_draws(seed, "nll"),
-    ).of_whole(chosen, -elbo["elbo_nats"])
+    ).of_whole(chosen, bound.per_picture)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
     means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}

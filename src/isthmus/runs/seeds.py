@@ -17,6 +17,7 @@ Stream = Literal[
     "wrong labels",
     "target",
     "elbo",
+    "bound",
     "nll",
     "prior",
     "style",

@@ -87,7 +87,7 @@ class NLL:
         Args:
             chosen: Positions in the whole set of the pictures drawn, without repetition.
             bound_nats: For each picture of the whole set something that goes with its NLL and is
-                cheap: the negative ELBO.
+                cheap: the same with few samples.
 
         Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3 (the
         difference estimator); its variance, and that of the whole set as a sample of all pictures.
