@@ -411,6 +411,23 @@ def test_headers_are_words_and_the_control_has_its_row(study):
     assert "Last training objective" in heads
 
 
+def test_two_protocols_that_are_one_stand_once(tmp_path):
+    folder = make_study(tmp_path / "s")
+
+    def said():
+        study = read_study(folder)
+        heads = [
+            c.text
+            for table in (variant_table(study), listening_table(study))
+            for c in table.columns
+        ]
+        return sum("encoded wrong" in head for head in heads), yardsticks(study)[0][:23]
+
+    assert said() == (2, "NLL: its standard error")
+    change_results(folder, lambda t: t.assign(swap_encoded_wrong=t["swap_encoded_true"]))
+    assert said() == (0, "No encoder here is told")
+
+
 def test_variants_are_told_apart_by_the_protocols_they_obey(tmp_path):
     folder = make_study(tmp_path / "s")
     content = read_study(folder)

@@ -27,6 +27,7 @@ GOOD_JUDGE = 0.9
 CONTROL = 0.99
 """The control of class medoids swaps more often than this, or the judge is at fault."""
 
+_ONE_PROTOCOL = "No encoder here is told the label: both protocols are one, and stand once."
 PROTOCOLS = ("swap_encoded_true", "swap_encoded_wrong")
 _OBEYING = {
     (True, True): "Under both protocols:",
@@ -89,7 +90,8 @@ def yardsticks(study: Study) -> tuple[str, ...]:
         for column, sentence in sentences.items()
         if study.about.variants
     }
-    return tuple(s.format(range_text(values)) for s, values in found.items() if s and values.size)
+    said = (s.format(range_text(values)) for s, values in found.items() if s and values.size)
+    return (_ONE_PROTOCOL, *said) if study.protocols_are_one else tuple(said)
 
 
 def _in_each(study: Study) -> str:

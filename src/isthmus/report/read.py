@@ -70,6 +70,15 @@ class Study:
         """The runs that may enter a mean."""
         return self.runs[self.runs["status"] == "finished"]
 
+    @cached_property
+    def protocols_are_one(self) -> bool:
+        """Whether both swap protocols gave the same in every finished run, for no encoder is told."""
+        ends = "swap_encoded_true", "swap_encoded_wrong"
+        if any(column not in self.finished for column in ends):
+            return False
+        true, wrong = (pd.to_numeric(self.finished[column], errors="coerce") for column in ends)
+        return bool(true.notna().any()) and true.equals(wrong)
+
     def values(self, variant: str, column: str) -> Float[np.ndarray, " run"]:
         """Finite values of one column over the finished runs of one variant, by seed."""
         rows = self._finished_of.get(variant)

@@ -47,7 +47,7 @@ LISTENING = (
 
 def variant_table(study: Study) -> Table:
     """Every score that some run has, of every variant, and of the constant prediction."""
-    scores = [score for score in study.about.scores if _is_measured(study, score.name)]
+    scores = [score for score in study.about.scores if _is_shown(study, score.name)]
     columns = (
         Column("Variant", is_number=False),
         *(Column(headed(score), order=order_of(score, study.about.judged)) for score in scores),
@@ -74,7 +74,7 @@ def variant_table(study: Study) -> Table:
 def listening_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
-    scores = [s for s in study.about.scores if s.name in LISTENING and _is_measured(study, s.name)]
+    scores = [s for s in study.about.scores if s.name in LISTENING and _is_shown(study, s.name)]
     shares = names_of(scores)
     rows = [
         Row(
@@ -243,9 +243,11 @@ def _share(run: pd.Series, column: str) -> Cell:
     return number_cell(value, f"{score_text(value)}{interval}")
 
 
-def _is_measured(study: Study, column: str) -> bool:
-    """Whether a column has a number in it; before any run has finished, each may get one."""
+def _is_shown(study: Study, column: str) -> bool:
+    """Whether a column has a number in it that no other has; before any run has finished, each may."""
     finished = study.finished
+    if study.protocols_are_one and column.endswith("_encoded_wrong"):
+        return False
     return finished.empty or (column in finished and bool(finished[column].notna().any()))
 
 
