@@ -399,6 +399,10 @@ def test_a_wrong_request_gets_its_sentence(
             "ink on paper can be binarised, not photographs; use gaussian or discretised-logistic",
         ),
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
+        (
+            {"objective.listening_noise": 0.2},
+            "objective.listening_noise = 0.2 does nothing without objective.listening_weight",
+        ),
         ({"data.name": "classes"}, "data.folder is missing"),
         (
             {"data.name": "mnist", "data.folder": "mine"},
@@ -453,6 +457,28 @@ def test_what_is_decoded_is_read_without_teaching_the_reader(stroke_recipe: Path
     for without, with_it in (readers, states):
         assert all(torch.equal(a, b) for a, b in zip(without, with_it, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(*decoders, strict=True))
+
+
+def test_a_reader_that_reads_under_noise_changes_no_other_draw() -> None:
+    """It learns from noisy pictures, and reads what is decoded under noise; the ELBO knows nothing of it."""
+    batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
+    seen = []
+    for noise in (0.0, 0.3):
+        objective = r.Objective(listening_weight=5.0, listening_noise=noise)
+        recipe = r.GenerateRecipe(model=r.VAE(width=8, latent=4), objective=objective)
+        torch.manual_seed(0)
+        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module.on_train_epoch_start()
+        module.step(batch, "train").backward()
+        parts = module.network.reader, module.network.decoder
+        reader, decoder = ([of.grad for of in part.parameters()] for part in parts)
+        elbo = module.tallies["train"].numbers()["elbo_nats"]
+        seen.append((torch.get_rng_state(), elbo, reader, decoder))
+    states, elbos, readers, decoders = zip(*seen, strict=True)
+    assert torch.equal(*states)
+    assert elbos[0] == elbos[1]
+    for gradients in (readers, decoders):
+        assert not all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize(("null_rate", "is_penalised"), [(0.0, True), (0.9999, False)])

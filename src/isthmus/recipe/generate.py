@@ -75,6 +75,9 @@ class Objective:
     listening_weight: AtLeastZero | None = None
     """For model.where = "read": nats a picture that one nat of the reader's error costs, where it reads
     what is decoded under wrong labels; left out, no such pictures are made in training."""
+    listening_noise: AtLeastZero = 0.0
+    """Standard deviation of the noise on what the reader reads in training (values are 0 .. 1), so that no
+    marks which nobody sees can please it."""
 
     def __post_init__(self) -> None:
         """Refuse a weight that nothing reads, and a penalty without one."""
@@ -83,6 +86,11 @@ class Objective:
                 f"objective.invariance = {self.invariance!r} with objective.invariance_weight = "
                 f"{self.invariance_weight}: a penalty needs a weight and a weight a penalty; "
                 "set both or neither"
+            )
+        if self.listening_noise and self.listening_weight is None:
+            raise ValueError(
+                f"objective.listening_noise = {self.listening_noise} does nothing without "
+                "objective.listening_weight: set that too or take the key out"
             )
 
 

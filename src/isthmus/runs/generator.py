@@ -47,14 +47,19 @@ class Generator(TaskModule):
         log_prob = network.likelihood.log_prob(outcome.params, target)
         kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
         loss: Tensor = -log_prob.mean() + self._kl_weight() * self._charged(kl)
+        draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         is_told = told != network.null_label
         if is_told.sum() > 1:  # a z that no label goes with has to hold it
             z, of_z = outcome.z[is_told], label[is_told]
             loss = loss + self.penalty(z, of_z)
             if (weight := self.recipe.objective.listening_weight) is not None:
-                loss = loss + weight * self._misread(z, of_z)
+                loss = loss + weight * self._misread(z, of_z, draws)
         if outcome.reading is not None:  # teaches the reader alone
-            loss = loss + F.cross_entropy(outcome.reading.float(), label)
+            reading = outcome.reading
+            if part == "train" and self.recipe.objective.listening_noise:
+                assert network.reader is not None
+                reading = network.reader(self._noisy(image, draws))
+            loss = loss + F.cross_entropy(reading.float(), label)
         self.tallies[part].add(loss.detach(), log_prob.detach(), kl.detach().sum(dim=-1))
         return loss
 
@@ -71,19 +76,21 @@ class Generator(TaskModule):
         return label.masked_fill(is_hidden, self.network.null_label)
 
     def _misread(
-        self, z: Float[Tensor, "batch latent"], label: Int[Tensor, " batch"]
+        self,
+        z: Float[Tensor, "batch latent"],
+        label: Int[Tensor, " batch"],
+        draws: torch.Generator,
     ) -> Float[Tensor, ""]:
         """The reader's cross-entropy on what is decoded under wrong labels; it learns nothing here.
 
         Half of the pictures come from the z of a real one, half from the prior; they are
-        expected pictures, as those that a judge sees. Draws have a generator of their own, so
+        expected pictures, as those that a judge sees. ``draws`` are a generator of their own, so
         that all other noise is that of a run without this.
 
         Source: the classifier's loss on generated pictures of Odena et al. 2017, Conditional image
         synthesis with auxiliary classifier GANs (arXiv:1610.09585), section 3.
         """
         network, half = self.network, len(z) // 2
-        draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         step = torch.randint(1, network.num_labels, label.shape, generator=draws)
         given = (label + step.to(label.device)) % network.num_labels
         mu, log_sigma = network.prior(given[half:])
@@ -97,8 +104,21 @@ class Generator(TaskModule):
         fixed |= {
             name: of.clone() for name, of in reader.named_buffers()
         }  # batch norm writes these
-        reading = torch.func.functional_call(reader, fixed, image)
+        reading = torch.func.functional_call(reader, fixed, self._noisy(image, draws))
         return F.cross_entropy(reading.float(), given)
+
+    def _noisy(
+        self, image: Float[Tensor, "batch channel height width"], draws: torch.Generator
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Pictures as the reader reads them in training: under noise it has to read what people see.
+
+        Source: Kaur, Cohen, Lipton 2019, Are perceptually-aligned gradients a general property of
+        robust classifiers? (arXiv:1910.08640), whose classifiers under noise have such gradients.
+        """
+        sigma = self.recipe.objective.listening_noise
+        return (
+            image + sigma * torch.randn(image.shape, generator=draws).to(image) if sigma else image
+        )
 
     def _kl_weight(self) -> float:
         """The weight of the KL at this step: it climbs from 0 to beta (Bowman et al. 2016)."""
