@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isthmus import build
 from isthmus import recipe as r
-from isthmus.data.splits import Split
+from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
@@ -20,7 +20,6 @@ from isthmus.runs.listening import (
     TestPart,
     alike_in_labels,
     evenly_from_labels,
-    in_proportion,
 )
 from isthmus.runs.score_generator import _encoded, _frechet, _likelihood, pictures_of
 from isthmus.runs.trained import Trained

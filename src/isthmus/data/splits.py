@@ -60,6 +60,26 @@ def stratified_cut(
     return np.sort(in_row[~is_held_out]), np.sort(in_row[is_held_out])
 
 
+def in_proportion(
+    groups: Sequence[str] | Indices, count: int, rng: np.random.Generator
+) -> Int[np.ndarray, " drawn"]:
+    """At most ``count`` positions, ascending, each group in proportion: a cut, or all there are.
+
+    Args:
+        groups: The group of each item.
+        count: How many to draw; all where there are no more.
+        rng: Draws them: every item is as likely as any other, so a mean over those drawn is
+            unbiased, however uneven the groups.
+
+    >>> groups = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    >>> groups[in_proportion(groups, 4, np.random.default_rng(0))].tolist()
+    [0, 0, 0, 1]
+    """
+    if count >= len(groups):
+        return np.arange(len(groups))
+    return stratified_cut(groups, count / len(groups), rng)[1]
+
+
 def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
     """The part of each item where no folder says so: a cut that the groups alone decide."""
     rng = np.random.default_rng(_TEST_CUT_SEED)
@@ -91,9 +111,8 @@ def split_of(
                 f"{store.contract}: no picture in the {name} part: "
                 "training and test both need some; add pictures"
             )
-    if limit is not None and limit < len(train):
-        _, chosen = stratified_cut(_groups(store, train), limit / len(train), rng)
-        train = train[chosen]
+    if limit is not None:
+        train = train[in_proportion(_groups(store, train), limit, rng)]
     if validation is None:
         return Split(train, test, test)
     if len(train) < 2:

@@ -101,8 +101,8 @@ class Measure:
     importance_samples: Positive = 100
     """Samples of z for each picture in the importance-sampled NLL: its k."""
     nll_pictures: Positive = 1000
-    """Test pictures, in proportion to the labels, that are sampled so; they correct what 16 samples say of
-    all."""
+    """Test pictures, in proportion to the labels, that are sampled so; they correct what few samples
+    say of all."""
     judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10

@@ -8,14 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from isthmus.data.splits import stratified_cut
 from isthmus.runs.judge import LoadedJudge
+from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.vae_on_arrays import Latents, VAEOnArrays
-from isthmus.scoring.generation import (
-    Proportion,
-    SwapScores,
-    swap_scores,
-)
+from isthmus.scoring.generation import Proportion, SwapScores, swap_scores, wrong_labels
 from isthmus.scoring.style import StyleKept, style_descriptors, style_kept
 
 Images = Float[np.ndarray, "_ channel height width"]
@@ -44,6 +40,11 @@ class Swapped:
     judged: Labels
     swap: SwapScores
     style: StyleKept
+
+
+def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
+    """The wrong labels that a run with this seed gives to pictures with these labels."""
+    return wrong_labels(labels, num_labels, numpy_draws(seed, "wrong labels"))
 
 
 def swapped(
@@ -127,24 +128,6 @@ def evenly_from_labels(labels: Labels, count: int) -> Rows:
     """
     ranks = _ranks_in_label(labels)
     return np.sort(np.argsort(ranks, kind="stable")[:count])
-
-
-def in_proportion(labels: Labels, count: int, rng: np.random.Generator) -> Rows:
-    """At most ``count`` positions, ascending, drawn at random, in proportion to the labels.
-
-    Args:
-        labels: Of all pictures.
-        count: How many to draw; all where there are no more.
-        rng: Draws them, by ``stratified_cut``: every picture is as likely as any other, so a mean
-            over those drawn is unbiased, however uneven the labels.
-
-    >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    >>> labels[in_proportion(labels, 4, np.random.default_rng(0))].tolist()
-    [0, 0, 0, 1]
-    """
-    if count >= len(labels):
-        return np.arange(len(labels))
-    return stratified_cut(labels, count / len(labels), rng)[1]
 
 
 def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:

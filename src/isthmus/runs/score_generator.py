@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from isthmus.data.splits import in_proportion
 from isthmus.data.store import LabelledStore, as_float
 from isthmus.recipe import GenerateRecipe
 from isthmus.runs.cas import cas_scores
@@ -20,9 +21,9 @@ from isthmus.runs.listening import (
     Swapped,
     TestPart,
     alike_in_labels,
-    in_proportion,
     prior_fidelity,
     swapped,
+    wrong_labels_of,
 )
 from isthmus.runs.probe import probe_accuracy
 from isthmus.runs.seeds import numpy_draws, torch_draws
@@ -30,15 +31,13 @@ from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
 from isthmus.runs.vae_on_arrays import Latents, Posterior, VAEOnArrays
 from isthmus.scoring.generation import (
+    BOUND_SAMPLES,
     active_units,
     bits_per_dim,
     frechet_distance,
-    wrong_labels,
 )
 
 _PROBE_PICTURES = 10_000
-_BOUND_SAMPLES = 16
-"""Samples of z for every test picture in the bound that the NLL of some of them corrects."""
 
 
 def score_generator(trained: Trained) -> dict[str, Any]:
@@ -75,11 +74,6 @@ def pictures_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Imag
     """These pictures as float32 in [0, 1], and their labels."""
     images = as_float(torch.from_numpy(np.asarray(store.images[rows]))).numpy()
     return images, np.asarray(store.labels[rows]).astype(np.int64)
-
-
-def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
-    """The wrong labels that a run with this seed gives to pictures with these labels."""
-    return wrong_labels(labels, num_labels, numpy_draws(seed, "wrong labels"))
 
 
 def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
@@ -126,7 +120,7 @@ def _likelihood(
         told["elbo_null_nats"] = (vae.encoded(test.target, nulls), nulls)
     elbo = {name: vae.elbo_nats(test.target, *of, noise) for name, of in told.items()}
     chosen = in_proportion(test.labels, recipe.measure.nll_pictures, numpy_draws(0, "nll"))
-    bound = vae.nll(test.target, test.labels, _BOUND_SAMPLES, torch_draws(seed, "bound"))
+    bound = vae.nll(test.target, test.labels, BOUND_SAMPLES, torch_draws(seed, "bound"))
     nll = vae.nll(
         test.target[chosen],
         test.labels[chosen],

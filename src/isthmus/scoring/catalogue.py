@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isthmus.scoring.definitions import Score
+from isthmus.scoring.generation import BOUND_SAMPLES
 from isthmus.scoring.segmentation import SCORES
 
 GENERATION_SCORES = (
@@ -60,7 +61,8 @@ GENERATION_SCORES = (
     Score(
         "nll_nats",
         False,
-        "Importance-sampled -log p(x | y) in nats a picture: with 16 samples on all test pictures, "
+        "Importance-sampled -log p(x | y) in nats a picture: with "
+        f"{BOUND_SAMPLES} samples on all test pictures, "
         "corrected by the mean difference that many samples make on some of them; the recipe's measure "
         "table says on how many, and how many.",
         words="NLL (nats)",

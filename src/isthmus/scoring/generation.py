@@ -58,6 +58,10 @@ def gaussian_log_prob(
     return (-0.5 * deviation**2 - log_sigma.to(dtype) - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
+BOUND_SAMPLES = 16
+"""Samples of z for every test picture in the bound that the NLL of some of them corrects."""
+
+
 @dataclass(frozen=True)
 class NLL:
     """Negative log-likelihood in nats by importance sampling; in expectation an upper bound."""

@@ -13,8 +13,8 @@ import numpy as np
 from isthmus.data.store import LabelledStore, MaskedStore
 from isthmus.recipe import IGNORE_INDEX, AnyRecipe, GenerateRecipe, StudyPlan
 from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
-from isthmus.runs.listening import controls
-from isthmus.runs.score_generator import pictures_of, swap_shares, wrong_labels_of
+from isthmus.runs.listening import controls, wrong_labels_of
+from isthmus.runs.score_generator import pictures_of, swap_shares
 from isthmus.runs.seeds import numpy_draws
 from isthmus.scoring.catalogue import CURVES, SCORES_OF
 from isthmus.scoring.segmentation import EMPTY_MASK_RULE, segmentation_scores

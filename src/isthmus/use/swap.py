@@ -15,7 +15,7 @@ from isthmus.data.picture_files import read_image, size_in_words
 from isthmus.data.resize import resized_image, with_channels
 from isthmus.data.store import as_float
 from isthmus.refusal import Refusal
-from isthmus.runs.score_generator import wrong_labels_of
+from isthmus.runs.listening import wrong_labels_of
 from isthmus.runs.sheets import (
     UNSAID,
     Arrays,
