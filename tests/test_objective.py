@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch.distributions import Normal
 
 from isthmus import build
 from isthmus import recipe as r
@@ -18,6 +21,7 @@ def module_of(monkeypatch: pytest.MonkeyPatch, done: int = 0, **objective: float
     recipe = r.GenerateRecipe(
         model=r.VAE(width=4, latent=3, where="decoder", null_rate=0.5),
         objective=r.Objective(**objective),
+        train=r.GenerateTrain(keep="last"),
     )
     torch.manual_seed(0)
     module = Generator(build.vae_for(recipe, 3), recipe, STEPS)
@@ -96,3 +100,36 @@ def test_the_elbo_is_tallied_without_what_weighs_the_kl(
     }[next(iter(objective))]
     added = weighed["loss"] - plain["loss"]
     assert added == pytest.approx(charged - plain["kl_nats"], abs=0.01)
+
+
+def test_more_samples_of_z_make_the_importance_weighted_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against torch's distributions; the ELBO that is tallied is the mean over the same samples."""
+    seen = []
+    module = module_of(monkeypatch, STEPS, importance_samples=5)
+    module.network.register_forward_hook(lambda _, given, outcome: seen.append((*given, outcome)))
+    numbers = numbers_of(module)
+    image, _, noise, outcome = seen[0]
+    assert noise.shape == (5, 8, 3)
+    q = Normal(outcome.mu, outcome.log_sigma.exp())
+    log_prob = (
+        torch.distributions.Bernoulli(logits=outcome.params).log_prob(image).sum(dim=(-3, -2, -1))
+    )
+    p = Normal(0.0, 1.0)
+    ratio = (p.log_prob(outcome.z) - q.log_prob(outcome.z)).sum(dim=-1)
+    bound = torch.logsumexp(log_prob + ratio, dim=0) - math.log(5)
+    assert numbers["loss"] == pytest.approx(-bound.mean().item(), rel=1e-5)
+    kl = torch.distributions.kl_divergence(q, Normal(torch.zeros(8, 3), 1.0)).sum(dim=-1)
+    assert numbers["elbo_nats"] == pytest.approx(
+        (log_prob.mean(dim=0) - kl).mean().item(), rel=1e-5
+    )
+    assert numbers["loss"] < -numbers["elbo_nats"] - 0.1
+
+
+@pytest.mark.parametrize(("done", "samples"), [(0, 1), (79, 1), (80, 5), (STEPS, 5)])
+def test_more_samples_wait_for_their_share_of_the_steps(
+    done: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = module_of(monkeypatch, done, importance_samples=5, importance_from=0.8)
+    assert module._samples() == samples

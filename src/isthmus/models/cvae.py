@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
     mu: Float[Tensor, "batch latent"]
     log_sigma: Float[Tensor, "batch latent"]
-    z: Float[Tensor, "batch latent"]
-    params: Float[Tensor, "batch maps height width"]
+    z: Float[Tensor, "*sample batch latent"]
+    params: Float[Tensor, "*sample batch maps height width"]
     """Parameters of the likelihood, as the decoder gives them."""
     prior_mu: Float[Tensor, "batch latent"]
     prior_log_sigma: Float[Tensor, "batch latent"]
@@ -144,13 +144,14 @@ class ConditionalVAE(nn.Module):
         self,
         image: Float[Tensor, "batch channel height width"],
         label: Int[Tensor, " batch"],
-        noise: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "*sample batch latent"],
     ) -> Outcome:
-        """Encode, draw one z with the standard normal ``noise`` handed in, decode."""
+        """Encode, draw z with the standard normal ``noise`` handed in, decode every sample of it."""
         reading = self._read(image)
         mu, log_sigma = self._encode(image, self._heard(label, reading))
         z = mu + log_sigma.exp() * noise
-        params, (prior_mu, prior_log_sigma) = self.decode(z, label), self.prior(label)
+        params = self.decode(z.flatten(0, -2), label.expand(z.shape[:-1]).flatten())
+        params, (prior_mu, prior_log_sigma) = params.unflatten(0, z.shape[:-1]), self.prior(label)
         return Outcome(mu, log_sigma, z, params, prior_mu, prior_log_sigma, reading)
 
     def _read(

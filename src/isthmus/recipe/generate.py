@@ -66,6 +66,11 @@ class Objective:
     """Weight of the KL once it is warm; other than 1, the objective is no bound."""
     kl_warmup: Fraction = 0.0
     """Share of the steps in which the weight of the KL climbs from 0."""
+    importance_samples: Positive = 1
+    """z drawn of each picture; more than one: the importance-weighted bound, which lies nearer to
+    log p(x | y) than the ELBO and costs a pass of the decoder each. Wants train.keep = "last"."""
+    importance_from: Fraction = 0.0
+    """Share of the steps until which there is but one; --dry-run counts as many from the first step."""
     free_bits_nats: AtLeastZero = 0.0
     """KL of each latent unit below which it costs nothing, on average over a batch."""
     invariance: Literal["none", "adversary", "hsic", "mmd"] = "none"
@@ -86,6 +91,19 @@ class Objective:
                 f"objective.invariance = {self.invariance!r} with objective.invariance_weight = "
                 f"{self.invariance_weight}: a penalty needs a weight and a weight a penalty; "
                 "set both or neither"
+            )
+        if self.importance_samples == 1 and self.importance_from:
+            raise ValueError(
+                f"objective.importance_from = {self.importance_from} does nothing with "
+                "objective.importance_samples = 1: set that higher or take the key out"
+            )
+        weighs = self.beta != 1 or self.free_bits_nats or self.kl_warmup > self.importance_from
+        if self.importance_samples > 1 and weighs:
+            raise ValueError(
+                f"objective.importance_samples = {self.importance_samples} with objective.beta = "
+                f"{self.beta}, free_bits_nats = {self.free_bits_nats}, kl_warmup = {self.kl_warmup}: an "
+                "importance-weighted bound has no KL to weigh; take beta and free_bits_nats out, and "
+                "let kl_warmup end by importance_from"
             )
         if self.listening_noise and self.listening_weight is None:
             raise ValueError(
@@ -154,6 +172,11 @@ class GenerateRecipe(Recipe):
                     f"{of_likelihood} with data.name = 'cifar10': only pictures of ink on paper "
                     "can be binarised, not photographs; use gaussian or discretised-logistic"
                 )
+        if (samples := self.objective.importance_samples) > 1 and self.train.keep == "best":
+            raise ValueError(
+                f"objective.importance_samples = {samples} with train.keep = 'best': the epoch would "
+                "be chosen by the ELBO, which is not what is trained; set train.keep = 'last'"
+            )
         if self.objective.listening_weight is not None and self.model.where != "read":
             raise ValueError(
                 f"objective.listening_weight does nothing for model.where = {self.model.where!r}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -10,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus import build
-from isthmus.models.cvae import ConditionalVAE
+from isthmus.models.cvae import ConditionalVAE, Outcome
 from isthmus.recipe import GenerateRecipe
 from isthmus.runs.module import TaskModule
-from isthmus.scoring.generation import kl_nats
+from isthmus.scoring.generation import kl_nats, log_weights
 
 
 class Generator(TaskModule):
@@ -42,15 +43,19 @@ class Generator(TaskModule):
         target = network.likelihood.target(batch["image"], None)
         told = self._told(label) if part == "train" else label
         image = target.contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(len(label), self.recipe.model.latent, device=label.device)
+        size = (self._samples(), len(label), self.recipe.model.latent)
+        noise = torch.randn(size, device=label.device)
         outcome = network(image, told, noise)
         log_prob = network.likelihood.log_prob(outcome.params, target)
         kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
-        loss: Tensor = -log_prob.mean() + self._kl_weight() * self._charged(kl)
+        if len(log_prob) > 1:
+            loss = -_importance_bound(log_prob, outcome)
+        else:
+            loss = -log_prob.mean() + self._kl_weight() * self._charged(kl)
         draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         is_told = told != network.null_label
         if is_told.sum() > 1:  # a z that no label goes with has to hold it
-            z, of_z = outcome.z[is_told], label[is_told]
+            z, of_z = outcome.z[0, is_told], label[is_told]
             loss = loss + self.penalty(z, of_z)
             if (weight := self.recipe.objective.listening_weight) is not None:
                 loss = loss + weight * self._misread(z, of_z, draws)
@@ -60,7 +65,7 @@ class Generator(TaskModule):
                 assert network.reader is not None
                 reading = network.reader(self._noisy(image, draws))
             loss = loss + F.cross_entropy(reading.float(), label)
-        self.tallies[part].add(loss.detach(), log_prob.detach(), kl.detach().sum(dim=-1))
+        self.tallies[part].add(loss.detach(), log_prob.detach().mean(0), kl.detach().sum(dim=-1))
         return loss
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -126,12 +131,30 @@ class Generator(TaskModule):
         warm_steps = objective.kl_warmup * self.steps
         return objective.beta * min(1.0, self._steps_done() / warm_steps if warm_steps else 1.0)
 
+    def _samples(self) -> int:
+        """How many z are drawn of each picture at this step."""
+        objective = self.recipe.objective
+        is_early = self._steps_done() < objective.importance_from * self.steps
+        return 1 if is_early else objective.importance_samples
+
     def _steps_done(self) -> int:
         return self.trainer.global_step if self._trainer is not None else self.steps
 
     def _charged(self, kl: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
         """KL a picture, no unit below its free bits (Kingma et al. 2016, arXiv:1606.04934, C.8)."""
         return kl.mean(dim=0).clamp(min=self.recipe.objective.free_bits_nats).sum()
+
+
+def _importance_bound(
+    log_prob: Float[Tensor, "sample batch"], outcome: Outcome
+) -> Float[Tensor, ""]:
+    """Mean over pictures of the bound on log p(x | y) that all samples of z give together.
+
+    Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
+    """
+    posterior, prior = outcome[:2], (outcome.prior_mu, outcome.prior_log_sigma)
+    weights = log_weights(log_prob, outcome.z, posterior, prior)
+    return (weights.logsumexp(dim=0) - math.log(len(weights))).mean()
 
 
 class GenerationTally:

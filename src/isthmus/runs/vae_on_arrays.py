@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.models.cvae import ConditionalVAE
 from isthmus.runs.machine import Precision, autocast
-from isthmus.scoring.generation import NLL, LogMeanExp, gaussian_log_prob, kl_nats
+from isthmus.scoring.generation import NLL, LogMeanExp, kl_nats, log_weights
 
 Images = Float[np.ndarray, "n channel height width"]
 Labels = Int[np.ndarray, " n"]
@@ -112,10 +112,7 @@ class VAEOnArrays:
             z = mu + log_sigma.exp() * torch.randn(count, *mu.shape, generator=generator)
             params = self._params(z.flatten(0, 1), y.repeat(count)).unflatten(0, (count, -1))
             log_prob = self.network.likelihood.log_prob(params, x)
-            log_weights: Tensor = (
-                log_prob + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, mu, log_sigma)
-            )
-            return log_weights
+            return log_weights(log_prob, z, (mu, log_sigma), prior)
 
     def _posterior(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(), autocast(self.precision):

@@ -58,6 +58,23 @@ def gaussian_log_prob(
     return (-0.5 * deviation**2 - log_sigma.to(dtype) - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
+def log_weights(
+    log_prob: Float[Tensor, "*sample batch"],
+    z: Float[Tensor, "*sample batch latent"],
+    posterior: tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]],
+    prior: tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]],
+) -> Float[Tensor, "*sample batch"]:
+    """The log weight of each z drawn from the posterior q: log p(x, z) - log q(z | x), in nats.
+
+    Args:
+        log_prob: log p(x | z).
+        z: Of each picture, in as many samples.
+        posterior: Mean and log standard deviation of q(z | x).
+        prior: The same of p(z).
+    """
+    return log_prob + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, *posterior)
+
+
 BOUND_SAMPLES = 16
 """Samples of z for every test picture in the bound that the NLL of some of them corrects."""
 
@@ -117,8 +134,8 @@ class NLL:
 class LogMeanExp:
     """Log of the mean weight of each picture, from log weights that come in portions of samples.
 
-    A log weight is log p(x, z) - log q(z | x) of a z drawn from q. What is not finite shows as NaN
-    or infinity in the picture's value.
+    They are those of ``log_weights``. What is not finite shows as NaN or infinity in the picture's
+    value.
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
 
