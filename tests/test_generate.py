@@ -410,7 +410,7 @@ def test_a_wrong_request_gets_its_sentence(
         ),
         (
             {"objective.importance_samples": 5, "objective.beta": 4.0, "train.keep": "last"},
-            "an importance-weighted bound has no KL to weigh; take beta",
+            "an importance-weighted bound has no KL to weigh; leave beta at 1",
         ),
         (
             {

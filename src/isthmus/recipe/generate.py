@@ -68,7 +68,8 @@ class Objective:
     """Share of the steps in which the weight of the KL climbs from 0."""
     importance_samples: Positive = 1
     """z drawn of each picture; more than one: the importance-weighted bound, which lies nearer to
-    log p(x | y) than the ELBO and costs a pass of the decoder each. Wants train.keep = "last"."""
+    log p(x | y) than the ELBO and costs a pass of the decoder each. Wants train.keep = "last"; penalties
+    and the reader see the first z alone."""
     importance_from: Fraction = 0.0
     """Share of the steps until which there is but one; --dry-run counts as many from the first step."""
     free_bits_nats: AtLeastZero = 0.0
@@ -101,9 +102,9 @@ class Objective:
         if self.importance_samples > 1 and weighs:
             raise ValueError(
                 f"objective.importance_samples = {self.importance_samples} with objective.beta = "
-                f"{self.beta}, free_bits_nats = {self.free_bits_nats}, kl_warmup = {self.kl_warmup}: an "
-                "importance-weighted bound has no KL to weigh; take beta and free_bits_nats out, and "
-                "let kl_warmup end by importance_from"
+                f"{self.beta}, free_bits_nats = {self.free_bits_nats}, kl_warmup = {self.kl_warmup}, "
+                f"importance_from = {self.importance_from}: an importance-weighted bound has no KL to "
+                "weigh; leave beta at 1 and free_bits_nats at 0, and let kl_warmup end by importance_from"
             )
         if self.listening_noise and self.listening_weight is None:
             raise ValueError(

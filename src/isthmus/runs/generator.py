@@ -18,10 +18,10 @@ from isthmus.scoring.generation import kl_nats, log_weights
 
 
 class Generator(TaskModule):
-    """A VAE with its objective: negative log-likelihood, weighted KL, penalties, reader's error.
+    """A VAE with its objective: negative ELBO or importance-weighted bound, penalties, reader's error.
 
-    What it minimises is called an objective and never an ELBO: it has free bits, a warm-up
-    and penalties. The ELBO that is tallied has none of them.
+    What it minimises is called an objective and never an ELBO: it may have free bits, a warm-up,
+    several samples and penalties. The ELBO that is tallied has none of them.
     """
 
     chooses: ClassVar[str] = "elbo_nats"
@@ -176,6 +176,6 @@ class GenerationTally:
         self.pictures += len(kl)
 
     def numbers(self) -> dict[str, float]:
-        """The objective as ``loss``; the ELBO with one sample of z and weight 1; its KL."""
+        """The objective as ``loss``; the ELBO with weight 1, by the z that were drawn; its KL."""
         loss, log_prob, kl = (self.sums / max(self.pictures, 1)).tolist()
         return {"loss": loss, "elbo_nats": log_prob - kl, "kl_nats": kl}

@@ -152,15 +152,15 @@ class LogMeanExp:
         self._log_sum: Float64[np.ndarray, ...] = np.array(-np.inf)
         self._log_sum_of_squares: Float64[np.ndarray, ...] = np.array(-np.inf)
 
-    def add(self, log_weights: Float[np.ndarray, "sample picture"]) -> None:
+    def add(self, portion: Float[np.ndarray, "sample picture"]) -> None:
         """Counts more samples of the same pictures."""
-        samples, pictures = log_weights.shape
+        samples, pictures = portion.shape
         if self.k and self._log_sum.shape != (pictures,):
             raise Refusal(
                 f"log weights of {pictures} pictures after those of {len(self._log_sum)}: all "
                 "portions are of the same pictures; give each set of pictures its own LogMeanExp"
             )
-        portion = log_weights.astype(np.float64)
+        portion = portion.astype(np.float64)
         with np.errstate(invalid="ignore"):
             self._log_sum = np.logaddexp(self._log_sum, logsumexp(portion, axis=0))
             self._log_sum_of_squares = np.logaddexp(

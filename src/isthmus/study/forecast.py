@@ -31,7 +31,7 @@ _SAME_STEP = (
     *("train.warmup", "train.keep", "model.dropout_rate", *DATA_THAT_MAY_DIFFER),
     *("loss.smooth", "loss.gamma", "loss.alpha", "loss.beta", "objective.beta"),
     *("objective.kl_warmup", "objective.free_bits_nats", "objective.invariance_weight"),
-    *("objective.listening_weight", "augment.", "measure."),
+    *("objective.importance_from", "objective.listening_weight", "augment.", "measure."),
 )
 """Fields, and tables, whose value does not change what a timed step costs, once there is one."""
 
