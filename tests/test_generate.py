@@ -156,14 +156,28 @@ def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Pa
         assert hiding(dataclasses.replace(study, plan=study.plan.replace(was, remedy))) == []
 
 
-def test_a_vae_cut_short_ends_as_if_it_had_not_been(stroke_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {
+            "model.where": "read",
+            "objective.listening_weight": 3.0,
+            "objective.importance_samples": 2,
+            "objective.importance_from": 0.6,
+        },
+    ],
+    ids=["plain", "bound and reader"],
+)
+def test_a_vae_cut_short_ends_as_if_it_had_not_been(
+    settings: dict[str, object], stroke_recipe: Path, tmp_path: Path
+) -> None:
     """The same weights, whether or not training was interrupted after three of six epochs."""
     from isthmus.runs.train import train_run
 
     plan = r.load_plan(stroke_recipe)
-    recipe = r.with_settings(
-        plan.recipe, {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
-    )
+    short = {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
+    recipe = r.with_settings(plan.recipe, short | settings)
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     train_run(recipe, 0, whole)
 
