@@ -54,7 +54,7 @@ class LinearGaussian(ConditionalVAE):
         return Normal(mu, (WIDER * spread).log())
 
     def decode(self, z, label):  # noqa: ARG002
-        return (z @ WEIGHT.T + OFFSET)[:, None, None]
+        return (z @ WEIGHT.T + OFFSET)[..., None, None, :]
 
 
 def exact_posterior(x, label):

@@ -132,12 +132,14 @@ class ConditionalVAE(nn.Module):
         return self._encode(image, self._heard(label, self._read(image)))
 
     def decode(
-        self, z: Float[Tensor, "batch latent"], label: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch maps height width"]:
-        """Raw parameters of the likelihood of each picture."""
+        self, z: Float[Tensor, "*sample batch latent"], label: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "*sample batch maps height width"]:
+        """Raw parameters of the likelihood of each picture, for every sample of its z."""
         self._refuse_unknown(label)
-        vector = self.enter_decoder(z, label)
-        params: Tensor = self.decoder(vector, self.enter_decoder.condition(label))
+        given = label.expand(z.shape[:-1]).flatten()
+        vector = self.enter_decoder(z.flatten(0, -2), given)
+        maps: Tensor = self.decoder(vector, self.enter_decoder.condition(given))
+        params: Tensor = maps.unflatten(0, z.shape[:-1])
         return params
 
     def forward(
@@ -150,8 +152,7 @@ class ConditionalVAE(nn.Module):
         reading = self._read(image)
         mu, log_sigma = self._encode(image, self._heard(label, reading))
         z = mu + log_sigma.exp() * noise
-        params = self.decode(z.flatten(0, -2), label.expand(z.shape[:-1]).flatten())
-        params, (prior_mu, prior_log_sigma) = params.unflatten(0, z.shape[:-1]), self.prior(label)
+        params, (prior_mu, prior_log_sigma) = self.decode(z, label), self.prior(label)
         return Outcome(mu, log_sigma, z, params, prior_mu, prior_log_sigma, reading)
 
     def _read(

@@ -152,7 +152,8 @@ def _importance_bound(
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
     """
-    posterior, prior = outcome[:2], (outcome.prior_mu, outcome.prior_log_sigma)
+    posterior = outcome.mu, outcome.log_sigma
+    prior = outcome.prior_mu, outcome.prior_log_sigma
     weights = log_weights(log_prob, outcome.z, posterior, prior)
     return (weights.logsumexp(dim=0) - math.log(len(weights))).mean()
 

@@ -110,8 +110,7 @@ class VAEOnArrays:
         with torch.inference_mode():
             prior = self.network.prior(y)
             z = mu + log_sigma.exp() * torch.randn(count, *mu.shape, generator=generator)
-            params = self._params(z.flatten(0, 1), y.repeat(count)).unflatten(0, (count, -1))
-            log_prob = self.network.likelihood.log_prob(params, x)
+            log_prob = self.network.likelihood.log_prob(self._params(z, y), x)
             return log_weights(log_prob, z, (mu, log_sigma), prior)
 
     def _posterior(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
