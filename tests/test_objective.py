@@ -21,7 +21,6 @@ def module_of(monkeypatch: pytest.MonkeyPatch, done: int = 0, **objective: float
     recipe = r.GenerateRecipe(
         model=r.VAE(width=4, latent=3, where="decoder", null_rate=0.5),
         objective=r.Objective(**objective),
-        train=r.GenerateTrain(keep="last"),
     )
     torch.manual_seed(0)
     module = Generator(build.vae_for(recipe, 3), recipe, STEPS)
@@ -120,6 +119,7 @@ def test_more_samples_of_z_make_the_importance_weighted_bound(
     ratio = (p.log_prob(outcome.z) - q.log_prob(outcome.z)).sum(dim=-1)
     bound = torch.logsumexp(log_prob + ratio, dim=0) - math.log(5)
     assert numbers["loss"] == pytest.approx(-bound.mean().item(), rel=1e-5)
+    assert numbers[module.chooses] == pytest.approx(-numbers["loss"], rel=1e-6)
     kl = torch.distributions.kl_divergence(q, Normal(torch.zeros(8, 3), 1.0)).sum(dim=-1)
     assert numbers["elbo_nats"] == pytest.approx(
         (log_prob.mean(dim=0) - kl).mean().item(), rel=1e-5
@@ -131,5 +131,9 @@ def test_more_samples_of_z_make_the_importance_weighted_bound(
 def test_more_samples_wait_for_their_share_of_the_steps(
     done: int, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of training pictures; epochs are chosen by as many samples throughout."""
     module = module_of(monkeypatch, done, importance_samples=5, importance_from=0.8)
-    assert module._samples() == samples
+    assert module._samples("train") == samples
+    assert module._samples("validation") == 5
+    assert module.chooses == "bound_nats"
+    assert module_of(monkeypatch, done).chooses == "elbo_nats"

@@ -114,6 +114,27 @@ def test_the_forecast_says_what_can_be_seen(
     assert " SD " not in piloted
 
 
+def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
+    stroke_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three quarters of the steps at a second, a quarter at five: two seconds a step."""
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr(
+        forecast, "seconds_per_step", lambda recipe, _: float(recipe.objective.importance_samples)
+    )
+    late = "[objective]\nimportance_samples = 5\nimportance_from = 0.75\n\n[measure]"
+    stroke_recipe.write_text(stroke_recipe.read_text().replace("[measure]", late))
+    words = ["study", str(stroke_recipe), "--dry-run", "--seeds", "1", "--out"]
+    status, shown = said([*words, str(tmp_path / "s")], capsys)
+    assert status == 0
+    told = next(line for line in shown.splitlines() if " told " in line)
+    steps, minutes = (float(told.split("│")[at].replace(",", "")) for at in (4, 5))
+    assert minutes == pytest.approx(steps * 2 / 60, abs=0.05)
+
+
 def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
     text = recipe.read_text().replace("seeds = 2", f"seeds = 1\nnuisance.train.lr = {grid}")
     path.write_text(text.replace('model.down = ["max-pool", "strided"]', "model.width = [8, 12]"))

@@ -68,10 +68,10 @@ class Objective:
     """Share of the steps in which the weight of the KL climbs from 0."""
     importance_samples: Positive = 1
     """z drawn of each picture; more than one: the importance-weighted bound, which lies nearer to
-    log p(x | y) than the ELBO and costs a pass of the decoder each. Wants train.keep = "last"; penalties
+    log p(x | y) than the ELBO and costs a pass of the decoder each. It chooses the epoch too; penalties
     and the reader see the first z alone."""
     importance_from: Fraction = 0.0
-    """Share of the steps until which there is but one; --dry-run counts as many from the first step."""
+    """Share of the steps until which there is but one."""
     free_bits_nats: AtLeastZero = 0.0
     """KL of each latent unit below which it costs nothing, on average over a batch."""
     invariance: Literal["none", "adversary", "hsic", "mmd"] = "none"
@@ -173,11 +173,6 @@ class GenerateRecipe(Recipe):
                     f"{of_likelihood} with data.name = 'cifar10': only pictures of ink on paper "
                     "can be binarised, not photographs; use gaussian or discretised-logistic"
                 )
-        if (samples := self.objective.importance_samples) > 1 and self.train.keep == "best":
-            raise ValueError(
-                f"objective.importance_samples = {samples} with train.keep = 'best': the epoch would "
-                "be chosen by the ELBO, which is not what is trained; set train.keep = 'last'"
-            )
         if self.objective.listening_weight is not None and self.model.where != "read":
             raise ValueError(
                 f"objective.listening_weight does nothing for model.where = {self.model.where!r}: "

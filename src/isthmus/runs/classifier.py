@@ -16,7 +16,7 @@ from isthmus.runs.module import TaskModule
 class ClassifierModule(TaskModule):
     """A classifier with cross-entropy."""
 
-    chooses: ClassVar[str] = "accuracy"
+    chooses = "accuracy"
     direction: ClassVar[Literal["min", "max"]] = "max"
 
     def __init__(self, network: nn.Module, recipe: ClassifyRecipe, steps: int) -> None:

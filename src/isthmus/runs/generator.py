@@ -21,15 +21,16 @@ class Generator(TaskModule):
     """A VAE with its objective: negative ELBO or importance-weighted bound, penalties, reader's error.
 
     What it minimises is called an objective and never an ELBO: it may have free bits, a warm-up,
-    several samples and penalties. The ELBO that is tallied has none of them.
+    several samples and penalties. The ELBO that is tallied has none of them. The epoch is chosen by
+    the bound that is trained: the importance-weighted one, by as many samples, else the ELBO.
     """
 
-    chooses: ClassVar[str] = "elbo_nats"
     direction: ClassVar[Literal["min", "max"]] = "max"
     network: ConditionalVAE
 
     def __init__(self, network: ConditionalVAE, recipe: GenerateRecipe, steps: int) -> None:
         super().__init__(network, recipe.train, steps, GenerationTally)
+        self.chooses = "bound_nats" if recipe.objective.importance_samples > 1 else "elbo_nats"
         self.recipe = recipe
         self.penalty = build.penalty_for(recipe.objective, recipe.model.latent, network.num_labels)
 
@@ -43,15 +44,20 @@ class Generator(TaskModule):
         target = network.likelihood.target(batch["image"], None)
         told = self._told(label) if part == "train" else label
         image = target.contiguous(memory_format=torch.channels_last)
-        size = (self._samples(), len(label), self.recipe.model.latent)
+        size = (self._samples(part), len(label), self.recipe.model.latent)
         noise = torch.randn(size, device=label.device)
         outcome = network(image, told, noise)
         log_prob = network.likelihood.log_prob(outcome.params, target)
         kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
+        counted = {"elbo_nats": log_prob.mean(dim=0) - kl.sum(dim=-1), "kl_nats": kl.sum(dim=-1)}
         if len(log_prob) > 1:
-            loss = -_importance_bound(log_prob, outcome)
+            bound = _importance_bound(log_prob, outcome)
+            loss = -bound.mean()
         else:
+            bound = counted["elbo_nats"]
             loss = -log_prob.mean() + self._kl_weight() * self._charged(kl)
+        if self.chooses == "bound_nats":
+            counted["bound_nats"] = bound
         draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         is_told = told != network.null_label
         if is_told.sum() > 1:  # a z that no label goes with has to hold it
@@ -65,7 +71,7 @@ class Generator(TaskModule):
                 assert network.reader is not None
                 reading = network.reader(self._noisy(image, draws))
             loss = loss + F.cross_entropy(reading.float(), label)
-        self.tallies[part].add(loss.detach(), log_prob.detach().mean(0), kl.detach().sum(dim=-1))
+        self.tallies[part].add(loss, counted)
         return loss
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -131,11 +137,11 @@ class Generator(TaskModule):
         warm_steps = objective.kl_warmup * self.steps
         return objective.beta * min(1.0, self._steps_done() / warm_steps if warm_steps else 1.0)
 
-    def _samples(self) -> int:
-        """How many z are drawn of each picture at this step."""
+    def _samples(self, part: str) -> int:
+        """How many z are drawn of each picture at this step; of validation pictures always all."""
         objective = self.recipe.objective
         is_early = self._steps_done() < objective.importance_from * self.steps
-        return 1 if is_early else objective.importance_samples
+        return 1 if is_early and part == "train" else objective.importance_samples
 
     def _steps_done(self) -> int:
         return self.trainer.global_step if self._trainer is not None else self.steps
@@ -147,36 +153,32 @@ class Generator(TaskModule):
 
 def _importance_bound(
     log_prob: Float[Tensor, "sample batch"], outcome: Outcome
-) -> Float[Tensor, ""]:
-    """Mean over pictures of the bound on log p(x | y) that all samples of z give together.
+) -> Float[Tensor, " batch"]:
+    """The bound on log p(x | y) of each picture that all its samples of z give together.
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
     """
     posterior = outcome.mu, outcome.log_sigma
     prior = outcome.prior_mu, outcome.prior_log_sigma
     weights = log_weights(log_prob, outcome.z, posterior, prior)
-    return (weights.logsumexp(dim=0) - math.log(len(weights))).mean()
+    return weights.logsumexp(dim=0) - math.log(len(weights))
 
 
 class GenerationTally:
-    """Objective, ELBO and its two parts over one epoch, in nats a picture."""
+    """Objective, ELBO, its KL, and the importance-weighted bound where it is trained, over one epoch."""
 
     def __init__(self) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.sums: dict[str, float] = {}
         self.pictures = 0
 
-    def add(
-        self,
-        loss: Float[Tensor, ""],
-        log_prob: Float[Tensor, " batch"],
-        kl: Float[Tensor, " batch"],
-    ) -> None:
-        """Count one batch."""
-        sums = torch.stack([loss * len(kl), log_prob.sum(), kl.sum()])
-        self.sums += sums.to("cpu", torch.float64)
-        self.pictures += len(kl)
+    def add(self, loss: Float[Tensor, ""], by_picture: dict[str, Float[Tensor, " batch"]]) -> None:
+        """Count one batch, in nats."""
+        size = len(by_picture["elbo_nats"])
+        of_batch = {"loss": loss * size} | {name: of.sum() for name, of in by_picture.items()}
+        for name, of in of_batch.items():
+            self.sums[name] = self.sums.get(name, 0.0) + of.item()
+        self.pictures += size
 
     def numbers(self) -> dict[str, float]:
-        """The objective as ``loss``; the ELBO with weight 1, by the z that were drawn; its KL."""
-        loss, log_prob, kl = (self.sums / max(self.pictures, 1)).tolist()
-        return {"loss": loss, "elbo_nats": log_prob - kl, "kl_nats": kl}
+        """Means over the pictures counted; the ELBO has weight 1 and the z that were drawn."""
+        return {name: of / self.pictures for name, of in self.sums.items()}

@@ -45,7 +45,7 @@ class TaskModule(L.LightningModule):
         new_tally: Makes an empty tally.
     """
 
-    chooses: ClassVar[str]
+    chooses: str
     """The number of the validation tally by which the epoch is chosen."""
     direction: ClassVar[Literal["min", "max"]]
     """Whether a good epoch has little or much of it."""

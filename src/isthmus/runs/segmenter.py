@@ -19,7 +19,7 @@ from isthmus.scoring.segmentation import confusion, iou, pixel_accuracy
 class Segmenter(TaskModule):
     """A network that gives every pixel a class, with the recipe's loss."""
 
-    chooses: ClassVar[str] = "mean_iou"
+    chooses = "mean_iou"
     direction: ClassVar[Literal["min", "max"]] = "max"
 
     def __init__(

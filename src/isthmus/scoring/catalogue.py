@@ -71,7 +71,7 @@ GENERATION_SCORES = (
         "elbo_nats",
         True,
         "ELBO in nats a picture: weight 1, one sample of z, true label; in the curve of training, with "
-        "the labels hidden that training hides.",
+        "the labels hidden that training hides, and lower where an importance-weighted bound is trained.",
         words="ELBO (nats)",
     ),
     Score(

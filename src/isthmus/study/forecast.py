@@ -11,7 +11,7 @@ from rich.table import Table
 
 from isthmus import build
 from isthmus.data.store import Store
-from isthmus.recipe import AnyRecipe, StudyPlan, settings_of
+from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of, with_settings
 from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
 from isthmus.runs.cost import Cost, cost_of, seconds_per_step
 from isthmus.runs.seeds import numpy_draws
@@ -87,6 +87,16 @@ class _Clock:
         store = self._stores[recipe.data]
         split = build.split_for(recipe.data, store, numpy_draws(self._seed, "split"))
         steps = recipe.train.epochs * math.ceil(len(split.train) / recipe.train.batch)
+        phases = [(share, self._step_like(of, store)) for share, of in _phases(recipe)]
+        seconds = sum(share * steps * step.seconds for share, step in phases)
+        return _Run(phases[0][1].network, steps, seconds / 60)
+
+    @property
+    def is_guessing(self) -> bool:
+        """Whether there were more kinds of step than are timed."""
+        return len(self._steps) > _MOST_TIMINGS
+
+    def _step_like(self, recipe: AnyRecipe, store: Store) -> _Step:
         kind = str(
             {
                 key: level is None if key.startswith(_SAME_STEP) else level
@@ -95,13 +105,7 @@ class _Clock:
         )
         if kind not in self._steps:
             self._steps[kind] = self._step_of(recipe, store)
-        step = self._steps[kind]
-        return _Run(step.network, steps, steps * step.seconds / 60)
-
-    @property
-    def is_guessing(self) -> bool:
-        """Whether there were more kinds of step than are timed."""
-        return len(self._steps) > _MOST_TIMINGS
+        return self._steps[kind]
 
     def _step_of(self, recipe: AnyRecipe, store: Store) -> _Step:
         network = cost_of(module_for(recipe, store, steps=4))
@@ -111,6 +115,15 @@ class _Clock:
         timed = list(self._steps.values())[:_MOST_TIMINGS]
         near = min(timed, key=lambda of: abs(math.log(of.work / work)))
         return _Step(network, work, near.seconds * work / near.work)
+
+
+def _phases(recipe: AnyRecipe) -> list[tuple[float, AnyRecipe]]:
+    """Shares of the steps, and a recipe whose every step costs what theirs do."""
+    late = recipe.objective.importance_from if isinstance(recipe, GenerateRecipe) else 0.0
+    if not late:
+        return [(1.0, recipe)]
+    one_sample = {"objective.importance_samples": 1, "objective.importance_from": 0.0}
+    return [(late, with_settings(recipe, one_sample)), (1 - late, recipe)]
 
 
 def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: Console) -> None:
