@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from isthmus import build
 from isthmus.data.store import LabelledStore, as_bytes
 from isthmus.recipe import ClassifyRecipe, GenerateRecipe, Measure
 from isthmus.refusal import Refusal
-from isthmus.runs.classifier import ClassifierModule
+from isthmus.runs.classifier import classifier_for
 from isthmus.runs.fit import fit
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.judge import judge_recipe
@@ -101,11 +102,8 @@ def _learned(
     """A classifier trained on the training part of this store."""
     seed, precision = trained.seed, trained.precision
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
-
-    def fresh(steps: int) -> ClassifierModule:
-        return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
-
-    module, epoch = fit(fresh, recipe, seed, folder, store, split, precision)
+    new_module = functools.partial(classifier_for, recipe, store)
+    module, epoch = fit(new_module, recipe, seed, folder, store, split, precision)
     return Trained(module, epoch, recipe, seed, folder, store, split, precision)
 
 

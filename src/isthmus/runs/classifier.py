@@ -9,6 +9,8 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from isthmus import build
+from isthmus.data.store import LabelledStore
 from isthmus.recipe import ClassifyRecipe
 from isthmus.runs.module import TaskModule
 
@@ -33,6 +35,11 @@ class ClassifierModule(TaskModule):
     def example_inputs(self) -> tuple[Tensor, ...]:
         """One picture."""
         return (torch.zeros(1, self.data.channels, self.data.size_px, self.data.size_px),)
+
+
+def classifier_for(recipe: ClassifyRecipe, store: LabelledStore, steps: int) -> ClassifierModule:
+    """A fresh classifier of the store's labels, with weights from torch's global generator."""
+    return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
 
 
 class ClassificationTally:

@@ -8,8 +8,8 @@ from typing import Any
 
 from isthmus import build
 from isthmus.data.store import LabelledStore, MaskedStore, Store
-from isthmus.recipe import AnyRecipe, ClassifyRecipe, GenerateRecipe, SegmentRecipe
-from isthmus.runs.classifier import ClassifierModule
+from isthmus.recipe import AnyRecipe, GenerateRecipe, SegmentRecipe
+from isthmus.runs.classifier import classifier_for
 from isthmus.runs.generator import Generator
 from isthmus.runs.module import TaskModule
 from isthmus.runs.score_classifier import score_classifier
@@ -43,12 +43,8 @@ def _generator(recipe: GenerateRecipe, store: LabelledStore, steps: int) -> Gene
     return Generator(build.vae_for(recipe, len(store.class_names)), recipe, steps)
 
 
-def _classifier(recipe: ClassifyRecipe, store: LabelledStore, steps: int) -> ClassifierModule:
-    return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
-
-
 TASKS = {
     "segment": Task(_segmenter, score_segmenter),
     "generate": Task(_generator, score_generator),
-    "classify": Task(_classifier, score_classifier),
+    "classify": Task(classifier_for, score_classifier),
 }

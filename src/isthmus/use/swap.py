@@ -27,10 +27,8 @@ from isthmus.runs.sheets import (
     told_sides,
     traversals,
 )
+from isthmus.runs.vae_on_arrays import Images, Labels
 from isthmus.use.vae import NO_LABEL, TrainedVAE
-
-Images = Float[np.ndarray, "n channel height width"]
-Labels = Int[np.ndarray, " n"]
 
 _MOST_SQUEEZED = 1.1
 """The longer side over the shorter one: beyond it, what a square holds no longer looks the same."""
