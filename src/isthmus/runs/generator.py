@@ -50,14 +50,12 @@ class Generator(TaskModule):
         log_prob = network.likelihood.log_prob(outcome.params, target)
         kl = kl_nats(outcome.mu, outcome.log_sigma, outcome.prior_mu, outcome.prior_log_sigma)
         counted = {"elbo_nats": log_prob.mean(dim=0) - kl.sum(dim=-1), "kl_nats": kl.sum(dim=-1)}
-        if len(log_prob) > 1:
-            bound = _importance_bound(log_prob, outcome)
-            loss = -bound.mean()
-        else:
-            bound = counted["elbo_nats"]
-            loss = -log_prob.mean() + self._kl_weight() * self._charged(kl)
         if self.chooses == "bound_nats":
-            counted["bound_nats"] = bound
+            counted["bound_nats"] = _importance_bound(log_prob, outcome)
+        if len(log_prob) > 1:
+            loss: Tensor = -counted["bound_nats"].mean()
+        else:
+            loss = -log_prob.mean() + self._kl_weight() * self._charged(kl)
         draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         is_told = told != network.null_label
         if is_told.sum() > 1:  # a z that no label goes with has to hold it
