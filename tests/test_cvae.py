@@ -372,6 +372,9 @@ def test_the_encoder_hears_what_the_reader_reads() -> None:
             vae.reader = reader
             assert torch.equal(heard.mu, told.mu)
             assert torch.equal(heard.log_sigma, told.log_sigma)
+            past_the_reader = vae.encode_told(image, torch.full_like(any_label, label))
+            assert torch.equal(past_the_reader.mu, told.mu)
+            assert not torch.equal(vae.encode_told(image, any_label).mu, told.mu)
 
 
 def test_the_likelihood_teaches_the_reader_nothing() -> None:

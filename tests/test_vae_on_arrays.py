@@ -48,13 +48,23 @@ class LinearGaussian(ConditionalVAE):
             raw = 6 * torch.atanh(PRIOR_SIGMA.log() / 6)  # log sigmas are softly bounded at 6
             self.prior.table.weight.copy_(torch.cat([PRIOR_MU, raw], dim=1))
 
-    def encode(self, image, label):
+    def encode_told(self, image, label):
         mu, covariance = exact_posterior(image.flatten(1), label)
         spread = covariance.diagonal(dim1=1, dim2=2).sqrt()
         return Normal(mu, (WIDER * spread).log())
 
+    def encode(self, image, label):
+        return self.encode_told(image, label)
+
     def decode(self, z, label):  # noqa: ARG002
         return (z @ WEIGHT.T + OFFSET)[..., None, None, :]
+
+
+class Misreading(LinearGaussian):
+    """Its encoder takes every picture for one of the next label."""
+
+    def encode(self, image, label):
+        return self.encode_told(image, (label + 1) % 3)
 
 
 def exact_posterior(x, label):
@@ -107,6 +117,19 @@ def test_the_nll_is_of_the_label_that_is_told(vae):
     nll = vae.nll(x, other, 4_000, torch.Generator().manual_seed(0))
     np.testing.assert_allclose(nll.per_picture, exact_nll(x, other), rtol=0.1)
     assert nll.nats > exact_nll(x, label).mean() + 1
+
+
+def test_a_misreading_encoder_changes_no_nll(vae):
+    """p(x | y) is the decoder's; the ELBO, which is the encoder's too, suffers."""
+    x, label = pictures(30)
+    misreading = VAEOnArrays(Misreading(), "float32", batch=8)
+    nll, misread = (of.nll(x, label, 100, torch.Generator()) for of in (vae, misreading))
+    np.testing.assert_array_equal(nll.per_picture, misread.per_picture)
+    noise = np.zeros((30, 2), dtype=np.float32)
+    elbo, misread = (
+        of.elbo_nats(x, of.encoded(x, label), label, noise).mean() for of in (vae, misreading)
+    )
+    assert misread < elbo - 1
 
 
 def test_the_elbo_is_the_exact_marginal_less_the_divergence_from_the_exact_posterior(vae):

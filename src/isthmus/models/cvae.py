@@ -131,6 +131,16 @@ class ConditionalVAE(nn.Module):
         """The posterior q(z|x,y) of each picture; log sigma is softly bounded."""
         return self._encode(image, self._heard(label, self._read(image)))
 
+    def encode_told(
+        self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
+    ) -> Normal:
+        """The posterior where the encoder is told the label itself, whatever a reader would read.
+
+        Where a reader errs, z of ``encode`` lies where the given label does not explain the picture.
+        """
+        self._refuse_unknown(label)
+        return self._encode(image, label)
+
     def decode(
         self, z: Float[Tensor, "*sample batch latent"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "*sample batch maps height width"]:

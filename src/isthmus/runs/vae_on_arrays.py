@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from isthmus.models.cvae import ConditionalVAE
+from isthmus.models.cvae import ConditionalVAE, Normal
 from isthmus.runs.machine import Precision, autocast
 from isthmus.scoring.generation import NLL, LogMeanExp, kl_nats, log_weights
 
@@ -43,7 +43,8 @@ class VAEOnArrays:
 
     def encoded(self, target: Images, labels: Labels) -> Posterior:
         """The posterior of each picture."""
-        parts = [self._posterior(x, y) for x, y in self._batches(target, labels)]
+        encode = self.network.encode
+        parts = [self._posterior(x, y, encode) for x, y in self._batches(target, labels)]
         mu, log_sigma = (torch.cat(of).numpy() for of in zip(*parts, strict=True))
         return mu, log_sigma
 
@@ -86,11 +87,15 @@ class VAEOnArrays:
     def nll(self, target: Images, labels: Labels, k: int, generator: torch.Generator) -> NLL:
         """Importance-sampled -log p(x | y) with k samples of z from q(z | x, y) a picture.
 
+        The encoder is told y itself, even one that reads it: p(x | y) is the decoder's, whatever z
+        are drawn from, and those drawn by a misreading hardly find it.
+
         Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
         """
         pictures = min(self.batch, len(target))
         at_once = max(1, _VALUES_AT_ONCE // (pictures * target[0].size))
-        batches = [(x, y, *self._posterior(x, y)) for x, y in self._batches(target, labels)]
+        told = self.network.encode_told
+        batches = [(x, y, *self._posterior(x, y, told)) for x, y in self._batches(target, labels)]
         total = LogMeanExp()
         for first in range(0, k, at_once):
             count = min(at_once, k - first)
@@ -113,9 +118,11 @@ class VAEOnArrays:
             log_prob = self.network.likelihood.log_prob(self._params(z, y), x)
             return log_weights(log_prob, z, (mu, log_sigma), prior)
 
-    def _posterior(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _posterior(
+        self, x: Tensor, y: Tensor, encode: Callable[[Tensor, Tensor], Normal]
+    ) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(), autocast(self.precision):
-            mu, log_sigma = self.network.encode(x.contiguous(memory_format=torch.channels_last), y)
+            mu, log_sigma = encode(x.contiguous(memory_format=torch.channels_last), y)
         return mu.float(), log_sigma.float()
 
     def _params(self, z: Tensor, y: Tensor) -> Tensor:

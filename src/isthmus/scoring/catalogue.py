@@ -64,7 +64,7 @@ GENERATION_SCORES = (
         "Importance-sampled -log p(x | y) in nats a picture: with "
         f"{BOUND_SAMPLES} samples on all test pictures, "
         "corrected by the mean difference that many samples make on some of them; the recipe's measure "
-        "table says on how many, and how many.",
+        "table says on how many, and how many. The encoder is told y, also one that would read it.",
         words="NLL (nats)",
     ),
     Score(
