@@ -172,9 +172,9 @@ class GenerationTally:
     def add(self, loss: Float[Tensor, ""], by_picture: dict[str, Float[Tensor, " batch"]]) -> None:
         """Count one batch, in nats."""
         size = len(by_picture["elbo_nats"])
-        of_batch = {"loss": loss * size} | {name: of.sum() for name, of in by_picture.items()}
-        for name, of in of_batch.items():
-            self.sums[name] = self.sums.get(name, 0.0) + of.item()
+        of_batch = torch.stack([loss * size, *(of.sum() for of in by_picture.values())])
+        for name, of in zip(("loss", *by_picture), of_batch.tolist(), strict=True):  # one transfer
+            self.sums[name] = self.sums.get(name, 0.0) + of
         self.pictures += size
 
     def numbers(self) -> dict[str, float]:
