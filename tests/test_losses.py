@@ -4,6 +4,8 @@ import importlib.util
 import inspect
 import math
 import pickle
+import re
+import tomllib
 import typing
 
 import monai.losses
@@ -340,6 +342,17 @@ def test_recipe_and_losses_agree_on_who_reads_what(name, key):
             LossRecipe(name=name, **{key: value})
         with pytest.raises(Refusal, match="has no such option"):
             loss_named(name, **{key: value})
+
+
+@pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta", "softmax"])
+def test_the_help_of_a_recipe_names_the_defaults_of_the_losses(key):
+    said = re.search(rf' {key}: .*?none: ([\w.]+)\.[ "]', inspect.getsource(LossRecipe), re.DOTALL)
+    defaults = {
+        signature[key].default
+        for signature in (inspect.signature(loss).parameters for loss in LOSSES.values())
+        if key in signature
+    }
+    assert {float(default) for default in defaults} == {float(tomllib.loads(f"x = {said[1]}")["x"])}
 
 
 # Refusals

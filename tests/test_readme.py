@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from isthmus.cli import COMMANDS, main
-from isthmus.recipe import load_plan
+from isthmus.recipe import GenerateRecipe, load_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -48,6 +48,14 @@ def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_pat
     results = pd.read_csv(study / "results.csv")
     assert set(results["variant"]) == {"max-pool", "strided"}
     assert {"iou_background", "iou_leaf"} <= set(results.columns)
+
+
+def test_own_classes_make_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "classes.toml"
+    path.write_text(block("toml", "my-classes"), encoding="utf-8")
+    recipe = load_plan(path).recipe
+    assert isinstance(recipe, GenerateRecipe)
+    assert recipe.data.colour == "rgb"
 
 
 def test_the_library_example_runs() -> None:

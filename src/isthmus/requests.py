@@ -46,8 +46,8 @@ class StudyRequest(RunRequest):
     budget_minutes: AboveZero | None = None
     """Train seeds, planned and added ones, while the training time of all runs together stays within this."""
     most_seeds: Positive = 20
-    """Where adding seeds ends at the latest; the fewer, the narrower every interval of a study
-    that looks before its end."""
+    """Where adding seeds ends at the latest; every look that this leaves room for widens all intervals,
+    so no higher than one would go."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

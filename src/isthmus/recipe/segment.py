@@ -105,15 +105,16 @@ class Loss:
     name: Literal["bce", "ce", "dice", "bce+dice", "ce+dice", "focal", "tversky"] = "ce+dice"
     """Loss on logits; + is the plain sum."""
     smooth: AboveZero | None = None
-    """Pixels added to both sides of the ratio in dice and tversky."""
+    """Pixels added to both sides of the ratio in dice and tversky; none: 1."""
     gamma: AtLeastZero | None = None
-    """How much focal turns away from easy pixels."""
+    """How much focal turns away from easy pixels; none: 2."""
     alpha: AtLeastZero | None = None
-    """Weight of false positives in tversky."""
+    """Weight of false positives in tversky; none: 0.3."""
     beta: AtLeastZero | None = None
-    """Weight of false negatives in tversky."""
+    """Weight of false negatives in tversky; none: 0.7."""
     softmax: bool | None = None
-    """Whether dice takes the softmax of the logits; false repeats a fault of others and is only for that."""
+    """Whether dice takes the softmax of the logits; none: true. False repeats a fault of others and is only
+    for that."""
 
     def __post_init__(self) -> None:
         """Refuse a key that the chosen loss would not read."""
