@@ -26,9 +26,12 @@ from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.module import TaskModule
-from isthmus.runs.score_generator import pictures_of
+from isthmus.runs.score_generator import _test_part, _use_of_z, pictures_of
 from isthmus.runs.seeds import numpy_draws, torch_draws
+from isthmus.runs.tasks import module_for
 from isthmus.runs.train import train_run, tune_run
+from isthmus.runs.trained import Trained
+from isthmus.runs.vae_on_arrays import VAEOnArrays
 from isthmus.scoring.generation import kl_nats
 from isthmus.use.vae import load_vae
 
@@ -296,6 +299,35 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
     assert result["reason"] == "collapsed: no unit of z says anything of the picture"
     assert result["scores"]["active_units"] == 0
     assert RunFolder(tmp_path).sheets.exists(), "what it draws can be looked at"
+
+
+@pytest.mark.parametrize("prior", ["standard", "per-label"])
+def test_what_the_noise_of_z_hides_is_not_read_in_it(
+    prior: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mean that whispers the label tells no decoder, one that shouts it does, whatever the prior."""
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"model.prior": prior})
+    assert isinstance(recipe, r.GenerateRecipe)
+    store = build.store_for(recipe.data)
+    module = module_for(recipe, store, steps=1)
+    network = module.network.requires_grad_(requires_grad=False)
+    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
+    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
+    vae = VAEOnArrays(network, "float32")
+    test = _test_part(vae, trained)
+
+    def read(loudness: float) -> float:
+        def encode(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            mu = loudness * torch.nn.functional.one_hot(y, 4).float()
+            return mu, torch.zeros_like(mu)
+
+        monkeypatch.setattr(network, "encode", encode)
+        of_test = vae.encoded(test.target, test.labels)
+        return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
+
+    chance, three_errors = 1 / 3, 3 * math.sqrt(2 / 9 / len(test.labels))
+    assert abs(read(1e-3) - chance) < three_errors
+    assert read(10.0) == 1
 
 
 def test_a_size_that_no_network_fits_is_refused_before_the_judge_is_trained(

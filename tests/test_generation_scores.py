@@ -223,7 +223,7 @@ def test_the_nll_of_a_whole_set_is_unbiased_and_its_error_honest():
         chosen = rng.choice(400, 40, replace=False)
         drawn = LogMeanExp()
         drawn.add(-nll[chosen][None])
-        of_whole = drawn.nll().of_whole(chosen, bound)
+        of_whole = drawn.nll().of_whole(chosen, importance_nll(-bound[None]))
         estimates.append(of_whole.nats)
         errors.append(of_whole.standard_error)
         plain.append(drawn.nll().standard_error)
@@ -232,11 +232,26 @@ def test_the_nll_of_a_whole_set_is_unbiased_and_its_error_honest():
     assert np.mean(plain) > 2.5 * np.mean(errors)
 
 
+def test_the_monte_carlo_error_of_a_whole_set_holds_the_noise_of_the_bound():
+    chosen = np.arange(8)
+    x = linear_pictures(40)
+    bounds = linear_log_weights(x, 500 * 64, widen=1.5).reshape(500, 64, -1)
+    draws = linear_log_weights(x[chosen], 500 * 400, widen=1.5).reshape(500, 400, -1)
+    both = zip(draws, bounds, strict=True)
+    wholes = [importance_nll(of).of_whole(chosen, importance_nll(bound)) for of, bound in both]
+    spread = np.std([whole.nats for whole in wholes], ddof=1)
+    stated = np.sqrt(np.mean([whole.monte_carlo_error**2 for whole in wholes]))
+    assert stated == pytest.approx(spread, rel=0.2)
+    alone = np.mean([importance_nll(of).monte_carlo_error for of in draws])
+    assert spread > 2 * alone, "the draw's own noise would have been far too little"
+
+
 def test_the_nll_of_a_whole_set_that_was_drawn_whole_is_its_own():
     nll = importance_nll(linear_log_weights(linear_pictures(20), 50))
-    of_whole = nll.of_whole(np.arange(20), np.linspace(-3, 9, 20))
+    of_whole = nll.of_whole(np.arange(20), importance_nll(np.linspace([-3, 9], 1, 20).T))
     assert of_whole.nats == pytest.approx(nll.nats)
     assert of_whole.standard_error == pytest.approx(nll.standard_error)
+    assert of_whole.monte_carlo_error == pytest.approx(nll.monte_carlo_error)
     assert (of_whole.per_picture == nll.per_picture).all()
 
 

@@ -46,6 +46,12 @@ def test_every_picture_is_as_likely_to_be_drawn_however_rare_its_label():
     np.testing.assert_allclose(shares, 0.3, atol=4 * np.sqrt(0.3 * 0.7 / 1_500))
 
 
+def nll_of(nats):
+    weights = LogMeanExp()
+    weights.add(-nats[None])
+    return weights.nll()
+
+
 def test_the_nll_of_a_whole_set_of_uneven_labels_is_unbiased():
     """Pictures of the rare label lie 20 nats above their bound, the others 2."""
     labels = np.repeat([0, 1], [180, 20])
@@ -55,9 +61,7 @@ def test_the_nll_of_a_whole_set_of_uneven_labels_is_unbiased():
     estimates = []
     for seed in range(400):
         chosen = in_proportion(labels, 25, np.random.default_rng(seed))
-        weights = LogMeanExp()
-        weights.add(-nll[chosen][None])
-        estimates.append(weights.nll().of_whole(chosen, bound).nats)
+        estimates.append(nll_of(nll[chosen]).of_whole(chosen, nll_of(bound)).nats)
     assert np.mean(estimates) == pytest.approx(nll.mean(), abs=4 * np.std(estimates) / 20)
     evenly = evenly_from_labels(labels, 25)
     of_even = (nll - bound)[evenly].mean() + bound.mean()

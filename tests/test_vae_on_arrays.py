@@ -12,7 +12,7 @@ from torch import nn
 
 from isthmus.models.cvae import ConditionalVAE, LabelPrior, Normal
 from isthmus.runs import vae_on_arrays
-from isthmus.runs.vae_on_arrays import VAEOnArrays
+from isthmus.runs.vae_on_arrays import VAEOnArrays, posterior_draws
 
 SIGMA_X = 0.5
 WEIGHT = torch.tensor([[1.0, 0.2], [-0.5, 0.8], [0.3, 0.3]])
@@ -174,3 +174,11 @@ def test_beside_a_prior_of_its_label_a_draw_is_standard(vae):
     np.testing.assert_allclose(beside, (z - mu[label]) / sigma[label], atol=1e-5)
     two_sigmas_off = vae.beside_prior(mu[label] + 2 * sigma[label], label)
     np.testing.assert_allclose(two_sigmas_off, 2, atol=1e-5)
+
+
+def test_draws_of_the_posterior_have_its_mean_and_sigma():
+    mu = np.repeat([[-3.0, 0.5]], 20_000, axis=0).astype(np.float32)
+    log_sigma = np.log(np.full_like(mu, [0.1, 2.0]))
+    z = posterior_draws((mu, log_sigma), torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(z.mean(axis=0), mu[0], atol=0.05)
+    np.testing.assert_allclose(z.std(axis=0), [0.1, 2.0], rtol=0.02)

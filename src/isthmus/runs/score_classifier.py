@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from isthmus.scoring.generation import Proportion
 
 
 def score_classifier(trained: Trained) -> dict[str, Any]:
-    """Share of test pictures whose label it says, with its interval; failed if it is one label."""
+    """Share of test pictures whose label it says, with its interval; failed if it is one label.
+
+    In float32 whatever it trained in, as a judge reads: its accuracy is that of what it says.
+    """
     test = trained.split.test
-    with trained.scoring() as network:
+    with replace(trained, precision="float32").scoring() as network:
         said = [
             network(batch["image"].contiguous(memory_format=torch.channels_last)).argmax(dim=1)
             for batch in trained.batches(test)

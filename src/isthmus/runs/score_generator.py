@@ -29,7 +29,7 @@ from isthmus.runs.probe import probe_accuracy
 from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.sheets import sheets_of
 from isthmus.runs.trained import Trained
-from isthmus.runs.vae_on_arrays import Latents, Posterior, VAEOnArrays
+from isthmus.runs.vae_on_arrays import Posterior, VAEOnArrays, posterior_draws
 from isthmus.scoring.generation import (
     BOUND_SAMPLES,
     active_units,
@@ -56,7 +56,7 @@ def score_generator(trained: Trained) -> dict[str, Any]:
     if not np.isfinite(likelihood["elbo_nats"]):
         return {"reason": "the ELBO is not finite", "scores": likelihood, "judge": of_judge}
     listening, judged = _listening(vae, judge, test, encoded, trained)
-    scores = {**listening, **likelihood, **_use_of_z(vae, trained, test, encoded.true[0])}
+    scores = {**listening, **likelihood, **_use_of_z(vae, trained, test, encoded.true)}
     names = [store.names[row] for row in trained.split.test]
     write_arrays(trained.folder.scores, {"names": names, **arrays, **judged})
     draws = torch_draws(trained.seed, "sheets")
@@ -126,7 +126,7 @@ def _likelihood(
         test.labels[chosen],
         recipe.measure.importance_samples,
         torch_draws(seed, "nll"),
-    ).of_whole(chosen, bound.per_picture)
+    ).of_whole(chosen, bound)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
     means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
@@ -196,18 +196,24 @@ def _frechet(
     }
 
 
-def _use_of_z(vae: VAEOnArrays, trained: Trained, test: TestPart, mu: Latents) -> dict[str, float]:
-    """How many units of z say something, and how much they say of the label."""
-    rows = numpy_draws(trained.seed, "probe").permutation(trained.split.train)[:_PROBE_PICTURES]
-    images, labels = pictures_of(trained.store, rows)
-    target = vae.target(images, torch_draws(trained.seed, "probe"))
-    of_training = vae.beside_prior(vae.encoded(target, labels)[0], labels)
-    of_test = vae.beside_prior(mu, test.labels)
-    outputs = vae.pictures(mu, test.labels)
+def _use_of_z(
+    vae: VAEOnArrays, trained: Trained, test: TestPart, posterior: Posterior
+) -> dict[str, float]:
+    """How many units of z say something, and how much they say of the label.
+
+    The probe reads z as decoders get it, with its noise: a mean that moves by less than the noise
+    tells the label to whoever scales it up, and no decoder has learned from that.
+    """
+    rows = numpy_draws(trained.seed, "probe pictures").permutation(trained.split.train)
+    images, labels = pictures_of(trained.store, rows[:_PROBE_PICTURES])
+    draws = torch_draws(trained.seed, "probe latents")
+    of_training = posterior_draws(vae.encoded(vae.target(images, draws), labels), draws)
+    of_test = posterior_draws(posterior, draws)
+    outputs = vae.pictures(posterior[0], test.labels)
     return {
         "label_probe_accuracy": probe_accuracy(
             (of_training, labels), (of_test, test.labels), vae.network.num_labels, trained.seed
         ),
-        "active_units": float(active_units(of_test).count),
+        "active_units": float(active_units(vae.beside_prior(posterior[0], test.labels)).count),
         "reconstruction_rmse": float(np.sqrt(np.mean((outputs - test.images) ** 2))),
     }

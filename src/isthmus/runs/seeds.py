@@ -21,6 +21,8 @@ Stream = Literal[
     "nll",
     "prior",
     "style",
+    "probe pictures",
+    "probe latents",
     "probe",
     "sheets",
     "cas",

@@ -133,3 +133,10 @@ class VAEOnArrays:
         """Arrays of the same pictures in batches, as tensors."""
         tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
         return zip(*(tensor.split(self.batch) for tensor in tensors), strict=True)
+
+
+def posterior_draws(posterior: Posterior, generator: torch.Generator) -> Latents:
+    """One z for each picture from q(z | x, y): what a decoder learns from."""
+    mu, log_sigma = posterior
+    noise = torch.randn(mu.shape, generator=generator).numpy()
+    return np.asarray(mu + np.exp(log_sigma) * noise)

@@ -102,8 +102,8 @@ GENERATION_SCORES = (
     Score(
         "label_probe_accuracy",
         False,
-        "Share of test pictures whose label a small network reads in z: what the encoder "
-        "leaves there that the decoder could use instead of listening.",
+        "Share of test pictures whose label a small network reads in z, drawn from the posterior: what "
+        "the encoder leaves there that the decoder could use instead of listening.",
         words="Label read from z",
     ),
     Score("active_units", True, "Units of z whose posterior mean varies by more than 0.01."),

@@ -96,9 +96,7 @@ class NLL:
     """Pictures."""
     per_picture: Float64[np.ndarray, " picture"]
 
-    def of_whole(
-        self, chosen: Int64[np.ndarray, " picture"], bound_nats: Float[np.ndarray, " whole"]
-    ) -> NLL:
+    def of_whole(self, chosen: Int64[np.ndarray, " picture"], bound: NLL) -> NLL:
         """The same for a whole set, of which these pictures were drawn, each as likely as any other.
 
         Pictures differ by tens of nats, but each from its own bound by few only: the mean bound
@@ -107,28 +105,33 @@ class NLL:
 
         Args:
             chosen: Positions in the whole set of the pictures drawn, without repetition.
-            bound_nats: For each picture of the whole set something that goes with its NLL and is
-                cheap: the same with few samples.
+            bound: The same of the whole set with few samples, which goes with the NLL and is cheap.
 
         Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3 (the
         difference estimator); its variance, and that of the whole set as a sample of all pictures.
+        Noise of the bounds cancels where a picture was drawn, but for what the others weigh.
 
-        >>> weights = LogMeanExp()
+        >>> bounds, weights = LogMeanExp(), LogMeanExp()
+        >>> bounds.add(np.array([[-1.0, -2.0, -9.0, -4.0]]))
         >>> weights.add(np.log([[0.5, 0.25]]))
-        >>> bound = np.array([1.0, 2.0, 9.0, 4.0])
-        >>> estimate = weights.nll().of_whole(np.array([0, 1]), bound)
+        >>> estimate = weights.nll().of_whole(np.array([0, 1]), bounds.nll())
         >>> round(estimate.nats, 3)  # 4 less the mean of 1 - ln 2 and 2 - ln 4
         3.54
         """
-        n, whole = self.n, len(bound_nats)
-        differences = self.per_picture - bound_nats[chosen]
+        n, whole = self.n, bound.n
+        differences = self.per_picture - bound.per_picture[chosen]
         if n < 2:
             error = math.nan
         else:
             of_draw = differences.var(ddof=1) * (1 / n - 1 / whole)
             error = math.sqrt(of_draw + self.per_picture.var(ddof=1) / whole)
-        nats = float(bound_nats.mean(dtype=np.float64) + differences.mean())
-        return replace(self, nats=nats, standard_error=error)
+        of_bound = bound.monte_carlo_error * math.sqrt(whole / n - 1)
+        return replace(
+            self,
+            nats=float(bound.nats + differences.mean()),
+            standard_error=error,
+            monte_carlo_error=math.hypot(self.monte_carlo_error, of_bound),
+        )
 
 
 class LogMeanExp:
