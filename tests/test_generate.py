@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,57 @@ def test_the_judge_is_trained_once(
         recipe = r.with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
     assert trained == ["classify", "generate", "generate"]
+
+
+@pytest.mark.parametrize(
+    ("of_whom", "sentence"),
+    [
+        (
+            ["told", "not_told"],
+            "the judge in the cache, {ours}, is not {ours}-too, which has scored the finished runs: two "
+            "judges differ by points; put that one back into {cache}/judges, or choose another --out",
+        ),
+        (
+            ["told"],
+            "{study}: its runs were scored by the judges {ours} and {ours}-too: two judges differ by "
+            "points; delete the runs of one, or choose another --out",
+        ),
+    ],
+)
+def test_a_study_has_one_judge(
+    of_whom: list[str],
+    sentence: str,
+    finished: Path,
+    stroke_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = shutil.copytree(finished, tmp_path / "study")
+    for variant in of_whom:
+        result = RunFolder(study / "runs" / variant / "seed-0").path / "result.json"
+        said = json.loads(result.read_text())
+        ours = said["judge"]["name"]
+        said["judge"]["name"] += "-too"
+        result.write_text(json.dumps(said))
+    capsys.readouterr()
+    assert main(["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]) == 2
+    words = sentence.format(ours=ours, study=study, cache=build.cache_folder())
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"isthmus: {words}"
+    assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+
+
+def test_another_path_to_the_same_pictures_has_the_same_judge(
+    stroke_recipe: Path, strokes: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(strokes, tmp_path / "moved")
+    here = r.load_plan(stroke_recipe).recipe
+    there = r.with_settings(here, {"data.folder": str(moved)})
+    longer = r.with_settings(here, {"measure.judge_epochs": 11})
+    of_here, of_there, of_longer = (
+        judge_folder(judge_recipe(recipe), build.store_for(recipe.data)).path
+        for recipe in (here, there, longer)
+    )
+    assert of_here == of_there != of_longer
 
 
 def test_sheets_say_which_label_went_in(finished: Path) -> None:

@@ -21,7 +21,7 @@ from isthmus.recipe.plan import (
     with_data_from,
     with_settings,
 )
-from isthmus.recipe.recipe import Recipe
+from isthmus.recipe.recipe import Recipe, settings_hash
 from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive
 from isthmus.recipe.segment import Augment, Data, Loss, Model, SegmentRecipe
 from isthmus.recipe.train import Train
@@ -56,6 +56,7 @@ __all__ = [
     "nested",
     "plan_as_toml",
     "recipe_as_toml",
+    "settings_hash",
     "settings_of",
     "shipped_recipe",
     "with_data_from",

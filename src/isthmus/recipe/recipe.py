@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -25,5 +26,10 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Twelve hex digits that differ whenever any field differs."""
-        text = json.dumps(settings_of(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return settings_hash(settings_of(self))
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Twelve hex digits that differ whenever any setting differs."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

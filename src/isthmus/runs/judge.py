@@ -15,7 +15,14 @@ from torch import Tensor
 from isthmus import build
 from isthmus.data.store import LabelledStore
 from isthmus.models.judge import Judge
-from isthmus.recipe import Classifier, ClassifyRecipe, ClassifyTrain, GenerateRecipe
+from isthmus.recipe import (
+    Classifier,
+    ClassifyRecipe,
+    ClassifyTrain,
+    GenerateRecipe,
+    settings_hash,
+    settings_of,
+)
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 
@@ -39,8 +46,9 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 
 
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore) -> RunFolder:
-    """Where the judge lies, in the cache: named by the content of the data and by the recipe."""
-    return RunFolder(build.cache_folder() / "judges" / f"{store.content}-{recipe.hash}")
+    """Where the judge lies, in the cache: named by its recipe and what the data are, not where."""
+    settings = settings_hash(settings_of(recipe) | {"data.folder": None})
+    return RunFolder(build.cache_folder() / "judges" / f"{store.content}-{settings}")
 
 
 def refuse_failed_judge(folder: RunFolder) -> None:
@@ -88,6 +96,21 @@ def load_judge(recipe: GenerateRecipe, store: LabelledStore) -> LoadedJudge:
     weights = hashlib.sha256(folder.weights.read_bytes()).hexdigest()[:8]
     name = f"{folder.path.name}-{weights}"
     return LoadedJudge(network, name, folder.result()["scores"]["accuracy"])
+
+
+def refuse_other_judge(recipe: GenerateRecipe, store: LabelledStore, name: str | None) -> None:
+    """Refuse to score with another judge than that of this name, before anything is trained for it.
+
+    Raises:
+        Refusal: If the cache holds another one.
+    """
+    ours = load_judge(recipe, store).name
+    if name not in (None, ours):
+        raise Refusal(
+            f"the judge in the cache, {ours}, is not {name}, which has scored the finished runs: two "
+            f"judges differ by points; put that one back into {build.cache_folder() / 'judges'}, or choose "
+            "another --out"
+        )
 
 
 def _batches(images: Float[np.ndarray, "n channel height width"]) -> list[Tensor]:

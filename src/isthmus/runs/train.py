@@ -20,7 +20,7 @@ from isthmus.runs.cas import refuse_too_few_samples
 from isthmus.runs.cost import cost_of
 from isthmus.runs.fit import NoLogger, fit, log_line
 from isthmus.runs.folder import RunFolder, write_json, write_whole
-from isthmus.runs.judge import judge_folder, judge_recipe, refuse_failed_judge
+from isthmus.runs.judge import judge_folder, judge_recipe, refuse_failed_judge, refuse_other_judge
 from isthmus.runs.machine import environment, precision_here
 from isthmus.runs.module import Watch
 from isthmus.runs.seeds import numpy_draws
@@ -39,18 +39,29 @@ def train_run(
     data_root: Path | None = None,
     logger: LoggerName = "none",
     watch: Watch = lambda _done, _of, _words: None,
+    judge: str | None = None,
 ) -> dict[str, Any]:
     """Train, choose the epoch on validation, score the test set once, and write it all down.
 
     A run that was cut short goes on from its last whole epoch, as if it had not been.
 
+    Args:
+        recipe: All that decides the run, but for its seed.
+        seed: Of all its random draws.
+        folder: Where it lies.
+        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
+        logger: A tracker that follows it too.
+        watch: Called with the steps done, their number and a few words.
+        judge: The name of the judge that has scored the runs beside this one; None: any will do.
+
     Returns:
         The content of ``result.json``.
 
     Raises:
-        Refusal: If the data break a rule, or the folder holds a run of another recipe.
+        Refusal: If the data break a rule, the folder holds a run of another recipe, or the cache
+            another judge.
     """
-    trained = _fitted(recipe, seed, folder, data_root, logger, watch)
+    trained = _fitted(recipe, seed, folder, data_root, logger, watch, judge)
     cost = cost_of(trained.module)
     result = _result(trained, TASKS[recipe.task].score(trained)) | {
         "parameters": cost.parameters,
@@ -117,6 +128,7 @@ def _fitted(
     data_root: Path | None,
     logger: LoggerName,
     watch: Watch,
+    judge: str | None = None,
 ) -> Trained:
     """The module, trained, with all that its scores are made from."""
     folder.claim(recipe)
@@ -134,6 +146,7 @@ def _fitted(
             if not place.is_finished:
                 train_run(of_judge, 0, place, data_root=data_root, watch=watch)
         refuse_failed_judge(place)
+        refuse_other_judge(recipe, store, judge)
     precision = precision_here(recipe.train.precision)
     write_json(folder.path / "environment.json", environment(precision))
 

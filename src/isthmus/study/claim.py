@@ -97,6 +97,16 @@ def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) 
             f"{study}: its finished runs were scored on other pictures than the data are now: runs of one "
             "study share their test set; put the data back, or choose another --out"
         )
+    judge_of(runs, study)
+
+
+def judge_of(runs: Sequence[PlannedRun], study: Path) -> str | None:
+    """The judge that has scored the finished runs; None where none has.
+
+    Raises:
+        Refusal: If two have.
+    """
+    results = [run.folder.result() for run in runs if run.folder.is_finished]
     judges = {judge["name"] for result in results if (judge := result.get("judge"))}
     if len(judges) > 1:
         first, second, *_ = sorted(judges)
@@ -104,3 +114,4 @@ def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) 
             f"{study}: its runs were scored by the judges {first} and {second}: two judges differ by "
             "points; delete the runs of one, or choose another --out"
         )
+    return next(iter(judges), None)

@@ -14,7 +14,7 @@ from isthmus.runs.folder import write_text
 from isthmus.runs.train import LoggerName, train_run
 from isthmus.study.analysis import scores_of
 from isthmus.study.attempt import Result, attempt
-from isthmus.study.claim import claimed_plan, note_look, refuse_other_content
+from isthmus.study.claim import claimed_plan, judge_of, note_look, refuse_other_content
 from isthmus.study.collect import collect
 from isthmus.study.planned import planned_runs, untrainable_variants, untuned_variants
 from isthmus.study.progress import decoding_progress, study_progress
@@ -110,10 +110,14 @@ def _run_claimed(
                 data_root=data_root,
                 logger=logger,
                 watch=progress.watch_run(name),
+                judge=judge_of(runs, study),
             )
             if result := attempt(train, run.folder, name, console):
                 words = result["reason"] or _score_in_words(plan, result)
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
+            judge_of(
+                runs, study
+            )  # another machine's runs may have come in, and its judge with them
             collect(plan, study, data_root=data_root, command=command)
             is_told = True
     if not is_told:
