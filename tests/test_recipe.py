@@ -182,6 +182,7 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ('[train]\nepochs = "ten"', "train.epochs = 'ten': Input should be a valid integer"),
         ("[train]\nepochs = true", "train.epochs = True: Input should be a valid integer"),
         ("[train]\nlr = 0.0", "train.lr = 0.0: Input should be greater than 0"),
+        ("[train]\nlr = inf", "train.lr = inf: Input should be a finite number"),
         (
             '[loss]\nname = "bce"\ngamma = 2.0',
             "loss.gamma does nothing for bce: only focal can read it; take the key out",

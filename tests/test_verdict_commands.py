@@ -135,6 +135,33 @@ def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
     assert minutes == pytest.approx(steps * 2 / 60, abs=0.05)
 
 
+@pytest.mark.parametrize("most_timings", [1, 12])
+def test_the_forecast_tells_no_objective_by_the_steps_of_another(
+    most_timings: int,
+    stroke_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However few are timed: an adversary's passes are not among the operations of the network."""
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
+    monkeypatch.setattr(
+        forecast,
+        "seconds_per_step",
+        lambda recipe, _: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
+    )
+    words = ["study", str(stroke_recipe), "--dry-run", "--seeds", "1", "--out"]
+    status, shown = said([*words, str(tmp_path / "s")], capsys)
+    assert status == 0
+    rows = [
+        line.split("│") for line in shown.splitlines() if " told " in line or " not_told " in line
+    ]
+    each = [float(row[5]) * 60 / float(row[4].replace(",", "")) for row in rows]
+    assert each == pytest.approx([2, 1], abs=0.02)
+    assert "kinds of step were timed" not in shown
+
+
 def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
     text = recipe.read_text().replace("seeds = 2", f"seeds = 1\nnuisance.train.lr = {grid}")
     path.write_text(text.replace('model.down = ["max-pool", "strided"]', "model.width = [8, 12]"))

@@ -68,7 +68,8 @@ class GenerateRequest:
     """labels: a column a label, each row of one style; random: 25 draws, each with one of the labels;
     null: 25 draws without a label."""
     labels: str = ""
-    """Names of labels with commas between, "none" for no label; left out: every label."""
+    """Names of labels with commas between, "none" for no label (unless a class has that name); left out:
+    every label."""
     count: Positive = 5
     """Rows of the sheet of labels."""
     seed: Annotated[int, Field(ge=0)] = 0

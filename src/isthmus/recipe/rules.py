@@ -23,8 +23,8 @@ Even = Annotated[int, Field(ge=2, multiple_of=2)]
 Side = Annotated[int, Field(ge=8, le=4096)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-AtLeastZero = Annotated[float, Field(ge=0.0)]
-AboveZero = Annotated[float, Field(gt=0.0)]
+AtLeastZero = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def refuse_folder(folder: Path | None, name: str, reader: str) -> None:

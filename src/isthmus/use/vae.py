@@ -16,7 +16,7 @@ from isthmus.runs.machine import precision_here
 from isthmus.runs.vae_on_arrays import VAEOnArrays
 
 NO_LABEL = "none"
-"""The name of the null label."""
+"""The name of the null label, unless a class has it."""
 
 
 @dataclass(frozen=True)
