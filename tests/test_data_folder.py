@@ -46,6 +46,18 @@ def refusal(path: Path, **options) -> str:
     return sentence.replace(str(path), "PATH")
 
 
+def test_the_test_part_is_the_same_whatever_the_classes_are_called(tmp_path):
+    shown = [(0, 1), (0, 2), (1, 2), (0, 1, 2), (0,), (1,)] * 5
+    folder = folder_with(tmp_path / "pets", [mask_of(*classes) for classes in shown])
+    in_test = {
+        names: [item.name for item in opened(folder, names) if item.part == "test"]
+        for names in ((), ("background", "cat", "dog"), ("wall", "chat", "chien"))
+    }
+    unnamed, *named = in_test.values()
+    assert len(unnamed) == 6
+    assert named == [unnamed, unnamed]
+
+
 def test_class_indices_are_taken_as_they_are(tmp_path):
     masks = [mask_of(0, 1, 2), mask_of(0, 1), mask_of(1, 2), mask_of(0, 255), mask_of(0, 2)]
     source = opened(folder_with(tmp_path / "coins", masks), ("table", "coin", "rim"))

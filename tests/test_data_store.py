@@ -77,7 +77,8 @@ def test_a_store_is_built_once_and_tells_how_far_it_is(tmp_path):
     assert source.times_read == 1
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert first.content == again.content
-    assert len(list((tmp_path / "stores").iterdir())) == 1
+    (store,) = (tmp_path / "stores").iterdir()
+    assert store.stat().st_mode & 0o555 == 0o555, "others who share the cache read it too"
 
 
 def test_whatever_decides_the_content_makes_another_store(tmp_path):
@@ -231,6 +232,14 @@ def test_pictures_are_turned_as_their_exif_tag_says(tmp_path, suffix):
     exif[0x0112] = 6  # shown turned a quarter clockwise
     path = save(Image.fromarray(pixels), tmp_path / f"turned.{suffix}", exif=exif)
     assert np.array_equal(read_image(path), np.rot90(pixels, -1))
+
+
+def test_a_grey_oblong_tiff_is_turned_and_not_scrambled(tmp_path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(Image.fromarray(pixels), tmp_path / "turned.tif", exif=exif)
+    assert np.array_equal(read_image(path)[..., 0], np.rot90(pixels, -1))
 
 
 def test_a_file_that_cannot_be_decoded_is_named(tmp_path):

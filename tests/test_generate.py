@@ -613,6 +613,17 @@ def test_only_a_label_that_is_told_is_kept_out_of_z(
     assert (losses[0] > losses[1]) == is_penalised
 
 
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | None) -> None:
+    train = r.Train(optimiser="rmsprop", momentum=momentum)
+    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = build.schedule_for(train, optimiser, 100)
+    for _ in range(50):
+        optimiser.step()
+        schedule.step()
+    assert optimiser.param_groups[0]["momentum"] == (momentum or 0.0)
+
+
 @pytest.mark.parametrize("steps", range(1, 25))
 def test_a_run_of_few_steps_has_a_schedule(steps: int) -> None:
     train = r.GenerateTrain(warmup=0.1, lr=1.0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from isthmus import recipe as r
 from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
+from isthmus.recipe import segment
 from isthmus.refusal import Refusal
 from isthmus.scoring.losses import LOSSES
 
@@ -76,7 +77,8 @@ def test_any_recipe_survives_a_round_trip(
     width: int, lr: float, classes: list[str], limit: int | None
 ) -> None:
     settings = {"model.width": width, "train.lr": lr, "data.classes": classes, "data.limit": limit}
-    recipe = r.with_settings(r.SegmentRecipe(), settings)
+    own = {"data.name": "folder", "data.folder": "mine"}
+    recipe = r.with_settings(r.SegmentRecipe(), settings | own)
     assert r.load_recipe(r.recipe_as_toml(recipe)) == recipe
 
 
@@ -127,6 +129,7 @@ def test_every_field_changes_the_hash() -> None:
         "train.keep": "last",
     }
     readers = {"loss.gamma": "focal", "loss.alpha": "tversky", "loss.beta": "tversky"}
+    of_data = segment._READERS
     for key, value in r.settings_of(base).items():
         if key in ("model.name", "task"):
             continue  # only one choice so far
@@ -136,10 +139,10 @@ def test_every_field_changes_the_hash() -> None:
             around = {"loss.name": readers[key]}
         if key == "train.momentum":
             around = {"train.optimiser": "rmsprop"}
-        if key == "data.folder":
-            around = {"data.name": "folder", "data.folder": "y"}
+        if reader := of_data.get(key.removeprefix("data.")):
+            around = {"data.name": reader} | ({"data.folder": "y"} if reader == "folder" else {})
         if key == "data.split":
-            around = {"train.keep": "last"}
+            around["train.keep"] = "last"
         before = r.with_settings(base, around)
         assert r.with_settings(before, changed).hash != before.hash, key
 
@@ -200,7 +203,17 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
             'data.folder does nothing for data.name = "demo-scenes": only "folder" reads it; set '
             'data.name = "folder" or take the key out',
         ),
-        ('[data]\nsplit = "reference"', 'set train.keep = "last"'),
+        ('[data]\nname = "oxford-pets"\nsplit = "reference"', 'set train.keep = "last"'),
+        (
+            '[data]\nname = "demo-scenes"\nsplit = "reference"\n[train]\nkeep = "last"',
+            'data.split does nothing for data.name = "demo-scenes": only "oxford-pets" reads it; set '
+            'data.name = "oxford-pets" or take the key out',
+        ),
+        (
+            'task = "generate"\n[data]\nname = "mnist"\ntest = 0.3',
+            'data.test does nothing for data.name = "mnist": only "classes" reads it; set data.name = '
+            '"classes" or take the key out',
+        ),
         ("[study]\nseeds = [1, 1]", "seed 1 stands twice in the study"),
         (
             '[[study.variants]]\nname = "a"\n[[study.variants]]\nname = "A"',

@@ -209,6 +209,17 @@ def test_every_pair_of_the_swap_sheet_says_true_and_given(arrays):
     assert words[2:] == [f"{NAMES[true]} → {NAMES[given]}" for true, given in pairs]
 
 
+def test_no_sheet_says_more_than_the_network_hears(arrays):
+    unheard = arrays | {"encoder_is_told": np.array(False)}
+    title = "Decoded with a wrong label"
+    assert words_on(SHEETS["swap"](unheard, NAMES, LIGHT))[0] == title
+    own_priors = arrays | {"prior_is_told": np.array(True)}
+    note = words_on(SHEETS["style"](own_priors, NAMES, LIGHT))[1]
+    assert note.replace("\n", " ") == (
+        "Each row takes one draw of noise through the prior of every label."
+    )
+
+
 def test_the_other_sheets_are_labelled(arrays):
     said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SHEETS.items()}
     assert {kind: words[0] for kind, words in said.items()} == TITLES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,37 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
     assert [line["train_loss"] for line in whole.epochs()] == [
         line["train_loss"] for line in broken.epochs()
     ]
+
+
+def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_path: Path) -> None:
+    """What it has trained on may lie in the test part now."""
+    folder = shutil.copytree(discs, tmp_path / "mine")
+    settings = {
+        "data.name": "folder",
+        "data.folder": str(folder),
+        "data.size_px": 16,
+        "model.width": 4,
+    }
+    small = settings | {"model.depth": 2, "train.batch": 2, "train.epochs": 2}
+    recipe, run = r.with_settings(r.SegmentRecipe(), small), RunFolder(tmp_path / "run")
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(_done: int, _of: int, _words: str) -> None:
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        train_run(recipe, 0, run, watch=cut)
+    name = min((folder / "images").iterdir()).stem
+    for file in folder.glob(f"*/{name}.*"):
+        file.unlink()
+    with pytest.raises(Refusal) as caught:
+        train_run(recipe, 0, run)
+    assert str(caught.value) == (
+        f"{run.path} was begun on other pictures than the data are now: what has trained it may lie in the "
+        "test part today; put the data back, or delete the folder"
+    )
 
 
 def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
@@ -312,7 +344,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
 
 def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(r.SegmentRecipe())
-    run.claim(r.SegmentRecipe())
+    run.claim(r.SegmentRecipe(), "a")
+    run.claim(r.SegmentRecipe(), "a")
     with pytest.raises(Refusal, match=r"another recipe \(model.width differ\)"):
-        run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}))
+        run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}), "a")

@@ -162,7 +162,7 @@ def test_a_swap_says_true_and_given_beside_its_source(
 ) -> None:
     run = str(make_run(tmp_path / "run"))
     title, note, *captions = say("swap", run, *pictures, "--sheet", "swap", "--true", "frog")
-    assert title == "Encoded with the true label, decoded with a wrong one"
+    assert title == "Decoded with a wrong label", "this encoder hears none"
     assert note == (
         "Left: a picture; right: what the network makes of it. Below: true label → label given."
     )
@@ -171,6 +171,13 @@ def test_a_swap_says_true_and_given_beside_its_source(
     assert {caption.split(" → ")[1] for caption in captions} <= {"newt", "toad"}
     each = say("swap", run, *pictures, "--sheet", "swap", "--true", "newt,toad,frog")[2:]
     assert [caption.split(" → ")[0] for caption in each] == ["newt", "toad", "frog"]
+
+
+def test_a_picture_can_be_said_to_show_no_label(
+    tmp_path: Path, pictures: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run"))
+    assert say("swap", run, pictures[0], "--true", "none")[-1].endswith("(none)")
 
 
 def test_a_folder_named_as_a_label_says_it(tmp_path: Path, pictures: list[str], say: Say) -> None:

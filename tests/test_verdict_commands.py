@@ -19,7 +19,12 @@ from isthmus.cli import main
 from isthmus.runs.folder import RunFolder
 from isthmus.study import forecast, tuning
 from isthmus.study.differences import read_results
-from isthmus.study.planned import planned_runs, untrainable_variants, untuned_variants
+from isthmus.study.planned import (
+    planned_runs,
+    tuning_runs,
+    untrainable_variants,
+    untuned_variants,
+)
 from isthmus.study.until import StoppingRule, run_until
 
 FACTORS = """
@@ -201,6 +206,22 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     )
 
 
+def test_what_was_tuned_on_other_pictures_is_not_gone_on_with(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tuned_recipe(recipe, tmp_path / "tuned.toml", "[1e-3, 1e-2]")
+    study = tmp_path / "study"
+    plan = r.load_plan(tuned)
+    for run in tuning_runs(plan, study):
+        score = {"score": 0.5, "score_name": "mean_iou", "higher_is_better": True}
+        run.folder.finish({"status": "finished", "content": "other"} | score)
+    assert said(["study", str(tuned), "--out", str(study)], capsys) == (
+        2,
+        f"isthmus: {study}: its finished runs were made on other pictures than the data are now: runs of one "
+        "study share their test set; put the data back, or choose another --out",
+    )
+
+
 def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     plan: r.StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +229,7 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     broken = tmp_path / "tuning" / "a" / "setting-0"
 
     def tune_run(recipe: r.AnyRecipe, _seed: int, folder: RunFolder, **_: object) -> None:
-        folder.claim(recipe)
+        folder.claim(recipe, "content")
         if folder.path == broken and not folder.error.exists():
             raise OSError("disk full")
         result = {"status": "finished", "score": 0.5, "score_name": "mean_iou"}
@@ -272,7 +293,7 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
     def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
         runs = planned_runs(plan, study)
         for of in [of for of in runs if of.seed in seeds]:
-            of.folder.claim(of.recipe)
+            of.folder.claim(of.recipe, "content")
             of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
             of.folder.finish({"status": status})
         done = {False: "missing", True: status}
@@ -347,7 +368,7 @@ def test_a_budget_hides_no_run_that_has_begun(plan: r.StudyPlan, tmp_path: Path)
     run = pretended(tmp_path, WIDTHS)
     run(plan, (0,))
     last = planned_runs(plan, tmp_path)[-1]
-    last.folder.claim(last.recipe)
+    last.folder.claim(last.recipe, "content")
     rule = StoppingRule(width=None, budget_minutes=1.5, most_seeds=20)
     ended, reason = run_until(plan, tmp_path, rule, run)
     assert ended.seeds == (0, 1)
@@ -489,7 +510,7 @@ def test_runs_on_other_pictures_are_not_added(
     result.write_text(result.read_text().replace('"content": "', '"content": "other'))
     assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
         2,
-        f"isthmus: {study}: its finished runs were scored on other pictures than the data are now: runs of "
+        f"isthmus: {study}: its finished runs were made on other pictures than the data are now: runs of "
         "one study share their test set; put the data back, or choose another --out",
     )
 

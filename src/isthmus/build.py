@@ -243,5 +243,9 @@ def schedule_for(
     if train.schedule == "constant" or steps <= climbing:
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=train.lr, total_steps=steps, pct_start=climbing / steps
+        optimiser,
+        max_lr=train.lr,
+        total_steps=steps,
+        pct_start=climbing / steps,
+        cycle_momentum=train.optimiser == "adamw",
     )

@@ -167,7 +167,7 @@ def swap(words: Words) -> int:
     names = _named(request.labels) or model.class_names
     labels = model.labels_named(names)
     files = [Path(word) for word in leading[1:]]
-    pictures = read_pictures(model, files, _named(request.true or ""))
+    pictures = read_pictures(model, files, _named(request.true))
     if request.sheet == "labels":
         rows = as_bytes(swapped_pictures(model, pictures, labels, request.seed))
         sources, sides = as_bytes(pictures.images), told_sides(model.recipe.model)

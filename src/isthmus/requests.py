@@ -102,7 +102,7 @@ class SwapRequest:
     labels: str = ""
     """Names of labels with commas between, "none" for no label, for the sheet of labels; left out:
     every label."""
-    true: str | None = None
+    true: str = ""
     """What the pictures show: one label for all, or one for each with commas between; left out: the name
     of a picture's folder, where the model has a label of that name."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -25,7 +25,7 @@ from isthmus.data.store import MaskedItem, Part
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.refusal import Refusal
 
-_VERSION = 1
+_VERSION = 2
 _FEWEST_PICTURES = 5
 _MOST_LISTED = 8
 _MOST_UNNAMED = 50
@@ -45,8 +45,8 @@ class Folder:
     """Pictures in PATH/images and masks in PATH/masks, matched by name without suffix.
 
     Or in PATH/train/ and PATH/test/, each with images/ and masks/; without these, a cut that
-    never changes for the same files makes the test part. A group is the set of classes that
-    a mask shows.
+    never changes for the same masks makes the test part, whatever the classes are called. A group
+    is the set of classes that a mask shows.
 
     Args:
         path: The folder.
@@ -100,8 +100,8 @@ class Folder:
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[MaskedItem]:
-        groups = [self._group(values) for values in self._values_of_each]
-        for pair, group, part in zip(self._pairs, groups, self._parts(groups), strict=True):
+        shown = [self._classes_in(values) for values in self._values_of_each]
+        for pair, classes, part in zip(self._pairs, shown, self._parts(shown), strict=True):
             image, mask = read_image(pair.image), read_mask(pair.mask)
             if image.shape[:2] != mask.shape:
                 raise Refusal(
@@ -109,6 +109,7 @@ class Folder:
                     f"{size_in_words(mask)}: both must be of one size, once turned as their EXIF tags "
                     "say; export the mask again at the picture's size"
                 )
+            group = "+".join(self.class_names[index] for index in classes)
             yield MaskedItem(pair.name, group, part, image, self._class_indices(mask))
 
     @functools.cached_property
@@ -125,14 +126,14 @@ class Folder:
                 first_shown.setdefault(value, pair.mask)
         return _class_values(first_shown, self._mask_values, len(self._classes))
 
-    def _group(self, values: tuple[int, ...]) -> str:
-        shown = zip(self._values, self.class_names, strict=True)
-        return "+".join(name for value, name in shown if value in values)
+    def _classes_in(self, values: tuple[int, ...]) -> list[int]:
+        return [index for index, value in enumerate(self._values) if value in values]
 
-    def _parts(self, groups: list[str]) -> list[Part]:
+    def _parts(self, shown: list[list[int]]) -> list[Part]:
         given = [pair.part for pair in self._pairs if pair.part is not None]
         if given:
             return given
+        groups = ["+".join(f"{index:03}" for index in classes) for classes in shown]
         return drawn_parts(groups, self._test_share)
 
     def _class_indices(

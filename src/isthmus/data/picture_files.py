@@ -42,7 +42,8 @@ def decoded(path: Path, content: bytes | None = None) -> Image.Image:
         Refusal: If the file is missing, is no picture or is cut short.
     """
     try:
-        with Image.open(path if content is None else BytesIO(content)) as image:
+        # by content always: mapped from its file, Pillow scrambles a turned, grey, oblong TIFF
+        with Image.open(BytesIO(path.read_bytes() if content is None else content)) as image:
             image.load()
             return image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -243,6 +243,7 @@ def _build(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | 
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=folder.parent))
     try:
         _write(source, kept, unfinished, on_progress)
+        unfinished.chmod(0o755)  # others may share the cache
         try:
             unfinished.rename(folder)
         except OSError:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.rules import STRICT, Fraction, Positive, Share, Side, refuse_folder
+from isthmus.recipe.rules import STRICT, Fraction, Positive, Share, Side, refuse_idle
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -27,7 +27,7 @@ class LabelledData:
     validation: Share = 0.1
     """Share of the training pictures held out to choose the epoch, stratified by label."""
     test: Share = 0.2
-    """For a folder without train/ and test/: share of the pictures that is the test set."""
+    """For name = "classes" without train/ and test/: share of the pictures that is the test set."""
     limit: Positive | None = None
     """Use at most so many training pictures (before validation is cut)."""
     flip: Fraction = 0.0
@@ -36,8 +36,8 @@ class LabelledData:
     """Move training pictures by up to so many pixels, whole ones."""
 
     def __post_init__(self) -> None:
-        """Refuse classes without a folder, a folder that nothing reads, and a negative shift."""
-        refuse_folder(self.folder, self.name, "classes")
+        """Refuse classes without a folder, what this data set does not read, and a negative shift."""
+        refuse_idle(self, {"folder": "classes", "test": "classes"})
         if not 0 <= self.shift_px < self.size_px:
             raise ValueError(
                 f"data.shift_px = {self.shift_px}: a shift lies between 0 and the side of the "

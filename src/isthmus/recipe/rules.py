@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -27,14 +28,21 @@ AtLeastZero = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-def refuse_folder(folder: Path | None, name: str, reader: str) -> None:
-    """Refuse one's own pictures without their folder, and a folder that this data set does not read."""
-    if name == reader and folder is None:
+def refuse_idle(data: Any, readers: Mapping[str, str]) -> None:
+    """Refuse one's own pictures without their folder, and a field that this data set does not read.
+
+    Args:
+        data: The data table of a recipe.
+        readers: For a field, the name of the data set that alone reads it.
+    """
+    if data.name == readers["folder"] and data.folder is None:
         raise ValueError(
-            f'data.folder is missing: data.name = "{reader}" needs the path of your folder'
+            f'data.folder is missing: data.name = "{data.name}" needs the path of your folder'
         )
-    if name != reader and folder is not None:
-        raise ValueError(
-            f'data.folder does nothing for data.name = "{name}": only "{reader}" reads it; set '
-            f'data.name = "{reader}" or take the key out'
-        )
+    for field in dataclasses.fields(data):
+        reader = readers.get(field.name, data.name)
+        if reader != data.name and getattr(data, field.name) != field.default:
+            raise ValueError(
+                f'data.{field.name} does nothing for data.name = "{data.name}": only "{reader}" reads it; '
+                f'set data.name = "{reader}" or take the key out'
+            )

@@ -18,7 +18,7 @@ from isthmus.recipe.rules import (
     Positive,
     Share,
     Side,
-    refuse_folder,
+    refuse_idle,
 )
 from isthmus.recipe.train import Train
 
@@ -48,7 +48,7 @@ class Data:
     validation: Share = 0.15
     """Share of the training pictures held out to choose the epoch, stratified."""
     test: Share = 0.2
-    """For a folder without train/ and test/: share of the pictures that is the test set."""
+    """For name = "folder" without train/ and test/: share of the pictures that is the test set."""
     limit: Positive | None = None
     """Use at most so many training pictures (before validation is cut)."""
     count: Annotated[int, Field(ge=10)] = 400
@@ -58,6 +58,14 @@ class Data:
     def has_validation(self) -> bool:
         """Whether a validation part is cut from training, so that the test set need not choose."""
         return self.split == "official"
+
+
+_READERS = {
+    **dict.fromkeys(("folder", "classes", "mask_values", "test"), "folder"),
+    **dict.fromkeys(("trimap", "split"), "oxford-pets"),
+    "count": "demo-scenes",
+}
+"""Which data set alone reads a field."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -158,7 +166,7 @@ class SegmentRecipe(Recipe):
 
     def __post_init__(self) -> None:
         """Refuse combinations that no single table can judge."""
-        refuse_folder(self.data.folder, self.data.name, "folder")
+        refuse_idle(self.data, _READERS)
         if not self.data.has_validation and self.train.keep == "best":
             raise ValueError(
                 f'train.keep = "best" with data.split = "{self.data.split}": that split has no validation '

@@ -26,7 +26,8 @@ class Train:
     momentum: Fraction | None = None
     """For rmsprop: momentum."""
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """Learning-rate schedule over all steps."""
+    """Learning-rate schedule over all steps; one-cycle moves the first beta of adamw too, from .95 down to
+    .85 and back."""
     warmup: Share = 0.1
     """For one-cycle: share of the steps in which the learning rate climbs to its peak."""
     precision: Literal["auto", "bf16", "float32"] = "auto"

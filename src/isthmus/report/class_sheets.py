@@ -34,11 +34,18 @@ TITLES = {
     "interpolation": "From one picture to another",
     "traversal": "One unit of z moved, the others kept",
 }
-"""What each sheet shows, as its title says it."""
+"""What each sheet shows, as its title says it; see ``title_of``."""
 
 _UNTOLD = "This decoder is not told the label"
 _SAME = f"{_UNTOLD}: it draws the same in every column."
 _COLUMNS = 5
+
+
+def title_of(kind: str, sheets: Sheets) -> str:
+    """What a sheet shows; it speaks of encoding with a label only where the encoder is told one."""
+    if kind == "swap" and not sheets.get("encoder_is_told", True):
+        return "Decoded with a wrong label"
+    return TITLES[kind]
 
 
 def swap_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT) -> Figure | None:
@@ -65,7 +72,7 @@ def _swap_sheet(
     grid = PictureGrid(
         _pairs(source, output),
         min(_COLUMNS, len(output)),
-        TITLES[kind],
+        title_of(kind, sheets),
         note=f"{_pair_words(sheets)}true label → label given.{unheard}",
         captions=[f"{before} → {after}" for before, after in words],
     )
@@ -105,18 +112,21 @@ def null_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT)
 
 
 def style_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT) -> Figure | None:
-    """The same draw of z under every label, a row a draw; ten rows."""
+    """The same draw under every label, a row a draw; ten rows."""
     if not _holds(sheets, "style_output"):
         return None
     output, rows = sheets["style_output"], 10
     columns = len(output) // rows
     is_heard, count = _draws_hear(sheets), len(class_names)
     labels = "every label" if columns == count else f"the first {columns} of {count} labels"
+    one_prior = f"Each row decodes one draw of z under {labels}."
+    own_priors = f"Each row takes one draw of noise through the prior of {labels}."
+    note = own_priors if sheets.get("prior_is_told", False) else one_prior
     grid = PictureGrid(
         output[:, None],
         columns,
         TITLES["style"],
-        note=f"Each row decodes one draw of z under {labels}." if is_heard else _SAME,
+        note=note if is_heard else _SAME,
         heads=_names(class_names, np.arange(columns)) if is_heard else (),
         sides=[f"z {row + 1}" for row in range(rows)],
     )
@@ -220,7 +230,7 @@ def label_columns(
     Where the label is not heard, no column is headed by one.
 
     Args:
-        rows: Pictures; each row shares its z.
+        rows: Pictures; each row shares its z, or the noise that priors of the labels make it of.
         names: Names of the labels.
         sources: The picture that each row comes from.
         row_names: What heads each row; without any, the rows are z 1, z 2, ...

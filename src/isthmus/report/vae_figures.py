@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from isthmus.report.architecture import LISTENING, READ, architecture_figure
-from isthmus.report.class_sheets import SHEETS, TITLES
+from isthmus.report.class_sheets import SHEETS, title_of
 from isthmus.report.embedded import Drawing, as_webp, data_uri, write_file
 from isthmus.report.figures import as_png
 from isthmus.report.look import DARK, DPI, LIGHT
@@ -55,8 +55,10 @@ def variant_sheets(study: Study) -> dict[str, list[Shown]]:
             if left > 0 and figure:
                 dark = as_png(draw(arrays[variant], names, DARK) or figure)
                 drawing = Drawing(uri, data_uri(as_webp(dark, most), "webp"))
-                alt, width_px = f"{TITLES[kind]}: sheet of {variant}", figure.get_figwidth() * DPI
-                shown[variant].append(Shown((variant,), drawing, alt, round(width_px)))
+                title, width_px = title_of(kind, arrays[variant]), figure.get_figwidth() * DPI
+                shown[variant].append(
+                    Shown((variant,), drawing, f"{title}: sheet of {variant}", round(width_px))
+                )
     return shown
 
 

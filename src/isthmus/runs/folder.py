@@ -105,6 +105,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def environment(self) -> Path:
+        """Machine and packages, and the content of the data."""
+        return self.path / "environment.json"
+
+    @property
     def log(self) -> Path:
         """What happened, in words."""
         return self.path / "log.txt"
@@ -114,8 +119,8 @@ class RunFolder:
         """The traceback of the last attempt, if it broke off."""
         return self.path / "error.txt"
 
-    def claim(self, recipe: AnyRecipe) -> None:
-        """Write the recipe down, or refuse if another recipe has this folder already."""
+    def claim(self, recipe: AnyRecipe, content: str) -> None:
+        """Write the recipe down, or refuse if another recipe or other data have this folder already."""
         written = self.path / "recipe.toml"
         if not self.is_claimed:
             write_text(written, recipe_as_toml(recipe))
@@ -126,6 +131,13 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or delete the folder"
             )
+        if self.environment.exists():
+            begun_on = json.loads(self.environment.read_text("utf-8")).get("content", content)
+            if begun_on != content:
+                raise Refusal(
+                    f"{self.path} was begun on other pictures than the data are now: what has trained it may "
+                    "lie in the test part today; put the data back, or delete the folder"
+                )
 
     @contextmanager
     def held(self) -> Iterator[None]:

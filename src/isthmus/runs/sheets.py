@@ -70,8 +70,9 @@ def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: V
 
 
 def told_sides(model: VAE) -> Arrays:
-    """Whether decoder and prior are told the label: where they are not, no sheet names one."""
+    """Whether encoder, decoder and prior are told the label: where they are not, no sheet says so."""
     return {
+        "encoder_is_told": np.array(model.encoder_is_told),
         "decoder_is_told": np.array(model.decoder_is_told),
         "prior_is_told": np.array(model.prior_is_told),
     }
@@ -83,7 +84,7 @@ def shown(sources: Sources) -> Arrays:
 
 
 def swaps(vae: VAEOnArrays, sources: Sources, given: Labels, *, encoder_is_told: bool) -> Arrays:
-    """Encoded with the true label and decoded with the one given.
+    """Encoded with the true label, where the encoder hears it, and decoded with the one given.
 
     Where the ``encoder_is_told``, ``swap_wrong_*`` has them encoded with the one given too;
     elsewhere that is the same.

@@ -117,6 +117,7 @@ def tune_run(
             "train_seconds": folder.train_seconds(),
             "recipe_hash": recipe.hash,
             "seed": seed,
+            "content": trained.store.content,
         },
     )
 
@@ -131,8 +132,8 @@ def _fitted(
     judge: str | None = None,
 ) -> Trained:
     """The module, trained, with all that its scores are made from."""
-    folder.claim(recipe)
     store = build.store_for(recipe.data, data_root)
+    folder.claim(recipe, store.content)
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
@@ -148,7 +149,7 @@ def _fitted(
         refuse_failed_judge(place)
         refuse_other_judge(recipe, store, judge)
     precision = precision_here(recipe.train.precision)
-    write_json(folder.path / "environment.json", environment(precision))
+    write_json(folder.environment, environment(precision) | {"content": store.content})
 
     fresh = functools.partial(module_for, recipe, store)
     named = _lightning_logger(logger, folder)

@@ -10,7 +10,7 @@ GENERATION_SCORES = (
     Score(
         "swap_encoded_true",
         True,
-        "Share of test pictures, encoded with their true label and decoded with a wrong one, of "
+        "Share of test pictures, encoded with their true label (where told) and decoded with a wrong one, of "
         "which the judge says the given label. Wrong labels are uniform over the other classes.",
         words="Swap success, encoded true",
     ),

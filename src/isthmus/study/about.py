@@ -55,9 +55,7 @@ def about_study(
         before: What this said last time, or nothing: controls are kept while the judge is the same.
         analysis: What the tables of verdicts are made with.
     """
-    environments = [
-        json.loads((run.folder.path / "environment.json").read_text("utf-8")) for run in finished
-    ]
+    environments = [json.loads(run.folder.environment.read_text("utf-8")) for run in finished]
     environment: Mapping[str, Any] = environments[-1] if environments else {}
     task = plan.recipe.task
     judge = finished[-1].folder.result().get("judge", {}) if finished else {}

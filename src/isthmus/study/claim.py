@@ -94,7 +94,7 @@ def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) 
     results = [run.folder.result() for run in runs if run.folder.is_finished]
     if any(result.get("content", content) != content for result in results):
         raise Refusal(
-            f"{study}: its finished runs were scored on other pictures than the data are now: runs of one "
+            f"{study}: its finished runs were made on other pictures than the data are now: runs of one "
             "study share their test set; put the data back, or choose another --out"
         )
     judge_of(runs, study)

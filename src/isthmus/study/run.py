@@ -16,7 +16,7 @@ from isthmus.study.analysis import scores_of
 from isthmus.study.attempt import Result, attempt
 from isthmus.study.claim import claimed_plan, judge_of, note_look, refuse_other_content
 from isthmus.study.collect import collect
-from isthmus.study.planned import planned_runs, untrainable_variants, untuned_variants
+from isthmus.study.planned import planned_runs, tuning_runs, untrainable_variants, untuned_variants
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.tuning import tune_variants
 from isthmus.study.until import StoppingRule, run_until
@@ -88,7 +88,7 @@ def _run_claimed(
     with decoding_progress(console) as on_progress:  # bad data are refused before all else
         for data in dict.fromkeys(run.recipe.data for run in runs):
             store = build.store_for(data, data_root, on_progress)
-    refuse_other_content(runs, store.content, study)
+    refuse_other_content((*tuning_runs(plan, study), *runs), store.content, study)
     write_text(study / "plan.toml", plan_as_toml(plan))
     tune_variants(plan, names, study, data_root, console)
     runs = planned_runs(plan, study)  # with what tuning has chosen
