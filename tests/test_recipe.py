@@ -225,6 +225,10 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ),
         ("[[study.variants]]\nmodel.widht = 8", "model.widht: unknown key; did you mean width?"),
         ("[model", "not a TOML file"),
+        ("study = 3", "study = 3: is a table; write its keys under [study]"),
+        ("[study]\nvariants = 3", "study.variants holds no tables: write each one"),
+        ("[study]\nseeds = true", "study.seeds = True: Input should be a valid array"),
+        ('task = ["a"]', "task = ['a']: unknown; "),
     ],
 )
 def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
@@ -336,6 +340,10 @@ nuisance.train.batch = [8, 16]
         (
             FACTORIAL.format(study="nuisance = 3"),
             "study.nuisance = 3: give a table of fields, each with its list of values",
+        ),
+        (
+            FACTORIAL.format(study="only = [1]"),
+            "study.only: no variant 1; known: max-pool_bce, max-pool_dice, strided_bce, strided_dice",
         ),
         (
             FACTORIAL.format(study="only = 'strided_bce'"),

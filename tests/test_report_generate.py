@@ -498,6 +498,14 @@ def test_scores_say_of_how_many_pictures_they_are(tmp_path):
     assert "CAS: its classifier learns from 2000 drawn pictures." in yardsticks(read_study(folder))
 
 
+def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
+    """One of its encoders is told, whatever the shares."""
+    folder = make_study(tmp_path / "s")
+    change_results(folder, lambda t: t.assign(swap_encoded_true=1.0, swap_encoded_wrong=1.0))
+    assert not read_study(folder).protocols_are_one
+    assert not any("No encoder here is told" in text for text in yardsticks(read_study(folder)))
+
+
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
     said = [notice.text for notice in notices(read_study(study))]
     assert any(text.startswith("The variants minimise different objectives") for text in said)

@@ -670,6 +670,12 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     diverged = tuning_table(read_study(folder))
     assert diverged
     assert diverged.rows == broken.rows, "it broke after a good epoch"
+    tried["chosen"] = False
+    tried.to_csv(folder / "tuning.csv", index=False)
+    unsettled = tuning_table(read_study(folder))
+    assert unsettled
+    texts = [cell.text for cell in unsettled.rows[0].cells[1:5]]
+    assert texts == ["", "—", "—", "—"], "nothing is next best, or worst, before one is chosen"
 
 
 # The curves.

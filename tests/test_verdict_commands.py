@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -306,7 +307,7 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
         verdict = {
             "kind": "factor",
             "score": "mean_iou",
-            "n": 2,
+            "n": 0 if math.isnan(half) else 2,
             "low": 0.5 - half,
             "high": 0.5 + half,
         }
@@ -323,6 +324,17 @@ def plan() -> r.StudyPlan:
 
 
 WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
+
+
+def test_no_seed_is_added_for_an_interval_that_cannot_come(
+    plan: r.StudyPlan, tmp_path: Path
+) -> None:
+    """One of the two variants fails under every seed."""
+    run = pretended(tmp_path, [math.nan] * 9)
+    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
+    ended, reason = run_until(plan, tmp_path, rule, run)
+    assert ended.seeds == (0, 1)
+    assert reason == "no seed has all the runs of a comparison, and more seeds would not mend that"
 
 
 def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_path: Path) -> None:

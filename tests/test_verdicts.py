@@ -107,6 +107,21 @@ def test_a_field_that_another_determines_is_no_factor_of_its_own():
     ]
 
 
+def test_a_stray_failure_does_not_hide_what_other_pairs_say():
+    """One variant always fails, two others once: seeds that have the rest are compared."""
+    table = results(5, {"strided": 0.1}, noise=0.001)
+    dead = table["variant"] == "strided_transposed_bce"
+    once = table["variant"].isin(("pool_bilinear_dice", "pool_bilinear_mix")) & (table["seed"] == 0)
+    others = ("strided_transposed_bce", "pool_transposed_bce", "pool_bilinear_dice")
+    others = (*others, "strided_bilinear_dice", "pool_bilinear_mix", "strided_bilinear_mix")
+    failed = table.assign(status=np.where(dead | once, "failed", "finished"))
+    compared = comparisons_of({variant: VARIANTS[variant] for variant in others})
+    down = next(of for of in found_in(failed, compared, (IOU,)) if of.comparison.factor == "down")
+    assert down.difference is not None
+    assert (down.difference.n, len(down.groups)) == (4, 2)
+    assert abs(down.difference.mean) == pytest.approx(0.1, abs=0.01)
+
+
 def test_what_differs_in_two_fields_everywhere_has_pairs_only():
     variants = {"a": {"down": "pool", "loss": "bce"}, "b": {"down": "strided", "loss": "dice"}}
     kinds = {c.kind: c.factor for c in comparisons_of(variants)}
@@ -369,6 +384,15 @@ def test_scores_that_no_verdict_can_speak_of_are_refused():
         scores_of(dataclasses.replace(vaes, scores=("nll_nats",)))
     with pytest.raises(Refusal, match=r"cas is not measured without measure\.cas_pictures: set it"):
         scores_of(dataclasses.replace(vaes, scores=("cas",)))
+    with pytest.raises(Refusal, match=r"study\.margins: nll_nats is of other things"):
+        scores_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
+    unhidden = r.GenerateRecipe(model=r.VAE(null_rate=0.0))
+    with pytest.raises(Refusal, match=r"elbo_null_nats is not measured where training hides no"):
+        scores_of(
+            r.StudyPlan(
+                name="x", recipe=unhidden, variants=(likelihoods[0],), scores=("elbo_null_nats",)
+            )
+        )
 
 
 def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
@@ -395,6 +419,12 @@ def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
     assert best.sum() == pytest.approx(1)
     assert best[best.index.str.startswith("strided")].sum() > 0.99
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 78
+    gone = (per_picture["picture"] == "p0") & (per_picture["seed"] == 0)
+    gone |= (per_picture["picture"] == "p3") & (per_picture["seed"] == 1)
+    analyse(plan, tmp_path, table, per_picture.assign(mean_iou=per_picture["mean_iou"].mask(gone)))
+    of_the_rest = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
+    assert of_the_rest["picture"] > 0.3, "pictures that every seed has, each with itself"
+    assert of_the_rest["rest"] < 0.1
     analyse(plan, tmp_path, table, per_picture.assign(mean_iou=1.0))
     assert pd.read_csv(tmp_path / "variance.csv").empty, (
         "of what does not vary, nothing has a share"

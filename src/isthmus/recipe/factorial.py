@@ -41,7 +41,9 @@ def full_factorial(factors: Any, only: Any, key: str) -> tuple[Entry, ...]:
             f"study.only = {only!r}: give the names of variants in a list, or take it out"
         )
     if unknown := [name for name in only if name not in names]:
-        raise Refusal(f"study.only: no variant {unknown[0]}; {nearest_name(unknown[0], names)}")
+        raise Refusal(
+            f"study.only: no variant {unknown[0]}; {nearest_name(str(unknown[0]), names)}"
+        )
     return tuple(variant for variant in variants if variant["name"] in only)
 
 

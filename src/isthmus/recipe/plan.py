@@ -147,7 +147,7 @@ def recipe_from(tables: Mapping[str, Any]) -> AnyRecipe:
     'cvae'
     """
     task = tables.get("task", "segment")
-    if task not in RECIPES:
+    if not isinstance(task, str) or task not in RECIPES:
         raise Refusal(f"task = {task!r}: unknown; {nearest_name(str(task), RECIPES)}")
     return checked(RECIPES[task], tables)
 
@@ -230,7 +230,10 @@ def _written(recipe: Recipe) -> dict[str, Any]:
 
 
 def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
-    study = dict(tables.pop("study", {}))
+    study = tables.pop("study", {})
+    if not isinstance(study, dict):
+        raise Refusal(f"study = {study!r}: is a table; write its keys under [study]")
+    study = dict(study)
     recipe = recipe_from(tables)
     variants = _variants(study) or [{"name": default_name, "settings": {}}]
     if "nuisance" in study:
@@ -239,7 +242,7 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     for key in study:
         if key not in known:
             raise Refusal(f"study.{key}: unknown key; {nearest_name(key, known)}")
-    if isinstance(study.get("seeds"), int):
+    if type(study.get("seeds")) is int:  # true is one too
         study["seeds"] = list(range(study["seeds"]))
     tables_of_recipe = nested(_written(recipe))
     return checked(
@@ -258,11 +261,10 @@ def _variants(study: dict[str, Any]) -> list[Entry]:
                 "study.only chooses among the variants that study.factors spans, and there are no "
                 "factors; take the key out"
             )
-        if not all(isinstance(entry, dict) for entry in listed or ()):
+        listed = [] if listed is None else listed
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
             raise Refusal("study.variants holds no tables: write each one under [[study.variants]]")
-        return [
-            named_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed or ()
-        ]
+        return [named_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed]
     if listed:
         raise Refusal(
             "study.factors and study.variants: a study spans its variants or lists them; take one out"

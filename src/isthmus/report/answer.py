@@ -9,7 +9,6 @@ import numpy as np
 
 from isthmus.report.look import (
     counted,
-    decimals_for,
     interval_text,
     listed,
     seconds_text,
@@ -17,6 +16,7 @@ from isthmus.report.look import (
 )
 from isthmus.report.read import Study
 from isthmus.report.verdicts import Verdict
+from isthmus.statistics.decimals import decimals_for
 
 MOST_ROWS = 12
 """Pairs beside the answer; all are in the table of verdicts."""

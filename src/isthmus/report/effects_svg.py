@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from isthmus.report.about import About
 from isthmus.report.answer import decimals_of
-from isthmus.report.look import counted, decimals_for, interval_text, signed_text
+from isthmus.report.look import counted, interval_text, signed_text
 from isthmus.report.verdicts import MARKS, Verdict
+from isthmus.statistics.decimals import decimals_for
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
 _SHAPES = {

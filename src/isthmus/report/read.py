@@ -72,7 +72,10 @@ class Study:
 
     @cached_property
     def protocols_are_one(self) -> bool:
-        """Whether both swap protocols gave the same in every finished run, for no encoder is told."""
+        """Whether both swap protocols are the same in every finished run, for no encoder is told."""
+        told = {self.recipe_of(variant).get("model.where") for variant in self.about.variants}
+        if told & {"encoder", "both"}:
+            return False
         ends = "swap_encoded_true", "swap_encoded_wrong"
         if any(column not in self.finished for column in ends):
             return False

@@ -11,7 +11,6 @@ from isthmus.report.about import Score
 from isthmus.report.look import (
     NO_NUMBER,
     count_text,
-    decimals_for,
     interval_text,
     mean_text,
     score_text,
@@ -30,6 +29,7 @@ from isthmus.report.table import (
     order_of,
     word_cell,
 )
+from isthmus.statistics.decimals import decimals_for
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each score that exists for every class, and its name on the page."""

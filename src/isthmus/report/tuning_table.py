@@ -67,7 +67,8 @@ def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
     # The chosen setting is the best there is, so the others lie on one side of it.
     others = means[~means.index.isin(of_chosen)].to_numpy()
     others = others[np.argsort(np.abs(others - own))]
-    near_and_far = (float(others[0]), float(others[-1])) if len(others) else (np.nan, np.nan)
+    is_known = len(others) > 0 and np.isfinite(own)
+    near_and_far = (float(others[0]), float(others[-1])) if is_known else (np.nan, np.nan)
     edges = [field for field in fields if _is_at_edge(tried[field], chosen[field])]
     return Row(
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,29 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
                     f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
                     "to study.scores"
                 )
+    hidden = [settings_of(recipe).get("model.null_rate") for recipe in recipes]
+    if "elbo_null_nats" in names and 0 in hidden:
+        raise Refusal(
+            "study.scores: elbo_null_nats is not measured where training hides no label (model.null_rate = "
+            "0): set it in every variant, or take the score out"
+        )
     if "cas" in names and settings_of(plan.recipe).get("measure.cas_pictures") is None:
         raise Refusal(
             "study.scores: cas is not measured without measure.cas_pictures: set it, or take cas out"
         )
     kept = comparable([known[name] for name in names], recipes)
-    if plan.scores and (lost := [name for name in names if known[name] not in kept]):
-        raise Refusal(
-            f"study.scores: {lost[0]} is of other things under another objective.likelihood, so no verdict "
-            "can speak of it; take it out, or keep to one likelihood"
-        )
+    lost = {name for name in names if known[name] not in kept}
+    asked: dict[str, Iterable[str]] = {
+        "scores": plan.scores,
+        "margins": plan.margins,
+        "expected_sd": plan.expected_sd,
+    }
+    for key, wanted in asked.items():
+        if of_other_things := next((name for name in wanted if name in lost), None):
+            raise Refusal(
+                f"study.{key}: {of_other_things} is of other things under another objective.likelihood, so "
+                "no verdict can speak of it; take it out, or keep to one likelihood"
+            )
     return kept
 
 
@@ -145,10 +158,11 @@ def _variance(
         table = per_picture.pivot_table(
             index=["seed", "picture"], columns="variant", values=score.name
         ).dropna()
-        counts = table.groupby("seed").size()
-        seeds, pictures = len(counts), int(counts.min()) if len(counts) else 0
-        is_whole = set(table.columns) == set(settings) and (counts == pictures).all()
-        if not is_whole or seeds < 2 or pictures < 2 or len(settings) < 2:
+        seeds = table.index.get_level_values("seed").nunique()
+        in_seeds = table.groupby("picture").size()
+        of_all = in_seeds.index[in_seeds == seeds]  # some scores have no value on some pictures
+        table, pictures = table[table.index.isin(of_all, level="picture")], len(of_all)
+        if set(table.columns) != set(settings) or min(seeds, pictures, len(settings)) < 2:
             continue
         if np.ptp(table.to_numpy()) == 0:  # nothing varies
             continue

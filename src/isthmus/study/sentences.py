@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from isthmus.statistics.decimals import decimals_for
 from isthmus.study.differences import Found, scatters
 
 CANNOT_TELL = "cannot tell"
@@ -60,16 +61,17 @@ def sentence_of(
 
 
 def difference_text(mean: float, low: float, high: float) -> str:
-    """A difference with its interval, if it has one; none is written as minus zero.
+    """A difference with its interval, if it has one, to as many digits as it takes to see both.
 
     >>> difference_text(-0.0001, -0.25, 0.125), difference_text(12.0, float("nan"), float("nan"))
     ('+0.000 [-0.250, +0.125]', '+12.00')
+    >>> difference_text(-0.0004, -0.00043, -0.00037)
+    '-0.000400 [-0.000430, -0.000370]'
     """
-    digits = 3 if abs(mean) < 10 else 2
-    said = f"{round(mean, digits) + 0.0:+.{digits}f}"
-    if math.isfinite(low):
-        said += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return said
+    usual = 3 if abs(mean) < 10 else 2
+    digits = max(usual, decimals_for((high - low) / 2)) if math.isfinite(low) else usual
+    numbers = [f"{round(of, digits) + 0.0:+.{digits}f}" for of in (mean, low, high)]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if math.isfinite(low) else numbers[0]
 
 
 def _basis(found: Found) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,14 @@ class StoppingRule:
             return "not every run is done, and before that there is no verdict"
         if not (results["status"] == "finished").any():
             return "every run has failed, and more seeds would not mend that"
-        if self.width is not None and (widest := _widest(study / "verdicts.csv")) <= self.width:
-            return f"the widest interval is {widest:.3g}, within {self.width:g}"
+        if self.width is not None:
+            widest = _widest(study / "verdicts.csv")
+            if math.isnan(widest):
+                return (
+                    "no seed has all the runs of a comparison, and more seeds would not mend that"
+                )
+            if widest <= self.width:
+                return f"the widest interval is {widest:.3g}, within {self.width:g}"
         if len(plan.seeds) >= self.most_seeds:
             return f"{self.most_seeds} seeds are the most that were allowed"
         return ""
@@ -136,7 +143,10 @@ def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple
 
 
 def _widest(verdicts: Path) -> float:
-    """Of the factors' intervals, or of the pairs' where no factor is, by the first score."""
+    """Of the factors' intervals, or of the pairs' where no factor is, by the first score.
+
+    NaN where no comparison has a seed.
+    """
     table = pd.read_csv(verdicts)
     if table.empty:
         return float("inf")
