@@ -17,8 +17,10 @@ from rich.console import Console
 from conftest import SMALL
 from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 from isthmus.study import forecast, tuning
+from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
 from isthmus.study.planned import (
     planned_runs,
@@ -324,6 +326,21 @@ def plan() -> r.StudyPlan:
 
 
 WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
+
+
+def test_commands_that_begin_together_plan_together(plan: r.StudyPlan, tmp_path: Path) -> None:
+    """Each has looked into the folder before the other has written its plan."""
+    first, second = plan.variants
+    ours = claimed_plan(dataclasses.replace(plan, variants=(first,), seeds=(0,)), tmp_path)
+    theirs = claimed_plan(dataclasses.replace(plan, variants=(second,), seeds=(1,)), tmp_path)
+    other = dataclasses.replace(theirs, recipe=r.with_settings(plan.recipe, {"train.epochs": 9}))
+    write_plan(ours, tmp_path)
+    joined = write_plan(theirs, tmp_path)
+    assert {variant.name for variant in joined.variants} == {"a", "b"}
+    assert joined.seeds == (0, 1)
+    assert written_plan(ours, tmp_path).seeds == (0, 1), "and the tables of the first tell of both"
+    with pytest.raises(Refusal, match=r"holds a study of another recipe \(train.epochs differ\)"):
+        write_plan(other, tmp_path)
 
 
 def test_no_seed_is_added_for_an_interval_that_cannot_come(

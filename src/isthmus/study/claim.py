@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.recipe import StudyPlan, differing_fields, load_plan
+from filelock import FileLock
+
+from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
 from isthmus.refusal import Refusal
-from isthmus.runs.folder import write_json
+from isthmus.runs.folder import write_json, write_text
 from isthmus.study.about import said_about, variants_seen
 from isthmus.study.analysis import scores_of
 from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import PlannedRun
+
+_PLAN = "plan.toml"
 
 
 def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
@@ -25,10 +29,46 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
         Refusal: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
     """
     scores_of(plan)  # a wrong name is refused before all else
-    written = study / "plan.toml"
+    written = study / _PLAN
     if not written.exists():
         return plan
     before = load_plan(written)
+    joined = _joined(plan, before, study)
+    about = said_about(study)
+    taken = _looks_taken(about, study)
+    claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
+    if taken:
+        judged = about.get("analysis", {}).get("scores")
+        asked = [score.name for score in scores_of(claimed)]
+        differs = {"margins": before.margins != plan.margins, "scores": asked != (judged or asked)}
+        if key := next((key for key, of in differs.items() if of), None):
+            raise Refusal(
+                f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
+                "the answer is seen; choose another --out, or put it back"
+            )
+    return claimed
+
+
+def write_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+    """Write the plan down, together with what other commands have planned in the folder meanwhile.
+
+    Raises:
+        Refusal: If they have planned a study of another recipe.
+    """
+    study.mkdir(parents=True, exist_ok=True)
+    with FileLock(study / ".plan.lock"):
+        plan = written_plan(plan, study)
+        write_text(study / _PLAN, plan_as_toml(plan))
+    return plan
+
+
+def written_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+    """The plan together with what the folder's has now."""
+    written = study / _PLAN
+    return _joined(plan, load_plan(written), study) if written.exists() else plan
+
+
+def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
     ours = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
     for variant in before.variants:
         recipe = before.recipe_of(variant)
@@ -45,26 +85,12 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
             "every variant gets one grid; choose another --out, or delete the folder"
         )
-    seeds = tuple(dict.fromkeys((*before.seeds, *plan.seeds)))
-    about = said_about(study)
-    taken = _looks_taken(about, study)
-    looks = {*before.looks, *plan.looks, *taken}
-    claimed = dataclasses.replace(
+    return dataclasses.replace(
         plan,
-        looks=tuple(sorted(looks)),
-        seeds=seeds,
+        looks=tuple(sorted({*before.looks, *plan.looks})),
+        seeds=tuple(dict.fromkeys((*before.seeds, *plan.seeds))),
         variants=(*plan.variants, *(v for v in before.variants if v.name not in ours)),
     )
-    if taken:
-        judged = about.get("analysis", {}).get("scores")
-        asked = [score.name for score in scores_of(claimed)]
-        differs = {"margins": before.margins != plan.margins, "scores": asked != (judged or asked)}
-        if key := next((key for key, of in differs.items() if of), None):
-            raise Refusal(
-                f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
-                "the answer is seen; choose another --out, or put it back"
-            )
-    return claimed
 
 
 def _grid_in_words(plan: StudyPlan) -> str:

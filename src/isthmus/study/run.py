@@ -9,12 +9,18 @@ from pathlib import Path
 from rich.console import Console
 
 from isthmus import build
-from isthmus.recipe import StudyPlan, plan_as_toml
-from isthmus.runs.folder import write_text
+from isthmus.recipe import StudyPlan
 from isthmus.runs.train import LoggerName, train_run
 from isthmus.study.analysis import scores_of
 from isthmus.study.attempt import Result, attempt
-from isthmus.study.claim import claimed_plan, judge_of, note_look, refuse_other_content
+from isthmus.study.claim import (
+    claimed_plan,
+    judge_of,
+    note_look,
+    refuse_other_content,
+    write_plan,
+    written_plan,
+)
 from isthmus.study.collect import collect
 from isthmus.study.planned import planned_runs, tuning_runs, untrainable_variants, untuned_variants
 from isthmus.study.progress import decoding_progress, study_progress
@@ -89,7 +95,7 @@ def _run_claimed(
         for data in dict.fromkeys(run.recipe.data for run in runs):
             store = build.store_for(data, data_root, on_progress)
     refuse_other_content((*tuning_runs(plan, study), *runs), store.content, study)
-    write_text(study / "plan.toml", plan_as_toml(plan))
+    plan = write_plan(plan, study)
     tune_variants(plan, names, study, data_root, console)
     runs = planned_runs(plan, study)  # with what tuning has chosen
     ready = set(names) - untrainable_variants(plan, study) - untuned_variants(plan, study)
@@ -118,10 +124,10 @@ def _run_claimed(
             judge_of(
                 runs, study
             )  # another machine's runs may have come in, and its judge with them
-            collect(plan, study, data_root=data_root, command=command)
+            collect(written_plan(plan, study), study, data_root=data_root, command=command)
             is_told = True
     if not is_told:
-        collect(plan, study, data_root=data_root, command=command)
+        collect(written_plan(plan, study), study, data_root=data_root, command=command)
     return plan
 
 

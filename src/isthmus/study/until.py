@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from isthmus.recipe import StudyPlan
+from isthmus.recipe import StudyPlan, plan_as_toml
 from isthmus.refusal import Refusal
+from isthmus.runs.folder import write_text
 from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import planned_runs, runs_to_come, tuning_runs
 
@@ -139,7 +140,9 @@ def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple
         if left
         else ("seeds that have begun wait for more")
     )
-    return run(dataclasses.replace(plan, seeds=kept), ()), f"{reason}; {what}"
+    fewer = dataclasses.replace(plan, seeds=kept)
+    write_text(study / "plan.toml", plan_as_toml(fewer))
+    return run(fewer, ()), f"{reason}; {what}"
 
 
 def _widest(verdicts: Path) -> float:
