@@ -223,6 +223,24 @@ def test_early_looks_raise_no_more_false_alarms_than_they_say(figure):
     assert share - 3 * error > 1.5 * ALPHA, sentence
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"), [((5, 10), 0.068), (tuple(range(5, 11)), 0.079), ((3, 5, 10), 0.080)]
+)
+def test_looks_that_were_not_planned_err_as_often_as_the_page_says(seeds, said, figure):
+    differences = np.random.default_rng(3).standard_normal((100_000, seeds[-1]))
+    planned, later = np.zeros((2, len(differences)), dtype=bool)
+    whole = planned_looks(seeds, np.random.default_rng(1))
+    for number, n in enumerate(seeds):
+        p = stats.ttest_1samp(differences[:, :n], 0, axis=1).pvalue
+        so_far = planned_looks(seeds[: number + 1], np.random.default_rng(1))
+        planned |= whole.corrected(p) <= ALPHA
+        later |= so_far.corrected(p) <= ALPHA
+    share, error, sentence = figure(f"false alarms at planned looks {seeds}", planned)
+    assert abs(share - ALPHA) <= 3 * error, sentence
+    share, error, sentence = figure(f"false alarms at looks {seeds}, not planned", later)
+    assert abs(share - said) <= 3 * error, sentence
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("margin", [0.5, 2.0, 10.0])
 def test_recipes_that_differ_by_the_margin_are_seldom_called_equivalent(n, margin, figure):

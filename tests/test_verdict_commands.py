@@ -18,6 +18,8 @@ from conftest import SMALL
 from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.refusal import Refusal
+from isthmus.report.notices import notices
+from isthmus.report.read import read_study
 from isthmus.runs.folder import RunFolder
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
@@ -98,7 +100,11 @@ def longer(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactor
 
 def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     study = longer
-    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
+    about = json.loads((study / "about.json").read_text())
+    assert about["analysis"]["looks"] == [2, 3]
+    assert about["looked_last"] == [2, 3], "each was the last that was planned then"
+    (late,) = (of.text for of in notices(read_study(study)) if "had been seen" in of.text)
+    assert late.startswith("Verdicts on 2 seeds had been seen, and no further look was planned")
     assert r.load_plan(study / "plan.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 

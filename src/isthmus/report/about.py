@@ -74,6 +74,7 @@ class About(Record):
     baselines: tuple[Baseline, ...] = ()
     variants: tuple[str, ...] = ()
     variants_seen: tuple[str, ...] = ()
+    looked_last: tuple[int, ...] = ()
     factors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     loss_differs: bool = False

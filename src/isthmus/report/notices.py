@@ -116,6 +116,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
         _hidden_unsaid(study),
         _different_machines(study),
         _late_variants(study),
+        _late_seeds(study),
     )
     return tuple(notice for notice in found if notice)
 
@@ -138,6 +139,17 @@ def _few_seeds(study: Study) -> Notice | None:
         return None
     return Notice(
         f"Fewer than {ENOUGH_SEEDS} finished seeds for these variants: {wide}", tuple(short)
+    )
+
+
+def _late_seeds(study: Study) -> Notice | None:
+    seen = [count for count in study.about.looked_last if count < len(study.about.seeds)]
+    if not seen:
+        return None
+    return Notice(
+        f"Verdicts on {' and '.join(map(str, seen))} seeds had been seen, and no further look was planned, "
+        "when more seeds were added: a false claim has a chance of 7 to 8 %, not 5 %. Name study.looks "
+        "beforehand, or add seeds with --until-width."
     )
 
 

@@ -81,6 +81,7 @@ def about_study(
         "loss_differs": len(losses) > 1,
         "analysis": dict(analysis),
         "looks_taken": before.get("looks_taken", []),
+        "looked_last": before.get("looked_last", []),
         "variants_seen": variants_seen(before),
         "command": command,
         "versions": {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}

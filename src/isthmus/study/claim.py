@@ -101,7 +101,9 @@ def _grid_in_words(plan: StudyPlan) -> str:
 def note_look(study: Path) -> None:
     """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
     about = said_about(study)
-    about["looks_taken"] = _looks_taken(about, study)
+    taken = about["looks_taken"] = _looks_taken(about, study)
+    if taken and about["analysis"]["looks"][-1] == taken[-1]:  # it took what level was left
+        about["looked_last"] = sorted({*about.get("looked_last", []), taken[-1]})
     write_json(study / "about.json", about | {"variants_seen": variants_seen(about)})
 
 
