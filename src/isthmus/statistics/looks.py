@@ -35,8 +35,9 @@ class Looks:
 
         Valid for the p-values of whatever look the study stops at, if all looks were planned before
         the first, and then for ``holm`` across a family. It rises with p, is never below p, and is
-        p itself where there is one look. NaN stays NaN. Assumes what the paired t test does: independent normal differences. It
-        is safe, a little too strict, for the one-sided p-values of equivalence.
+        p itself where there is one look. NaN stays NaN. Assumes what the paired t test does:
+        independent normal differences. It is safe, a little too strict, for the one-sided p-values
+        of equivalence.
 
         The simulated share counts the study itself (Phipson & Smyth 2010, Permutation P-values
         should never be zero), and looks times p bounds it where p is too small to simulate. Its
