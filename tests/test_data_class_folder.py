@@ -165,7 +165,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     path = class_folder(tmp_path, {"frog": 3, "newt": 3})
     (path / "newt" / "p1.png").write_text("no picture")
     assert refusal(path) == (
-        "PATH/newt/p1.png: cannot be decoded (cannot identify image file 'PATH/newt/p1.png'): "
+        "PATH/newt/p1.png: cannot be decoded (no kind of picture that is known): "
         "every file must hold a whole picture; fetch it again or take it out"
     )
 

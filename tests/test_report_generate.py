@@ -423,7 +423,8 @@ def test_headers_are_words_and_the_control_has_its_row(study):
 
 
 def test_two_protocols_that_are_one_stand_once(tmp_path):
-    folder = make_study(tmp_path / "s")
+    untold = {"told": {"model.where": "decoder"}, "reads": {"model.where": "read"}}
+    folder = make_study(tmp_path / "s", variants=untold)
 
     def said():
         study = read_study(folder)

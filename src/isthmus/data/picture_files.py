@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from isthmus.refusal import Refusal
 
@@ -52,6 +52,8 @@ def decoded(path: Path, content: bytes | None = None) -> Image.Image:
 
 def undecodable(path: Path, error: object) -> Refusal:
     """The refusal of a file that holds no whole picture."""
+    if isinstance(error, UnidentifiedImageError):
+        error = "no kind of picture that is known"  # its own words name a buffer in memory
     return Refusal(
         f"{path}: cannot be decoded ({error}): every file must hold a whole picture; "
         "fetch it again or take it out"
