@@ -121,7 +121,7 @@ def test_the_forecast_says_what_can_be_seen(
     assert status == 0
     assert "the smallest difference that 2 seeds can see" in blind
     assert " SD " in blind
-    assert "run two or three seeds first, or set study.expected_sd" in blind
+    assert "set study.expected_sd by them" in " ".join(blind.split())
     assert not Path("nowhere").exists()
     _, piloted = said([*words, str(finished)], capsys)
     assert "runs already done" in piloted
@@ -300,6 +300,7 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
     """In place of training: tables as a study leaves them, narrower with every seed."""
 
     def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
+        plan = write_plan(plan, study)
         runs = planned_runs(plan, study)
         for of in [of for of in runs if of.seed in seeds]:
             of.folder.claim(of.recipe, "content")
@@ -349,15 +350,40 @@ def test_commands_that_begin_together_plan_together(plan: r.StudyPlan, tmp_path:
         write_plan(other, tmp_path)
 
 
+def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: r.StudyPlan, tmp_path: Path) -> None:
+    """Another command has joined the folder, with a variant and a seed that has begun."""
+    first, second = plan.variants
+    write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), tmp_path)
+    (joined,) = planned_runs(r.load_plan(tmp_path / "plan.toml"), tmp_path)
+    joined.folder.claim(joined.recipe, "content")
+    ours = dataclasses.replace(plan, variants=(first,), seeds=(0, 1, 2))
+    rule = StoppingRule(width=None, budget_minutes=1.5, most_seeds=20)
+    ended, reason = run_until(ours, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+    assert "planned seeds are left out" in reason
+    written = r.load_plan(tmp_path / "plan.toml")
+    assert {variant.name for variant in written.variants} == {"a", "b"}
+    assert {0, 7} <= set(written.seeds)
+    assert set(ended.seeds) == set(written.seeds)
+
+
 def test_no_seed_is_added_for_an_interval_that_cannot_come(
     plan: r.StudyPlan, tmp_path: Path
 ) -> None:
     """One of the two variants fails under every seed."""
-    run = pretended(tmp_path, [math.nan] * 9)
+
+    def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
+        plan = pretended(tmp_path, [math.nan] * 9)(plan, seeds)
+        results = read_results(tmp_path)
+        results.loc[results["variant"] == "b", "status"] = "failed"
+        results.to_csv(tmp_path / "results.csv")
+        return plan
+
     rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
     ended, reason = run_until(plan, tmp_path, rule, run)
     assert ended.seeds == (0, 1)
-    assert reason == "no seed has all the runs of a comparison, and more seeds would not mend that"
+    assert reason == (
+        "fewer than two variants have a finished run, and more seeds would hardly mend that"
+    )
 
 
 def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_path: Path) -> None:

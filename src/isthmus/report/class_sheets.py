@@ -121,14 +121,14 @@ def style_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT
     labels = "every label" if columns == count else f"the first {columns} of {count} labels"
     one_prior = f"Each row decodes one draw of z under {labels}."
     own_priors = f"Each row takes one draw of noise through the prior of {labels}."
-    note = own_priors if sheets.get("prior_is_told", False) else one_prior
+    note = own_priors if _prior_hears(sheets) else one_prior
     grid = PictureGrid(
         output[:, None],
         columns,
         TITLES["style"],
         note=note if is_heard else _SAME,
         heads=_names(class_names, np.arange(columns)) if is_heard else (),
-        sides=[f"z {row + 1}" for row in range(rows)],
+        sides=_draws(rows, sheets),
     )
     return drawn_grid(grid, paper)
 
@@ -233,9 +233,9 @@ def label_columns(
         rows: Pictures; each row shares its z, or the noise that priors of the labels make it of.
         names: Names of the labels.
         sources: The picture that each row comes from.
-        row_names: What heads each row; without any, the rows are z 1, z 2, ...
+        row_names: What heads each row; without any, the rows are z 1, z 2, ..., or noise 1, ...
         paper: Ground and inks.
-        told_sides: ``decoder_is_told`` and ``prior_is_told``, as in ``sheets.npz``; None: both.
+        told_sides: As in ``sheets.npz``; None: the decoder is told, and no prior.
     """
     hears = _draws_hear if sources is None else _decoder_hears
     is_heard = hears(told_sides or {})
@@ -247,7 +247,7 @@ def label_columns(
         TITLES["style"] if sources is None else "The same picture under other labels",
         note="" if is_heard else _SAME,
         heads=[*["picture"] * len(before), *(names if is_heard else ())],
-        sides=list(row_names) or [f"z {row + 1}" for row in range(len(rows))],
+        sides=list(row_names) or _draws(len(rows), told_sides or {}),
     )
     return drawn_grid(grid, paper)
 
@@ -263,7 +263,17 @@ def _decoder_hears(sheets: Sheets) -> bool:
 
 def _draws_hear(sheets: Sheets) -> bool:
     """Whether the label can change what is drawn from the prior."""
-    return _decoder_hears(sheets) or bool(sheets.get("prior_is_told", True))
+    return _decoder_hears(sheets) or _prior_hears(sheets)
+
+
+def _prior_hears(sheets: Sheets) -> bool:
+    """Whether each label has a prior of its own, which makes its z of the noise."""
+    return bool(sheets.get("prior_is_told", False))
+
+
+def _draws(count: int, sheets: Sheets) -> list[str]:
+    """What heads the rows of so many draws."""
+    return [f"{'noise' if _prior_hears(sheets) else 'z'} {row + 1}" for row in range(count)]
 
 
 def _source_word(sheets: Sheets) -> str:

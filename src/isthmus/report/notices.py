@@ -144,12 +144,12 @@ def _few_seeds(study: Study) -> Notice | None:
 
 def _late_seeds(study: Study) -> Notice | None:
     seen = [count for count in study.about.looked_last if count < len(study.about.seeds)]
-    if not seen:
+    if not seen or len(study.about.variants) < 2:
         return None
     return Notice(
         f"Verdicts on {' and '.join(map(str, seen))} seeds had been seen, and no further look was planned, "
-        "when more seeds were added: a false claim has a chance of 7 to 8 %, not 5 %. Name study.looks "
-        "beforehand, or add seeds with --until-width."
+        "when more seeds were added: a false claim is likelier than 5 % (7 to 11 % in simulations, "
+        "docs/statistics.md). Name study.looks before the first verdict, or begin with --until-width."
     )
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 from pydantic import Field, TypeAdapter, ValidationError
 
+from isthmus.recipe import VAE
 from isthmus.recipe.door import flattened
 from isthmus.refusal import Refusal
 from isthmus.report.about import About, Record, Score
@@ -73,8 +74,8 @@ class Study:
     @cached_property
     def protocols_are_one(self) -> bool:
         """Whether both swap protocols are the same in every finished run, for no encoder is told."""
-        told = {self.recipe_of(variant).get("model.where") for variant in self.about.variants}
-        if told & {"encoder", "both"}:
+        wheres = {self.recipe_of(variant).get("model.where") for variant in self.about.variants}
+        if any(VAE(where=where).encoder_is_told for where in wheres if where):
             return False
         ends = "swap_encoded_true", "swap_encoded_wrong"
         if any(column not in self.finished for column in ends):

@@ -35,7 +35,7 @@ def cas_scores(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, floa
     global generator is left as it was.
 
     Args:
-        trained: A run of a ``GenerateRecipe``; the classifier shares its seed and precision.
+        trained: A run of a ``GenerateRecipe``; the classifier shares its seed, and its precision in training.
         vae: Its network.
         count: Pictures to draw.
 

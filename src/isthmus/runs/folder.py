@@ -119,6 +119,20 @@ class RunFolder:
         """The traceback of the last attempt, if it broke off."""
         return self.path / "error.txt"
 
+    @property
+    def judge(self) -> str | None:
+        """The name of the judge that scores it; None before it is known, or where there is none."""
+        if self.is_finished:
+            name: str | None = self.result().get("judge", {}).get("name")
+            return name
+        return self._begun_with("judge")
+
+    def _begun_with(self, key: str) -> str | None:
+        if not self.environment.exists():
+            return None
+        value: str | None = json.loads(self.environment.read_text("utf-8")).get(key)
+        return value
+
     def claim(self, recipe: AnyRecipe, content: str) -> None:
         """Write the recipe down, or refuse if another recipe or other data have this folder already."""
         written = self.path / "recipe.toml"
@@ -126,18 +140,17 @@ class RunFolder:
             write_text(written, recipe_as_toml(recipe))
             return
         before = load_recipe(written.read_text(encoding="utf-8"))
-        if changed := differing_fields(before, recipe):
+        changed = [key for key in differing_fields(before, recipe) if key != "data.folder"]
+        if changed:  # where the data lie is no matter, if what they hold is the same
             raise Refusal(
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or delete the folder"
             )
-        if self.environment.exists():
-            begun_on = json.loads(self.environment.read_text("utf-8")).get("content", content)
-            if begun_on != content:
-                raise Refusal(
-                    f"{self.path} was begun on other pictures than the data are now: what has trained it may "
-                    "lie in the test part today; put the data back, or delete the folder"
-                )
+        if self.metrics.exists() and self._begun_with("content") not in (None, content):
+            raise Refusal(
+                f"{self.path} was begun on other pictures than the data are now: what has trained it may "
+                "lie in the test part today; put the data back, or delete the folder"
+            )
 
     @contextmanager
     def held(self) -> Iterator[None]:

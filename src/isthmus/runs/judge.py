@@ -98,16 +98,21 @@ def load_judge(recipe: GenerateRecipe, store: LabelledStore) -> LoadedJudge:
     return LoadedJudge(network, name, folder.result()["scores"]["accuracy"])
 
 
-def refuse_other_judge(recipe: GenerateRecipe, store: LabelledStore, name: str | None) -> None:
-    """Refuse to score with another judge than that of this name, before anything is trained for it.
+def known_judge(recipe: GenerateRecipe, store: LabelledStore) -> str | None:
+    """The name of the judge that the cache holds for these data; None where it is still to be trained."""
+    is_there = judge_folder(judge_recipe(recipe), store).is_finished
+    return load_judge(recipe, store).name if is_there else None
+
+
+def refuse_other_judge(ours: str, theirs: str | None) -> None:
+    """Refuse to score with another judge than the runs beside this one have, where they have one.
 
     Raises:
-        Refusal: If the cache holds another one.
+        Refusal: If these are two names.
     """
-    ours = load_judge(recipe, store).name
-    if name not in (None, ours):
+    if theirs not in (None, ours):
         raise Refusal(
-            f"the judge in the cache, {ours}, is not {name}, which has scored the finished runs: two "
+            f"the judge in the cache, {ours}, is not {theirs}, which scores the other runs: two "
             f"judges differ by points; put that one back into {build.cache_folder() / 'judges'}, or choose "
             "another --out"
         )

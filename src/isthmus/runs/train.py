@@ -20,7 +20,13 @@ from isthmus.runs.cas import refuse_too_few_samples
 from isthmus.runs.cost import cost_of
 from isthmus.runs.fit import NoLogger, fit, log_line
 from isthmus.runs.folder import RunFolder, write_json, write_whole
-from isthmus.runs.judge import judge_folder, judge_recipe, refuse_failed_judge, refuse_other_judge
+from isthmus.runs.judge import (
+    judge_folder,
+    judge_recipe,
+    load_judge,
+    refuse_failed_judge,
+    refuse_other_judge,
+)
 from isthmus.runs.machine import environment, precision_here
 from isthmus.runs.module import Watch
 from isthmus.runs.seeds import numpy_draws
@@ -135,6 +141,7 @@ def _fitted(
     store = build.store_for(recipe.data, data_root)
     folder.claim(recipe, store.content)
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
+    begun_with = {"content": store.content}
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
         refuse_too_few_samples(recipe.measure, len(store.class_names))
         of_judge = judge_recipe(recipe)
@@ -142,14 +149,16 @@ def _fitted(
         if not place.is_finished:
             with torch.random.fork_rng(devices=[]):  # what no network fits is refused first
                 module_for(recipe, store, steps=1)
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{place.path}.lock"):  # studies side by side train it once
-            if not place.is_finished:
-                train_run(of_judge, 0, place, data_root=data_root, watch=watch)
+            place.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{place.path}.lock"):  # studies side by side train it once
+                if not place.is_finished:
+                    train_run(of_judge, 0, place, data_root=data_root, watch=watch)
         refuse_failed_judge(place)
-        refuse_other_judge(recipe, store, judge)
+        ours = load_judge(recipe, store).name
+        refuse_other_judge(ours, judge)
+        begun_with["judge"] = ours
     precision = precision_here(recipe.train.precision)
-    write_json(folder.environment, environment(precision) | {"content": store.content})
+    write_json(folder.environment, environment(precision) | begun_with)
 
     fresh = functools.partial(module_for, recipe, store)
     named = _lightning_logger(logger, folder)

@@ -109,7 +109,7 @@ class NLL:
 
         Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3 (the
         difference estimator); its variance, and that of the whole set as a sample of all pictures.
-        Noise of the bounds cancels where a picture was drawn, but for what the others weigh.
+        Noise of the bounds cancels where all were drawn, else it is mostly that of those drawn.
 
         >>> bounds, weights = LogMeanExp(), LogMeanExp()
         >>> bounds.add(np.array([[-1.0, -2.0, -9.0, -4.0]]))

@@ -49,8 +49,8 @@ def scores_of(plan: StudyPlan) -> tuple[Score, ...]:
                     f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
                     "to study.scores"
                 )
-    hidden = [settings_of(recipe).get("model.null_rate") for recipe in recipes]
-    if "elbo_null_nats" in names and 0 in hidden:
+    null_rates = [settings_of(recipe).get("model.null_rate") for recipe in recipes]
+    if "elbo_null_nats" in names and 0 in null_rates:
         raise Refusal(
             "study.scores: elbo_null_nats is not measured where training hides no label (model.null_rate = "
             "0): set it in every variant, or take the score out"

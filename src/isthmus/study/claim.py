@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ def write_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / ".plan.lock"):
         plan = written_plan(plan, study)
+        write_text(study / _PLAN, plan_as_toml(plan))
+    return plan
+
+
+def leave_out(seeds: Collection[int], study: Path) -> StudyPlan:
+    """The folder's plan without these seeds, written down."""
+    with FileLock(study / ".plan.lock"):
+        plan = load_plan(study / _PLAN)
+        plan = dataclasses.replace(plan, seeds=tuple(s for s in plan.seeds if s not in seeds))
         write_text(study / _PLAN, plan_as_toml(plan))
     return plan
 
@@ -129,13 +138,12 @@ def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) 
 
 
 def judge_of(runs: Sequence[PlannedRun], study: Path) -> str | None:
-    """The judge that has scored the finished runs; None where none has.
+    """The judge of the runs that have begun; None where none has.
 
     Raises:
-        Refusal: If two have.
+        Refusal: If there are two.
     """
-    results = [run.folder.result() for run in runs if run.folder.is_finished]
-    judges = {judge["name"] for result in results if (judge := result.get("judge"))}
+    judges = {judge for run in runs if (judge := run.folder.judge)}
     if len(judges) > 1:
         first, second, *_ = sorted(judges)
         raise Refusal(

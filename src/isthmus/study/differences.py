@@ -58,8 +58,8 @@ def found_in(
     """Every comparison by every score.
 
     A group with a failed run is left out, of every seed, while another group is left: so no
-    seed compares other variants than the next; where every group has one, those of variants that
-    never finished are. A seed that lacks a run is left out.
+    seed compares other variants than the next; where every group has one, those are kept that are
+    whole under the most seeds. A seed that lacks a run is left out.
 
     Args:
         results: A row a run, as results.csv has them.
@@ -84,12 +84,19 @@ def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]
     return difference is not None and difference.sd > 0
 
 
+def _most_whole(
+    groups: tuple[tuple[str, ...], ...], table: pd.DataFrame
+) -> tuple[tuple[str, ...], ...]:
+    """Those that have all their runs under the most seeds."""
+    seeds = [len(table.reindex(columns=list(group)).dropna()) for group in groups]
+    return tuple(group for group, count in zip(groups, seeds, strict=True) if count == max(seeds))
+
+
 def _found(
     comparison: Comparison, score: Score, table: pd.DataFrame, failed: frozenset[str]
 ) -> Found:
     whole = tuple(group for group in comparison.groups if not failed.intersection(group))
-    some = tuple(group for group in comparison.groups if set(group) <= set(table.columns))
-    groups = whole or some or comparison.groups  # a variant that never finished is in no column
+    groups = whole or _most_whole(comparison.groups, table)
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
         return Found(comparison, score, groups, (math.nan, math.nan), None)

@@ -61,7 +61,7 @@ class _Step:
     work: float
     """Operations of a forward pass of the batch, in billions."""
     objective: str
-    """What a VAE's training minimises; empty for other tasks."""
+    """Its settings of ``objective``; none for other tasks."""
     seconds: float
 
 
@@ -207,6 +207,6 @@ def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
     console.print(table)
     if any(not of.source for of in visible):
         console.print(
-            "SD: standard deviation over seeds of the difference of two variants; run two or three "
-            "seeds first, or set study.expected_sd, and this table has the score's own unit"
+            "SD: standard deviation over seeds of the difference of two variants; run two or three seeds "
+            "in a folder of their own, set study.expected_sd by them, and this table has the score's own unit"
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from isthmus import build
-from isthmus.recipe import StudyPlan
+from isthmus.data.store import LabelledStore, Store
+from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan
+from isthmus.runs.judge import known_judge, refuse_other_judge
 from isthmus.runs.train import LoggerName, train_run
 from isthmus.study.analysis import scores_of
 from isthmus.study.attempt import Result, attempt
@@ -95,11 +97,22 @@ def _run_claimed(
         for data in dict.fromkeys(run.recipe.data for run in runs):
             store = build.store_for(data, data_root, on_progress)
     refuse_other_content((*tuning_runs(plan, study), *runs), store.content, study)
+    if not all(run.folder.is_finished for run in runs) and (
+        ours := _judge_here(plan.recipe, store)
+    ):
+        refuse_other_judge(ours, judge_of(runs, study))
     plan = write_plan(plan, study)
     tune_variants(plan, names, study, data_root, console)
     runs = planned_runs(plan, study)  # with what tuning has chosen
     ready = set(names) - untrainable_variants(plan, study) - untuned_variants(plan, study)
     is_told = False
+
+    def tell() -> None:
+        """Of all that the folder holds, what other commands have run in it too."""
+        whole = written_plan(plan, study)
+        judge_of(planned_runs(whole, study), study)
+        collect(whole, study, data_root=data_root, command=command)
+
     with study_progress(console, len(runs)) as progress:
         for run in runs:
             if run.folder.is_finished:
@@ -116,18 +129,15 @@ def _run_claimed(
                 data_root=data_root,
                 logger=logger,
                 watch=progress.watch_run(name),
-                judge=judge_of(runs, study),
+                judge=judge_of(planned_runs(written_plan(plan, study), study), study),
             )
             if result := attempt(train, run.folder, name, console):
                 words = result["reason"] or _score_in_words(plan, result)
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
-            judge_of(
-                runs, study
-            )  # another machine's runs may have come in, and its judge with them
-            collect(written_plan(plan, study), study, data_root=data_root, command=command)
+            tell()
             is_told = True
     if not is_told:
-        collect(written_plan(plan, study), study, data_root=data_root, command=command)
+        tell()
     return plan
 
 
@@ -137,3 +147,10 @@ def _score_in_words(plan: StudyPlan, result: Result) -> str:
     judge = result.get("judge", {}).get("accuracy")
     by = f" (judge {judge:.3f})" if judge is not None else ""
     return f"{first.title} {result['scores'][first.name]:.3f}{by}"
+
+
+def _judge_here(recipe: AnyRecipe, store: Store) -> str | None:
+    """The judge that the cache holds for these data, if a judge is asked and one is there."""
+    if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
+        return known_judge(recipe, store)
+    return None

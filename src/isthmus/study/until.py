@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from isthmus.recipe import StudyPlan, plan_as_toml
+from isthmus.recipe import StudyPlan
 from isthmus.refusal import Refusal
-from isthmus.runs.folder import write_text
+from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_whole, read_results
 from isthmus.study.planned import planned_runs, runs_to_come, tuning_runs
 
@@ -66,10 +66,9 @@ class StoppingRule:
             return "every run has failed, and more seeds would not mend that"
         if self.width is not None:
             widest = _widest(study / "verdicts.csv")
-            if math.isnan(widest):
-                return (
-                    "no seed has all the runs of a comparison, and more seeds would not mend that"
-                )
+            finished = results.loc[results["status"] == "finished", "variant"]
+            if math.isnan(widest) and finished.nunique() < 2:
+                return "fewer than two variants have a finished run, and more seeds would hardly mend that"
             if widest <= self.width:
                 return f"the widest interval is {widest:.3g}, within {self.width:g}"
         if len(plan.seeds) >= self.most_seeds:
@@ -118,9 +117,9 @@ def run_until(plan: StudyPlan, study: Path, rule: StoppingRule, run: Run) -> tup
     for seed in [seed for seed in plan.seeds if seed in to_come]:
         if reason := rule.overspends(plan, study, seed):
             return _stopped_early(plan, study, reason, run)
-        run(plan, (seed,))
+        plan = run(plan, (seed,))
     if not to_come:
-        run(plan, ())
+        plan = run(plan, ())
     while not (reason := rule.stops(plan, study)):
         seed = max(plan.seeds) + 1
         more = dataclasses.replace(plan, seeds=(*plan.seeds, seed))
@@ -133,16 +132,14 @@ def run_until(plan: StudyPlan, study: Path, rule: StoppingRule, run: Run) -> tup
 def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple[StudyPlan, str]:
     """The plan without the seeds of which nothing is there, and the reason with what it means."""
     begun = {of.seed for of in planned_runs(plan, study) if of.folder.is_claimed}
-    kept = tuple(seed for seed in plan.seeds if seed in begun)
-    left = len(plan.seeds) - len(kept)
+    not_begun = [seed for seed in plan.seeds if seed not in begun]
+    left = len(not_begun)
     what = (
         f"{left} planned {'seeds are' if left > 1 else 'seed is'} left out"
         if left
         else ("seeds that have begun wait for more")
     )
-    fewer = dataclasses.replace(plan, seeds=kept)
-    write_text(study / "plan.toml", plan_as_toml(fewer))
-    return run(fewer, ()), f"{reason}; {what}"
+    return run(leave_out(not_begun, study), ()), f"{reason}; {what}"
 
 
 def _widest(verdicts: Path) -> float:
