@@ -27,6 +27,7 @@ from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
 from isthmus.runs.module import TaskModule
+from isthmus.runs.score_classifier import score_classifier
 from isthmus.runs.score_generator import _test_part, _use_of_z, pictures_of
 from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.tasks import module_for
@@ -163,6 +164,20 @@ def test_a_study_has_one_judge(
     words = sentence.format(ours=ours, study=study, cache=build.cache_folder())
     assert capsys.readouterr().err.strip().splitlines()[-1] == f"isthmus: {words}"
     assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+
+
+def test_a_judge_is_scored_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
+    """In float32, whatever it has trained in."""
+    recipe = r.load_plan(stroke_recipe).recipe
+    assert isinstance(recipe, r.GenerateRecipe)
+    of_judge, store = judge_recipe(recipe), build.store_for(recipe.data)
+    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
+    module = module_for(of_judge, store, steps=1)
+    kinds: set[torch.dtype] = set()
+    module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
+    trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16")
+    score_classifier(trained)
+    assert kinds == {torch.float32}
 
 
 def test_another_path_to_the_same_pictures_has_the_same_judge(
