@@ -342,7 +342,7 @@ def test_a_decoder_that_is_not_told_heads_no_column_with_a_label(
 def test_a_prior_of_each_label_hears_it(tmp_path: Path, pictures: list[str], say: Say) -> None:
     settings = {"model.where": "none", "model.prior": "per-label"}
     run = str(make_run(tmp_path / "run", **settings))
-    assert say("generate", run, "--count", "1")[1:] == [*NAMES, "z 1"]
+    assert say("generate", run, "--count", "1")[1:] == [*NAMES, "noise 1"]
     assert say("swap", run, pictures[0])[1] == SAME, "what is decoded is not drawn from it"
 
 
