@@ -128,6 +128,21 @@ def test_the_forecast_says_what_can_be_seen(
     assert " SD " not in piloted
 
 
+def forecast_of(
+    recipe: Path, study: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[str, dict[str, tuple[float, float]]]:
+    """What a forecast of one seed says, and of each variant its steps and minutes a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "140")
+        words = ["study", str(recipe), "--dry-run", "--seeds", "1", "--out", str(study)]
+        status, shown = said(words, capsys)
+    assert status == 0
+    rows = [
+        [cell.strip() for cell in line.split("│")] for line in shown.splitlines() if "│" in line
+    ]
+    return shown, {row[1]: (float(row[4].replace(",", "")), float(row[5])) for row in rows}
+
+
 def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
     stroke_recipe: Path,
     tmp_path: Path,
@@ -135,17 +150,13 @@ def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three quarters of the steps at a second, a quarter at five: two seconds a step."""
-    monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setattr(
         forecast, "seconds_per_step", lambda recipe, _: float(recipe.objective.importance_samples)
     )
     late = "[objective]\nimportance_samples = 5\nimportance_from = 0.75\n\n[measure]"
     stroke_recipe.write_text(stroke_recipe.read_text().replace("[measure]", late))
-    words = ["study", str(stroke_recipe), "--dry-run", "--seeds", "1", "--out"]
-    status, shown = said([*words, str(tmp_path / "s")], capsys)
-    assert status == 0
-    told = next(line for line in shown.splitlines() if " told " in line)
-    steps, minutes = (float(told.split("│")[at].replace(",", "")) for at in (4, 5))
+    _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
+    steps, minutes = costs["told"]
     assert minutes == pytest.approx(steps * 2 / 60, abs=0.05)
 
 
@@ -158,20 +169,14 @@ def test_the_forecast_tells_no_objective_by_the_steps_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However few are timed: an adversary's passes are not among the operations of the network."""
-    monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
     monkeypatch.setattr(
         forecast,
         "seconds_per_step",
         lambda recipe, _: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
     )
-    words = ["study", str(stroke_recipe), "--dry-run", "--seeds", "1", "--out"]
-    status, shown = said([*words, str(tmp_path / "s")], capsys)
-    assert status == 0
-    rows = [
-        line.split("│") for line in shown.splitlines() if " told " in line or " not_told " in line
-    ]
-    each = [float(row[5]) * 60 / float(row[4].replace(",", "")) for row in rows]
+    shown, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
+    each = [60 * minutes / steps for steps, minutes in (costs["told"], costs["not_told"])]
     assert each == pytest.approx([2, 1], abs=0.02)
     assert "kinds of step were timed" not in shown
 

@@ -93,15 +93,13 @@ def load_judge(recipe: GenerateRecipe, store: LabelledStore) -> LoadedJudge:
     network = build.judge_for(of_judge, len(store.class_names))
     network.load_state_dict(load_file(folder.weights))
     network.eval().requires_grad_(requires_grad=False)
+    return LoadedJudge(network, judge_name(folder), folder.result()["scores"]["accuracy"])
+
+
+def judge_name(folder: RunFolder) -> str:
+    """The name of the judge that has finished in this folder."""
     weights = hashlib.sha256(folder.weights.read_bytes()).hexdigest()[:8]
-    name = f"{folder.path.name}-{weights}"
-    return LoadedJudge(network, name, folder.result()["scores"]["accuracy"])
-
-
-def known_judge(recipe: GenerateRecipe, store: LabelledStore) -> str | None:
-    """The name of the judge that the cache holds for these data; None where it is still to be trained."""
-    is_there = judge_folder(judge_recipe(recipe), store).is_finished
-    return load_judge(recipe, store).name if is_there else None
+    return f"{folder.path.name}-{weights}"
 
 
 def refuse_other_judge(ours: str, theirs: str | None) -> None:

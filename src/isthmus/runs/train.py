@@ -22,8 +22,8 @@ from isthmus.runs.fit import NoLogger, fit, log_line
 from isthmus.runs.folder import RunFolder, write_json, write_whole
 from isthmus.runs.judge import (
     judge_folder,
+    judge_name,
     judge_recipe,
-    load_judge,
     refuse_failed_judge,
     refuse_other_judge,
 )
@@ -154,7 +154,7 @@ def _fitted(
                 if not place.is_finished:
                     train_run(of_judge, 0, place, data_root=data_root, watch=watch)
         refuse_failed_judge(place)
-        ours = load_judge(recipe, store).name
+        ours = judge_name(place)
         refuse_other_judge(ours, judge)
         begun_with["judge"] = ours
     precision = precision_here(recipe.train.precision)

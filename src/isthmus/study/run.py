@@ -11,7 +11,7 @@ from rich.console import Console
 from isthmus import build
 from isthmus.data.store import LabelledStore, Store
 from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan
-from isthmus.runs.judge import known_judge, refuse_other_judge
+from isthmus.runs.judge import judge_folder, judge_name, judge_recipe, refuse_other_judge
 from isthmus.runs.train import LoggerName, train_run
 from isthmus.study.analysis import scores_of
 from isthmus.study.attempt import Result, attempt
@@ -152,5 +152,6 @@ def _score_in_words(plan: StudyPlan, result: Result) -> str:
 def _judge_here(recipe: AnyRecipe, store: Store) -> str | None:
     """The judge that the cache holds for these data, if a judge is asked and one is there."""
     if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
-        return known_judge(recipe, store)
+        place = judge_folder(judge_recipe(recipe), store)
+        return judge_name(place) if place.is_finished else None
     return None
