@@ -232,7 +232,7 @@ def optimiser_for(train: r.Train, weights: Iterable[nn.Parameter]) -> torch.opti
         return torch.optim.RMSprop(
             weights, lr=train.lr, weight_decay=train.weight_decay, momentum=train.momentum or 0.0
         )
-    return torch.optim.AdamW(weights, lr=train.lr, weight_decay=train.weight_decay)
+    return torch.optim.AdamW(weights, lr=train.lr, weight_decay=train.weight_decay, fused=True)
 
 
 def schedule_for(

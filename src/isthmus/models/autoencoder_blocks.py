@@ -33,7 +33,9 @@ from isthmus.models.stages import (
     doubling_stage,
     halved_sizes_px,
     halving_stage,
+    maps_to_vector,
     residual_stage,
+    vector_to_maps,
 )
 from isthmus.refusal import Refusal
 
@@ -211,7 +213,8 @@ def _half_size_plan(size_px: int, width: int) -> list[Level]:
 
 
 def _dense_gather(level: Level) -> tuple[nn.Module, int]:
-    return nn.Sequential(nn.Flatten(), dense(level.channels * level.size_px**2, DENSE)), DENSE
+    channels, size_px = level
+    return nn.Sequential(*maps_to_vector(), dense(channels * size_px**2, DENSE)), DENSE
 
 
 def _activated_gather(level: Level) -> tuple[nn.Module, int]:
@@ -225,7 +228,7 @@ def _dense_spread(latent: int, level: Level) -> nn.Module:
         dense(latent, DENSE),
         nn.SiLU(),
         dense(DENSE, channels * size_px**2),
-        nn.Unflatten(1, (channels, size_px, size_px)),
+        *vector_to_maps(level),
     )
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.ops import Permute
 
 from isthmus.models.fusion import Modulate
 from isthmus.refusal import Refusal
@@ -118,6 +119,21 @@ def doubling_conv(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
     """
     layer = nn.ConvTranspose2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
     return he_start(layer, fan_in=channels_in * 4)
+
+
+def maps_to_vector() -> tuple[nn.Module, nn.Module]:
+    """Feature maps -> vector, pixel after pixel: as they lie in channels-last memory.
+
+    So nothing is copied, and the gradient comes back in the layout that the activation before
+    it has; in another one its gradient takes six times as long.
+    """
+    return Permute([0, 2, 3, 1]), nn.Flatten()
+
+
+def vector_to_maps(level: Level) -> tuple[nn.Module, nn.Module]:
+    """Vector -> feature maps of ``level``, in the order of ``maps_to_vector``."""
+    channels, size_px = level
+    return nn.Unflatten(1, (size_px, size_px, channels)), Permute([0, 3, 1, 2])
 
 
 def halving_stage(larger: Level, level: Level, modulate: Modulate) -> nn.Module:
