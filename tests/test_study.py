@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,9 @@ from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.segmenter import Segmenter
 from isthmus.runs.train import train_run, tune_run
+from isthmus.study import run as study_run
 from isthmus.study.attempt import attempt
+from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_whole, read_results
 
 
@@ -281,6 +285,20 @@ def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_
     folder, result = RunFolder(tmp_path), {"status": "finished"}
     folder.finish(result)
     assert attempt(pytest.fail, folder, "one", Console()) == result
+
+
+def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_told_of(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attempt_beside_another(*of: Any) -> Any:
+        leave_out([1], tmp_path)
+        return attempt(*of)
+
+    monkeypatch.setattr(study_run, "attempt", attempt_beside_another)
+    plan = dataclasses.replace(r.load_plan(small_recipe), seeds=(0, 1))
+    study_run.run_study(plan, tmp_path, console=Console(quiet=True))
+    assert r.load_plan(tmp_path / "plan.toml").seeds == (0, 1)
+    assert set(read_results(tmp_path)["seed"]) == {0, 1}
 
 
 def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_again(

@@ -204,15 +204,18 @@ def _use_of_z(
     The probe reads z as decoders get it, with its noise: a mean that moves by less than the noise
     tells the label to whoever scales it up, and no decoder has learned from that.
     """
-    rows = numpy_draws(trained.seed, "probe pictures").permutation(trained.split.train)
+    seed = trained.seed
+    rows = numpy_draws(seed, "probe pictures").permutation(trained.split.train)
     images, labels = pictures_of(trained.store, rows[:_PROBE_PICTURES])
-    draws = torch_draws(trained.seed, "probe latents")
-    of_training = posterior_draws(vae.encoded(vae.target(images, draws), labels), draws)
-    of_test = posterior_draws(posterior, draws)
+    target = vae.target(images, torch_draws(seed, "probe target"))
+    of_training = posterior_draws(
+        vae.encoded(target, labels), torch_draws(seed, "probe training latents")
+    )
+    of_test = posterior_draws(posterior, torch_draws(seed, "probe test latents"))
     outputs = vae.pictures(posterior[0], test.labels)
     return {
         "label_probe_accuracy": probe_accuracy(
-            (of_training, labels), (of_test, test.labels), vae.network.num_labels, trained.seed
+            (of_training, labels), (of_test, test.labels), vae.network.num_labels, seed
         ),
         "active_units": float(active_units(vae.beside_prior(posterior[0], test.labels)).count),
         "reconstruction_rmse": float(np.sqrt(np.mean((outputs - test.images) ** 2))),

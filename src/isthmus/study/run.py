@@ -108,8 +108,11 @@ def _run_claimed(
     is_told = False
 
     def tell() -> None:
-        """Of all that the folder holds, what other commands have run in it too."""
-        whole = written_plan(plan, study)
+        """Of all that the folder holds, what other commands have run in it too.
+
+        Ours is written again: a budget of theirs may have left out what we are at.
+        """
+        whole = write_plan(plan, study)
         judge_of(planned_runs(whole, study), study)
         collect(whole, study, data_root=data_root, command=command)
 
