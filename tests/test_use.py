@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from isthmus import build
@@ -396,3 +397,15 @@ def test_a_picture_that_would_be_squeezed_is_refused(tmp_path: Path) -> None:
     )
     Image.new("L", (22, 20)).save(wide)
     assert read_pictures(model, [wide]).images.shape == (1, 1, 16, 16)
+
+
+def test_weights_of_another_version_are_refused(tmp_path: Path, say: Say) -> None:
+    weights = RunFolder(make_run(tmp_path)).weights
+    with safe_open(weights, "pt") as file:
+        about = file.metadata()
+        content = {name.replace("gather", "flat"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(content, weights, about)
+    assert say("generate", str(tmp_path)) == [
+        f"{weights}: these weights do not fit the network that their recipe builds now: another "
+        "version of isthmus has written them; train the run again, or use that version"
+    ]

@@ -85,7 +85,7 @@ def load_vae(run: Path) -> TrainedVAE:
     """The VAE that a finished run has left in its folder.
 
     Raises:
-        Refusal: If the folder holds no weights, or those of another kind of network.
+        Refusal: If the folder holds no weights, or those of another kind of network or version.
     """
     weights = RunFolder(run).weights
     if not weights.is_file():
@@ -103,7 +103,13 @@ def load_vae(run: Path) -> TrainedVAE:
         )
     class_names = tuple(about["class_names"].split("\n"))
     network = build.vae_for(recipe, len(class_names))
-    network.load_state_dict(load_file(weights))
+    try:
+        network.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise Refusal(
+            f"{weights}: these weights do not fit the network that their recipe builds now: another "
+            "version of isthmus has written them; train the run again, or use that version"
+        ) from error
     network.eval().requires_grad_(requires_grad=False)
     precision = precision_here(recipe.train.precision)
     return TrainedVAE(VAEOnArrays(network, precision), class_names, recipe)
