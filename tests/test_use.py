@@ -24,6 +24,7 @@ from isthmus.report.look import LIGHT
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.listening import TestPart
 from isthmus.runs.sheets import UNSAID, sheets_of
+from isthmus.use.generate import drawn_sheet
 from isthmus.use.swap import OwnPictures, read_pictures, redrawn_sheet, swapped_pictures
 from isthmus.use.vae import TrainedVAE, load_vae
 
@@ -115,6 +116,22 @@ def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None
     assert captions != say("generate", run, "--sheet", "random", "--seed", "1")[2:]
     few = say("generate", run, "--sheet", "random", "--labels", "toad,none")[2:]
     assert set(few) == {"toad", "no label"}
+
+
+@pytest.mark.parametrize("prior", ["standard", "per-label"])
+def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: str) -> None:
+    """Where nothing hears the label, so nothing at all differs."""
+    settings = {"model.where": "none", "model.prior": prior}
+    model = load_vae(make_run(tmp_path, **settings))  # a prior's table starts as the standard one
+    labels = np.arange(len(NAMES))
+    random = drawn_sheet(model, "random", labels, seed=1)["random_output"]
+    null = drawn_sheet(model, "null", labels, seed=1)["null_output"]
+    np.testing.assert_array_equal(random, null)
+    assert (random != drawn_sheet(model, "random", labels, seed=2)["random_output"]).any()
+    images = np.random.default_rng(0).random((9, 1, 16, 16), np.float32)
+    test = TestPart(images, images, labels.repeat(3), (labels.repeat(3) + 1) % 3)
+    of_run = sheets_of(model.vae, test, torch.Generator().manual_seed(0), model.recipe.model)
+    np.testing.assert_array_equal(of_run["random_output"], of_run["null_output"])
 
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:

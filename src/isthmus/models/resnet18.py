@@ -8,14 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from isthmus.models.fusion import Modulate
-from isthmus.models.stages import (
-    Convolved,
-    Level,
-    Residual,
-    conv,
-    halved_sizes_px,
-    vector_to_maps,
-)
+from isthmus.models.stages import Convolved, Level, Residual, conv, halved_sizes_px
 
 
 def resnet18_plan(size_px: int, width: int) -> list[Level]:
@@ -87,7 +80,9 @@ def resnet18_gather(level: Level) -> tuple[nn.Module, int]:
 def resnet18_spread(latent: int, level: Level) -> nn.Module:
     """One linear layer."""
     channels, size_px = level
-    return nn.Sequential(nn.Linear(latent, channels * size_px**2), *vector_to_maps(level))
+    return nn.Sequential(
+        nn.Linear(latent, channels * size_px**2), nn.Unflatten(1, (channels, size_px, size_px))
+    )
 
 
 def resnet18_head(first: Level, maps: Level) -> nn.Module:

@@ -105,7 +105,9 @@ def null_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT)
         output[:, None],
         _COLUMNS,
         TITLES["null"],
-        note="The same network, told the null label." if _draws_hear(sheets) else f"{_UNTOLD}.",
+        note="The same network and noise, told the null label."
+        if _draws_hear(sheets)
+        else f"{_UNTOLD}.",
         captions=[NO_LABEL] * len(output),
     )
     return drawn_grid(grid, paper)

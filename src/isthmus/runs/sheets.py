@@ -16,7 +16,7 @@ from jaxtyping import Int
 from isthmus.data.store import as_bytes
 from isthmus.recipe import VAE
 from isthmus.runs.listening import Images, Labels, TestPart, evenly_from_labels
-from isthmus.runs.vae_on_arrays import Posterior, VAEOnArrays
+from isthmus.runs.vae_on_arrays import Latents, Posterior, VAEOnArrays
 from isthmus.scoring.generation import kl_nats
 
 Arrays = dict[str, Any]
@@ -55,7 +55,7 @@ def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: V
     rows = evenly_from_labels(test.labels, _SHEET)
     sources = tests.at(rows)
     pairs = [np.flatnonzero(test.labels == label)[:2][[0, -1]] for label in np.unique(test.labels)]
-    every = np.arange(vae.network.num_labels)
+    every, noise = np.arange(vae.network.num_labels), sheet_noise(vae, draws)
     return {
         **told_sides(model),
         **shown(sources),
@@ -63,9 +63,9 @@ def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: V
         **reconstructions(vae, sources),
         **interpolations(vae, tests, np.stack(pairs[:_ROWS])),
         **traversals(vae, sources),
-        **random_draws(vae, every, draws),
+        **random_draws(vae, every, noise, draws),
         **styles(vae, every[:_STEPS], draws),
-        **(null_draws(vae, draws) if model.null_rate > 0 else {}),
+        **(null_draws(vae, noise) if model.null_rate > 0 else {}),
     }
 
 
@@ -137,27 +137,31 @@ def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
     }
 
 
-def random_draws(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:
-    """25 draws from the prior, each with one of these labels, drawn too."""
-    given = labels[torch.randint(len(labels), (_SHEET,), generator=draws).numpy()]
-    output = vae.pictures(vae.prior_draws(given, draws), given)
+def sheet_noise(vae: VAEOnArrays, draws: torch.Generator) -> Latents:
+    """The noise of 25 draws: one for the sheets with labels and without, so that only those differ."""
+    return vae.noise(_SHEET, draws)
+
+
+def random_draws(
+    vae: VAEOnArrays, labels: Labels, noise: Latents, draws: torch.Generator
+) -> Arrays:
+    """A draw from the prior for each row of ``noise``, with one of these labels, drawn too."""
+    given = labels[torch.randint(len(labels), (len(noise),), generator=draws).numpy()]
+    output = vae.pictures(vae.from_prior(noise, given), given)
     return {"random_given": given, "random_output": as_bytes(output)}
 
 
-def null_draws(vae: VAEOnArrays, draws: torch.Generator) -> Arrays:
-    """25 draws from the prior without a label, for a network that has learned to do without."""
-    nulls = np.full(_SHEET, vae.network.null_label)
-    return {"null_output": as_bytes(vae.pictures(vae.prior_draws(nulls, draws), nulls))}
+def null_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
+    """The same without a label, for a network that has learned to do without."""
+    nulls = np.full(len(noise), vae.network.null_label)
+    return {"null_output": as_bytes(vae.pictures(vae.from_prior(noise, nulls), nulls))}
 
 
 def styles(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:
     """Ten z from the prior, a row each, under every one of these labels, a column each."""
-    noise = torch.randn(_STEPS, vae.network.latent, generator=draws)
+    noise = np.repeat(vae.noise(_STEPS, draws), len(labels), axis=0)
     label = np.tile(labels, _STEPS)
-    with torch.inference_mode():
-        mu, log_sigma = (t.numpy() for t in vae.network.prior(torch.from_numpy(label)))
-    z = mu + np.exp(log_sigma) * np.repeat(noise.numpy(), len(labels), axis=0)
-    return {"style_output": as_bytes(vae.pictures(z, label))}
+    return {"style_output": as_bytes(vae.pictures(vae.from_prior(noise, label), label))}
 
 
 def _busiest_units(

@@ -59,17 +59,27 @@ class VAEOnArrays:
 
     def prior_draws(self, labels: Labels, generator: torch.Generator) -> Latents:
         """One z for each label from p(z | y)."""
-        with torch.inference_mode():
-            mu, log_sigma = self.network.prior(torch.from_numpy(labels))
-            noise = torch.randn(mu.shape, generator=generator)
-            z: Tensor = mu + log_sigma.exp() * noise
-            return z.numpy()
+        return self.from_prior(self.noise(len(labels), generator), labels)
+
+    def noise(self, count: int, generator: torch.Generator) -> Latents:
+        """So many z of the standard normal."""
+        return torch.randn(count, self.network.latent, generator=generator).numpy()
+
+    def from_prior(self, noise: Latents, labels: Labels) -> Latents:
+        """The z that standard normal noise becomes under the prior of each label."""
+        mu, sigma = self._prior(labels)
+        return np.asarray(mu + sigma * noise)
 
     def beside_prior(self, mu: Latents, labels: Labels) -> Latents:
         """Posterior means as the prior of their label sees them: 0 is its mean, 1 its sigma."""
+        centre, sigma = self._prior(labels)
+        return np.asarray((mu - centre) / sigma)
+
+    def _prior(self, labels: Labels) -> tuple[Latents, Latents]:
+        """Mean and sigma of p(z | y) for each label."""
         with torch.inference_mode():
-            centre, log_sigma = (of.numpy() for of in self.network.prior(torch.from_numpy(labels)))
-        return np.asarray((mu - centre) / np.exp(log_sigma))
+            mu, log_sigma = self.network.prior(torch.from_numpy(labels))
+        return mu.numpy(), log_sigma.exp().numpy()
 
     def elbo_nats(
         self, target: Images, posterior: Posterior, labels: Labels, noise: Latents

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from isthmus.refusal import Refusal
-from isthmus.runs.sheets import Arrays, null_draws, random_draws, told_sides
+from isthmus.runs.sheets import Arrays, null_draws, random_draws, sheet_noise, told_sides
 from isthmus.use.vae import TrainedVAE
 
 
@@ -30,6 +30,8 @@ def drawn_sheet(
 ) -> Arrays:
     """The arrays of a sheet of 25 draws: each with one of the labels, or all without.
 
+    A seed draws the same noise for either.
+
     Raises:
         Refusal: If they shall be without and the model does not know what that is.
     """
@@ -39,5 +41,6 @@ def drawn_sheet(
             "trained without labels now and then can draw without; use --sheet random"
         )
     vae, draws = model.vae, torch.Generator().manual_seed(seed)
-    made = random_draws(vae, labels, draws) if sheet == "random" else null_draws(vae, draws)
+    noise = sheet_noise(vae, draws)
+    made = random_draws(vae, labels, noise, draws) if sheet == "random" else null_draws(vae, noise)
     return told_sides(model.recipe.model) | made
