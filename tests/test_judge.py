@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from isthmus import build
+from isthmus import recipe as r
 from isthmus.models.judge import Judge
 from isthmus.refusal import Refusal
+from isthmus.runs.folder import RunFolder
+from isthmus.runs.seeds import numpy_draws
+from isthmus.runs.train import train_run
 
 
 @pytest.mark.parametrize("size_px", [8, 28, 32, 64])
@@ -29,6 +36,16 @@ def test_logits_are_linear_in_the_features() -> None:
     features = judge.features(image)
     assert (features >= 0).all()
     torch.testing.assert_close(judge(image), F.linear(features, judge.head.weight, judge.head.bias))
+
+
+def test_a_last_batch_of_one_picture_is_left_out(tmp_path: Path) -> None:
+    """Three poolings make one pixel of 12, and batch norm in training wants two values or more."""
+    small = {"data.size_px": 12, "data.limit": 60, "model.width": 2, "train.epochs": 1}
+    recipe = r.with_settings(r.ClassifyRecipe(), small)
+    store = build.store_for(recipe.data, None)
+    count = len(build.split_for(recipe.data, store, numpy_draws(0, "split")).train)
+    of_one = r.with_settings(recipe, {"train.batch": count - 1})
+    assert train_run(of_one, 0, RunFolder(tmp_path))["epochs"] == 1
 
 
 def test_a_trained_judge_looks_at_one_picture_at_a_time() -> None:

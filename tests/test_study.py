@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -171,7 +172,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_pat
 def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first epoch is made the best; the run is cut short and moved after it."""
+    """The first epoch is made the best; the run is cut short and moved after it, off a GPU."""
 
     class PowerCut(Exception):
         pass
@@ -190,6 +191,11 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
     with pytest.raises(PowerCut):
         train_run(recipe, 1, RunFolder(tmp_path / "before"), watch=cut)
     moved = RunFolder((tmp_path / "before").rename(tmp_path / "after"))
+    for checkpoint in moved.checkpoints.iterdir():
+        content = torch.load(checkpoint, weights_only=True)
+        with monkeypatch.context() as on_gpu:
+            on_gpu.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
+            torch.save(content, checkpoint)
     train_run(recipe, 1, moved)
     assert whole.result()["best_epoch"] == moved.result()["best_epoch"] == 1
     ours, theirs = load_file(whole.weights), load_file(moved.weights)

@@ -77,6 +77,8 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     status, text = said(["compare", str(told), str(untold)], capsys)
     assert status == 0
     assert "different seeds" not in text
+    judge = results.loc[("told", 0), "judge_accuracy"]
+    assert re.search(rf"\nscored on: .+; judge \S+, accuracy {judge:.3f}\n", text)
     with np.load(told / "scores.npz") as a, np.load(untold / "scores.npz") as b:
         difference = (a["elbo_nats"] - b["elbo_nats"]).mean()
     assert f"ELBO (nats): A - B {difference:+.3f}"[:-2] in text

@@ -24,7 +24,7 @@ from isthmus.report.look import LIGHT
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.listening import TestPart
 from isthmus.runs.sheets import UNSAID, sheets_of
-from isthmus.use.generate import drawn_sheet
+from isthmus.use.generate import drawn_sheet, generated
 from isthmus.use.swap import OwnPictures, read_pictures, redrawn_sheet, swapped_pictures
 from isthmus.use.vae import TrainedVAE, load_vae
 
@@ -132,6 +132,22 @@ def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: 
     test = TestPart(images, images, labels.repeat(3), (labels.repeat(3) + 1) % 3)
     of_run = sheets_of(model.vae, test, torch.Generator().manual_seed(0), model.recipe.model)
     np.testing.assert_array_equal(of_run["random_output"], of_run["null_output"])
+
+
+def test_the_first_styles_are_the_same_however_many_are_drawn(tmp_path: Path) -> None:
+    model = load_vae(make_run(tmp_path, **{"model.latent": 8}))
+    three, five = (generated(model, np.zeros(count, int), seed=0) for count in (3, 5))
+    np.testing.assert_allclose(three, five[:3], atol=1e-6)
+
+
+def test_a_label_with_one_test_picture_has_no_line(tmp_path: Path) -> None:
+    model, rng = load_vae(make_run(tmp_path)), np.random.default_rng(0)
+    for labels, lines in (([0, 1, 2], None), ([0, 0, 1, 2, 2], [0, 2])):
+        images, of = rng.random((len(labels), 1, 16, 16), np.float32), np.array(labels)
+        test = TestPart(images, images, of, (of + 1) % 3)
+        sheets = sheets_of(model.vae, test, torch.Generator(), model.recipe.model)
+        shown = sheets.get("interpolation_label")
+        assert (shown if shown is None else shown.tolist()) == lines
 
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:

@@ -587,7 +587,8 @@ def test_two_runs_are_compared_by_picture(
     a, b = (finished / "runs" / name / "seed-0" for name in ("max-pool_dice", "strided_dice"))
     status, text = said(["compare", str(a), str(b)], capsys)
     assert status == 0
-    assert "differ in: model.down" in text
+    contract = json.loads((a / "result.json").read_text())["contract"]
+    assert f"\nscored on: {contract}\ndiffer in: model.down\n" in text
     assert "mean IoU: A - B " in text
     assert text.endswith("this speaks of these two networks, not of their recipes.")
     with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:

@@ -108,7 +108,8 @@ def compare(words: Words) -> int:
     if are_runs[0] != are_runs[1]:
         raise Refusal(f"{a} and {b}: one is a run and one is not; name two runs or two studies")
     found = compare_runs(a, b) if all(are_runs) else compare_studies(a, b)
-    print(f"A: {a}\nB: {b}\ndiffer in: {', '.join(found.differing) or 'nothing'}")  # noqa: T201
+    print(f"A: {a}\nB: {b}\nscored on: {found.scored_on}")  # noqa: T201
+    print(f"differ in: {', '.join(found.differing) or 'nothing'}")  # noqa: T201
     print("\n".join(found.sentences))  # noqa: T201
     return 0
 

@@ -101,13 +101,12 @@ def null_sheet(sheets: Sheets, class_names: Sequence[str], paper: Paper = LIGHT)
     if not _holds(sheets, "null_output"):
         return None
     output = sheets["null_output"]
+    same = "network and noise" if "null_noise_is_random" in sheets else "network"
     grid = PictureGrid(
         output[:, None],
         _COLUMNS,
         TITLES["null"],
-        note="The same network and noise, told the null label."
-        if _draws_hear(sheets)
-        else f"{_UNTOLD}.",
+        note=f"The same {same}, told the null label." if _draws_hear(sheets) else f"{_UNTOLD}.",
         captions=[NO_LABEL] * len(output),
     )
     return drawn_grid(grid, paper)

@@ -63,11 +63,13 @@ def fit(
     """
     augmentation = torch_seed(stream(seed, "augmentation"))
     pictures = build.training_pictures(recipe, store, split.train, augmentation)
+    batch = recipe.train.batch
     loader = DataLoader(
         pictures,
-        recipe.train.batch,
+        batch,
         sampler=EpochOrder(pictures, seed),
         collate_fn=pictures.collate,
+        drop_last=len(pictures) > batch and len(pictures) % batch == 1,  # batch norm refuses one
         generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
     )
     steps = recipe.train.epochs * len(loader)
@@ -103,7 +105,7 @@ def fit(
             )
     if recipe.train.keep == "last":
         return module, len(folder.epochs())  # fewer than asked for where a loss is no number
-    kept = torch.load(best.best_model_path, weights_only=True)
+    kept = torch.load(best.best_model_path, "cpu", weights_only=True)
     module.load_state_dict(kept["state_dict"])
     return module, kept["epoch"] + 1
 
@@ -113,7 +115,7 @@ def _at_home(checkpoint: Path) -> None:
 
     Lightning knows by the folder's path which epoch was best so far, and forgets it with another.
     """
-    content, here = torch.load(checkpoint, weights_only=True), checkpoint.parent.resolve()
+    content, here = torch.load(checkpoint, "cpu", weights_only=True), checkpoint.parent.resolve()
     states = [state for state in content["callbacks"].values() if "best_model_path" in state]
     if all(state["dirpath"] == str(here) for state in states):
         return

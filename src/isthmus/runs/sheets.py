@@ -49,19 +49,20 @@ class Sources:
 def sheets_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: VAE) -> Arrays:
     """All sheets of one run: 25 test pictures, evenly from all labels, and what the prior gives.
 
-    Lines of z lead from the first test picture of a label to the second, for five labels.
+    Lines of z lead from the first test picture of a label to the second, for five labels that have two.
     """
     tests = Sources(test.images, test.target, test.labels, test.labels)
     rows = evenly_from_labels(test.labels, _SHEET)
     sources = tests.at(rows)
-    pairs = [np.flatnonzero(test.labels == label)[:2][[0, -1]] for label in np.unique(test.labels)]
+    firsts = [np.flatnonzero(test.labels == label)[:2] for label in np.unique(test.labels)]
+    pairs = [pair for pair in firsts if len(pair) == 2][:_ROWS]
     every, noise = np.arange(vae.network.num_labels), sheet_noise(vae, draws)
     return {
         **told_sides(model),
         **shown(sources),
         **swaps(vae, sources, test.given[rows], encoder_is_told=model.encoder_is_told),
         **reconstructions(vae, sources),
-        **interpolations(vae, tests, np.stack(pairs[:_ROWS])),
+        **(interpolations(vae, tests, np.stack(pairs)) if pairs else {}),
         **traversals(vae, sources),
         **random_draws(vae, every, noise, draws),
         **styles(vae, every[:_STEPS], draws),
@@ -152,9 +153,13 @@ def random_draws(
 
 
 def null_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
-    """The same without a label, for a network that has learned to do without."""
+    """The same without a label, for a network that has learned to do without.
+
+    ``null_noise_is_random``: their noise is that of ``random_draws``, which older files do not say.
+    """
     nulls = np.full(len(noise), vae.network.null_label)
-    return {"null_output": as_bytes(vae.pictures(vae.from_prior(noise, nulls), nulls))}
+    output = vae.pictures(vae.from_prior(noise, nulls), nulls)
+    return {"null_output": as_bytes(output), "null_noise_is_random": np.array(True)}
 
 
 def styles(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:

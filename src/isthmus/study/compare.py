@@ -40,8 +40,9 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Compared:
-    """What may be said of A against B: sentences, and the fields in which they differ."""
+    """What may be said of A against B: sentences, the fields in which they differ, and what scored both."""
 
+    scored_on: str
     differing: tuple[str, ...]
     sentences: tuple[str, ...]
 
@@ -71,7 +72,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
     sentences.append(
         "Pictures are the unit: this speaks of these two networks, not of their recipes."
     )
-    return Compared(differing_fields(*recipes), tuple(sentences))
+    return Compared(_scored_on(one.result()), differing_fields(*recipes), tuple(sentences))
 
 
 def compare_studies(a: Path, b: Path) -> Compared:
@@ -113,7 +114,14 @@ def compare_studies(a: Path, b: Path) -> Compared:
     found = found_in(results, comparisons, scores)
     verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
-    return Compared(tuple(changed), tuple(verdicts["sentence"]))
+    return Compared(_scored_on(results_of[0]), tuple(changed), tuple(verdicts["sentence"]))
+
+
+def _scored_on(result: Result) -> str:
+    """The label contract, and the judge where one has judged; both sides share them."""
+    judge = result.get("judge")
+    judged = f"; judge {judge['name']}, accuracy {judge['accuracy']:.3f}" if judge else ""
+    return f"{result['contract']}{judged}"
 
 
 def _of_seeds(recipe: AnyRecipe) -> str:
