@@ -16,7 +16,7 @@ from isthmus.recipe import GenerateRecipe
 from isthmus.refusal import Refusal
 from isthmus.report.read import read_study
 from isthmus.report.tables import variant_table
-from isthmus.runs.cas import cas_scores, with_drawn_pictures
+from isthmus.runs.cas import cas_scores, with_drawn_pictures, with_real_pictures
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
 from isthmus.runs.judge import judge_recipe
@@ -76,7 +76,10 @@ def test_real_pictures_teach_what_they_taught_the_judge(trained: Trained, tmp_pa
     few = dataclasses.replace(of_judge, data=dataclasses.replace(of_judge.data, limit=COUNT))
     judge = train_run(few, 0, RunFolder(tmp_path / "judge"))["scores"]["accuracy"]
     assert judge > 0.85
-    assert cas_of(trained, off=0) == pytest.approx(judge, abs=0.06)
+    scores = cas_scores(trained, FromMemory(trained.store, off=0), COUNT)
+    assert scores["cas"] == pytest.approx(judge, abs=0.06)
+    assert scores["cas_real"] == pytest.approx(judge, abs=0.06)
+    assert scores["cas_real_pictures"] == COUNT
 
 
 def test_pictures_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
@@ -86,7 +89,8 @@ def test_pictures_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
 def test_pictures_of_the_next_label_teach_the_next_label(trained: Trained) -> None:
     scores = cas_scores(trained, FromMemory(trained.store, off=1), COUNT)
     assert scores["cas"] < 0.05
-    assert list(scores) == ["cas", "cas_low", "cas_high"]
+    assert list(scores) == ["cas", "cas_low", "cas_high", "cas_real", "cas_real_pictures"]
+    assert scores["cas_real"] > 0.85, "whatever the network draws"
     assert scores["cas_low"] <= scores["cas"] < scores["cas_high"] < 0.1, "1,000 test pictures"
 
 
@@ -114,6 +118,20 @@ def test_it_trains_on_drawn_pictures_alone_and_tests_on_real_ones(trained: Train
     assert again.content != store.content
 
 
+def test_the_yardstick_is_of_training_pictures_alone_as_many_of_each_label(
+    trained: Trained,
+) -> None:
+    train = trained.split.train
+    most = int(np.bincount(trained.store.labels[train]).max())
+    for count, each in ((605, [61] * 5 + [60] * 5), (10 * (most + 500), None)):
+        store = with_real_pictures(trained.store, train, count)
+        is_train = np.asarray(store.parts) == "train"
+        found = np.bincount(store.labels[is_train]).tolist()
+        assert found == (each or np.bincount(trained.store.labels[train]).tolist())
+        of_train = {image.tobytes() for image in trained.store.images[train]}
+        assert all(image.tobytes() in of_train for image in store.images[is_train])
+
+
 def test_too_few_pictures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     recipe = GenerateRecipe(measure=r.Measure(cas_pictures=19))
     sentence = (
@@ -138,7 +156,13 @@ def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
         )
     )
     assert {key: with_it[key] for key in without} == without
-    assert set(with_it) - set(without) == {"cas", "cas_low", "cas_high"}
+    assert set(with_it) - set(without) == {
+        "cas",
+        "cas_low",
+        "cas_high",
+        "cas_real",
+        "cas_real_pictures",
+    }
     assert 0 <= with_it["cas_low"] <= with_it["cas"] <= with_it["cas_high"] <= 1
     assert not list((tmp_path / "with").glob("*cas*")), "the classifier is not kept"
 

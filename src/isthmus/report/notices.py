@@ -79,6 +79,7 @@ def yardsticks(study: Study) -> tuple[str, ...]:
     sampled = f"; k = {k}, at most {pictures} test pictures" if k and pictures else ""
     sentences = {
         "cas": f"CAS: its classifier learns from {drawn} drawn pictures." if drawn else "",
+        "cas_real": "CAS of as many real training pictures: {}.",
         "nll_standard_error": "NLL: its standard error over pictures is {} nats" + sampled + ".",
         "frechet_floor": "Fréchet distance: its floor, of training to test pictures, is {}"
         + _in_each(study)

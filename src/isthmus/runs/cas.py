@@ -20,6 +20,7 @@ from isthmus.runs.classifier import classifier_for
 from isthmus.runs.fit import fit
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.judge import judge_recipe
+from isthmus.runs.listening import alike_in_labels
 from isthmus.runs.score_classifier import score_classifier
 from isthmus.runs.seeds import numpy_draws, torch_draws
 from isthmus.runs.trained import Trained
@@ -30,48 +31,75 @@ def cas_scores(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, floa
     """Share of real test pictures whose label a classifier says that learned from drawn ones.
 
     It is the judge's recipe, validation share and all, on pictures drawn from the prior, as
-    many of each label, and keeps its last epoch: so ``judge_accuracy`` is what real pictures
-    would teach it, if as many. Pictures are expected ones, as for every other score. Torch's
-    global generator is left as it was.
+    many of each label, and keeps its last epoch. ``cas_real`` is what it says after as many real
+    training pictures of each label, or all where there are fewer. Pictures are expected ones, as
+    for every other score. Torch's global generator is left as it was.
 
     Args:
-        trained: A run of a ``GenerateRecipe``; the classifier shares its seed, and its precision in training.
+        trained: A run of a ``GenerateRecipe``; the classifiers share its seed, and its precision in training.
         vae: Its network.
         count: Pictures to draw.
 
     Returns:
-        "cas" and the ends of its 95 % Wilson interval.
+        "cas" and the ends of its 95 % Wilson interval; "cas_real" and "cas_real_pictures".
 
     Source: Ravuri and Vinyals 2019, Classification accuracy score for conditional generative
     models (arXiv:1905.10887), section 3, with the judge in place of their ResNet-50.
     """
-    assert isinstance(trained.recipe, GenerateRecipe)
-    recipe = _recipe(trained.recipe)
-    store = with_drawn_pictures(trained.store, vae, count, trained.seed)
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        scores = score_classifier(_learned(trained, recipe, store, RunFolder(Path(folder))))
-    return {key.replace("accuracy", "cas"): value for key, value in scores["scores"].items()}
+    store, seed = trained.store, trained.seed
+    drawn = with_drawn_pictures(store, vae, count, seed)
+    real = with_real_pictures(store, trained.split.train, count)
+    of_real = _learned_from(real, trained)
+    return {
+        **{key.replace("accuracy", "cas"): of for key, of in _learned_from(drawn, trained).items()},
+        "cas_real": of_real["accuracy"],
+        "cas_real_pictures": float(np.count_nonzero(np.asarray(real.parts) == "train")),
+    }
 
 
 def with_drawn_pictures(
     store: LabelledStore, vae: VAEOnArrays, count: int, seed: int
 ) -> LabelledStore:
     """The store with pictures drawn from the prior, 0, 1, 2 ... 0, 1, 2 ..., as its training part."""
-    labels = np.arange(count) % len(store.class_names)
-    drawn = _drawn(vae, labels, torch_draws(seed, "cas"))
+    labels = _even_labels(store, count)
+    return _with_training_part(
+        store, _drawn(vae, labels, torch_draws(seed, "cas")), labels, "drawn"
+    )
+
+
+def with_real_pictures(
+    store: LabelledStore, train: Int[np.ndarray, " n"], count: int
+) -> LabelledStore:
+    """The store with as many of these training rows of each label as would be drawn."""
+    labels = np.asarray(store.labels[train])
+    chosen, _ = alike_in_labels(labels, _even_labels(store, count))
+    return _with_training_part(store, store.images[train[chosen]], labels[chosen], "real")
+
+
+def _even_labels(store: LabelledStore, count: int) -> Int[np.ndarray, " n"]:
+    return np.arange(count) % len(store.class_names)
+
+
+def _with_training_part(
+    store: LabelledStore,
+    images: UInt8[np.ndarray, "n height width channel"],
+    labels: Int[np.ndarray, " n"],
+    kind: str,
+) -> LabelledStore:
     test = np.flatnonzero(np.asarray(store.parts) == "test")
-    images = np.concatenate([drawn, store.images[test]])
+    images = np.concatenate([images, store.images[test]])
+    count = len(labels)
     return LabelledStore(
         images=images,
         labels=np.concatenate([labels, store.labels[test]]),
-        names=(*(f"drawn/{i:05}" for i in range(count)), *(store.names[row] for row in test)),
+        names=(*(f"{kind}/{i:05}" for i in range(count)), *(store.names[row] for row in test)),
         groups=(
             *(store.class_names[label] for label in labels),
             *(store.groups[row] for row in test),
         ),
         parts=("train",) * count + ("test",) * len(test),
         class_names=store.class_names,
-        contract=f"{store.contract}, training pictures drawn by a VAE",
+        contract=f"{store.contract}, other training pictures ({kind})",
         content=hashlib.sha256(store.content.encode() + images.tobytes()).hexdigest()[:16],
     )
 
@@ -96,15 +124,18 @@ def _recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
     return dataclasses.replace(of_judge, train=dataclasses.replace(of_judge.train, keep="last"))
 
 
-def _learned(
-    trained: Trained, recipe: ClassifyRecipe, store: LabelledStore, folder: RunFolder
-) -> Trained:
-    """A classifier trained on the training part of this store."""
-    seed, precision = trained.seed, trained.precision
+def _learned_from(store: LabelledStore, run: Trained) -> dict[str, float]:
+    """The scores of a classifier trained on the training part of this store, and not kept."""
+    assert isinstance(run.recipe, GenerateRecipe)
+    recipe, seed, precision = _recipe(run.recipe), run.seed, run.precision
     split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
     new_module = functools.partial(classifier_for, recipe, store)
-    module, epoch = fit(new_module, recipe, seed, folder, store, split, precision)
-    return Trained(module, epoch, recipe, seed, folder, store, split, precision)
+    with tempfile.TemporaryDirectory() as path, torch.random.fork_rng(devices=[]):
+        folder = RunFolder(Path(path))
+        module, epoch = fit(new_module, recipe, seed, folder, store, split, precision)
+        learned = Trained(module, epoch, recipe, seed, folder, store, split, precision)
+        scores: dict[str, float] = score_classifier(learned)["scores"]
+    return scores
 
 
 def _drawn(

@@ -41,8 +41,8 @@ GENERATION_SCORES = (
         "cas",
         True,
         "Classification accuracy score: share of real test pictures whose label a classifier says "
-        "that learned from pictures drawn from the prior alone; the judge has learned from real ones, of "
-        "which there may be more. Absent where the recipe sets no measure.cas_pictures.",
+        "that learned from pictures drawn from the prior alone; beside it what as many real ones teach. "
+        "Absent where the recipe sets no measure.cas_pictures.",
         words="CAS",
     ),
     Score(
