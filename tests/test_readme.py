@@ -6,11 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from isthmus.cli import COMMANDS, main
-from isthmus.recipe import GenerateRecipe, load_plan
+from isthmus.recipe import load_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -50,12 +52,27 @@ def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_pat
     assert {"iou_background", "iou_leaf"} <= set(results.columns)
 
 
-def test_own_classes_make_a_recipe(tmp_path: Path) -> None:
-    path = tmp_path / "classes.toml"
-    path.write_text(block("toml", "my-classes"), encoding="utf-8")
-    recipe = load_plan(path).recipe
-    assert isinstance(recipe, GenerateRecipe)
-    assert recipe.data.colour == "rgb"
+def test_own_classes_train_and_draw(tmp_path: Path) -> None:
+    """Three colours of picture, with the body and the prior that no recipe of ours has."""
+    recipe, study = tmp_path / "classes.toml", tmp_path / "study"
+    recipe.write_text(block("toml", "my-classes"), encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("rose", "leaf", "sky")):
+        folder = tmp_path / "my-classes" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            picture = rng.integers(0, 80, (70, 68, 3), np.uint8)
+            picture[..., channel] += 150
+            Image.fromarray(picture).save(folder / f"{number}.png")
+    model = "--model.body residual --model.prior per-label --model.width 2 --model.latent 4"
+    budget = "--train.epochs 2 --train.batch 8 --measure.judge-width 4 --measure.judge-epochs 4"
+    samples = "--measure.judge-batch 8 --measure.importance-samples 4 --measure.nll-pictures 6"
+    words = ["study", str(recipe), "--out", str(study), *f"{model} {budget} {samples}".split()]
+    assert main(words) == 0
+    (run,) = study.glob("runs/*/seed-0")
+    drawn = tmp_path / "drawn.png"
+    assert main(["generate", str(run), "--labels", "rose,sky", "--out", str(drawn)]) == 0
+    assert drawn.is_file()
 
 
 def test_the_library_example_runs() -> None:
