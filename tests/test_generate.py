@@ -590,6 +590,22 @@ def test_what_is_decoded_is_read_without_teaching_the_reader(stroke_recipe: Path
     assert not all(torch.equal(a, b) for a, b in zip(*decoders, strict=True))
 
 
+def test_batch_norm_keeps_statistics_of_real_pictures_alone() -> None:
+    """Neither wrong labels nor noisy pictures move what the network is scored with."""
+    batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
+    seen = []
+    for objective in (r.Objective(), r.Objective(listening_weight=5.0, listening_noise=0.3)):
+        model = r.VAE(body="resnet18", width=8, latent=4)
+        recipe = r.GenerateRecipe(model=model, objective=objective)
+        torch.manual_seed(0)
+        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module.on_train_epoch_start()
+        module.step(batch, "train").backward()
+        seen.append(list(module.network.buffers()))
+    assert any(torch.equal(of, torch.tensor(1)) for of in seen[0]), "batch norm has seen a batch"
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
 def test_a_reader_that_reads_under_noise_changes_no_other_draw() -> None:
     """It learns from noisy pictures, and reads what is decoded under noise; the ELBO knows nothing of it."""
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}

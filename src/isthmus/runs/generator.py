@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus import build
 from isthmus.models.cvae import ConditionalVAE, Outcome
@@ -67,7 +69,8 @@ class Generator(TaskModule):
             reading = outcome.reading
             if part == "train" and self.recipe.objective.listening_noise:
                 assert network.reader is not None
-                reading = network.reader(self._noisy(image, draws))
+                with statistics_kept(network):  # it is asked of pictures without noise
+                    reading = network.reader(self._noisy(image, draws))
             loss = loss + F.cross_entropy(reading.float(), label)
         self.tallies[part].add(loss, counted)
         return loss
@@ -105,15 +108,13 @@ class Generator(TaskModule):
         mu, log_sigma = network.prior(given[half:])
         noise = torch.randn(mu.shape, generator=draws).to(mu.device)
         drawn = mu + log_sigma.exp() * noise
-        params = network.decode(torch.cat([z[:half], drawn]), given)
-        image = network.likelihood.mean(params).contiguous(memory_format=torch.channels_last)
         reader = network.reader
         assert reader is not None  # the recipe has checked it
         fixed = {name: weight.detach() for name, weight in reader.named_parameters()}
-        fixed |= {
-            name: of.clone() for name, of in reader.named_buffers()
-        }  # batch norm writes these
-        reading = torch.func.functional_call(reader, fixed, self._noisy(image, draws))
+        with statistics_kept(network):
+            params = network.decode(torch.cat([z[:half], drawn]), given)
+            image = network.likelihood.mean(params).contiguous(memory_format=torch.channels_last)
+            reading = torch.func.functional_call(reader, fixed, self._noisy(image, draws))
         return F.cross_entropy(reading.float(), given)
 
     def _noisy(
@@ -147,6 +148,23 @@ class Generator(TaskModule):
     def _charged(self, kl: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
         """KL a picture, no unit below its free bits (Kingma et al. 2016, arXiv:1606.04934, C.8)."""
         return kl.mean(dim=0).clamp(min=self.recipe.objective.free_bits_nats).sum()
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norm writes its running statistics into copies: what passes here is not what it scores."""
+    kept = [
+        (owner, name, buffer)
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    for owner, name, buffer in kept:
+        setattr(owner, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for owner, name, buffer in kept:
+            setattr(owner, name, buffer)
 
 
 def _importance_bound(
