@@ -15,6 +15,7 @@ from isthmus import recipe as r
 from isthmus.models.judge import Judge
 from isthmus.refusal import Refusal
 from isthmus.runs.folder import RunFolder
+from isthmus.runs.judge import judge_recipe
 from isthmus.runs.seeds import numpy_draws
 from isthmus.runs.train import train_run
 
@@ -123,3 +124,12 @@ def test_golden_logits() -> None:
     image = torch.rand(4, 1, 16, 16)
     golden = torch.tensor([-0.5288, -1.6453])
     torch.testing.assert_close(judge(image)[1], golden, atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_judge_of_mnist_reads_what_we_promise(data_root: Path, tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "recipes" / "cvae_mnist.toml"
+    recipe = r.load_plan(path).recipe
+    assert isinstance(recipe, r.GenerateRecipe)
+    result = train_run(judge_recipe(recipe), 0, RunFolder(tmp_path), data_root=data_root)
+    assert result["scores"]["accuracy"] >= 0.993, "of 10,000 test pictures"
