@@ -15,12 +15,14 @@ import pytest
 from rich.console import Console
 
 from conftest import SMALL
+from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.refusal import Refusal
 from isthmus.report.notices import notices
 from isthmus.report.read import read_study
 from isthmus.runs.folder import RunFolder
+from isthmus.runs.seeds import numpy_draws
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
@@ -158,6 +160,23 @@ def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
     _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
     steps, minutes = costs["told"]
     assert minutes == pytest.approx(steps * 2 / 60, abs=0.05)
+
+
+def test_the_forecast_counts_the_batches_that_train(
+    stroke_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One picture more than a batch holds: it is left out."""
+    monkeypatch.setattr(forecast, "seconds_per_step", lambda _recipe, _store: 1.0)
+    recipe = r.load_plan(stroke_recipe).recipe
+    store = build.store_for(recipe.data)
+    count = len(build.split_for(recipe.data, store, numpy_draws(0, "split")).train)
+    text = stroke_recipe.read_text()
+    stroke_recipe.write_text(text.replace("\nbatch = 8", f"\nbatch = {count - 1}"))
+    _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
+    assert costs["told"][0] == recipe.train.epochs
 
 
 @pytest.mark.parametrize("most_timings", [1, 12])

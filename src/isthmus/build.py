@@ -154,6 +154,11 @@ def training_pictures(
     return LabelledPictures(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
 
 
+def leaves_one_over(pictures: int, batch: int) -> bool:
+    """Whether the last batch of an epoch would be one picture: batch norm refuses it, so it is left out."""
+    return pictures > batch and pictures % batch == 1
+
+
 def loader_in_order(recipe: r.AnyRecipe, store: Any, rows: Rows) -> DataLoader[Any]:
     """Batches of these rows in order, without random changes."""
     if isinstance(recipe, r.SegmentRecipe):

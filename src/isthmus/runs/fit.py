@@ -69,7 +69,7 @@ def fit(
         batch,
         sampler=EpochOrder(pictures, seed),
         collate_fn=pictures.collate,
-        drop_last=len(pictures) > batch and len(pictures) % batch == 1,  # batch norm refuses one
+        drop_last=build.leaves_one_over(len(pictures), batch),
         generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
     )
     steps = recipe.train.epochs * len(loader)

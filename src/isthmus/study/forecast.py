@@ -91,7 +91,9 @@ class _Clock:
             self._stores[recipe.data] = build.store_for(recipe.data, self._data_root)
         store = self._stores[recipe.data]
         split = build.split_for(recipe.data, store, numpy_draws(self._seed, "split"))
-        steps = recipe.train.epochs * math.ceil(len(split.train) / recipe.train.batch)
+        pictures, batch = len(split.train), recipe.train.batch
+        batches = math.ceil(pictures / batch) - build.leaves_one_over(pictures, batch)
+        steps = recipe.train.epochs * batches
         phases = [(share, self._step_like(of, store)) for share, of in _phases(recipe)]
         seconds = sum(share * steps * step.seconds for share, step in phases)
         return _Run(phases[0][1].network, steps, seconds / 60)
