@@ -117,7 +117,7 @@ def test_a_committed_notebook_has_been_run(name: str) -> None:
     cells = code_of(committed(name))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
-    assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < 1_500_000
+    assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < 1_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
