@@ -1,9 +1,10 @@
 # make demo   sets up, trains six small U-Nets and three small VAEs offline; ends with two reports
 # make test   sets up and passes the tests
+# make test-processors   trains the tests' networks again as other processors would round
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint setup clean
+.PHONY: demo test test-slow test-processors test-other-processor lint setup clean
 
 demo: setup
 	$(BIN)/isthmus demo
@@ -13,6 +14,13 @@ test: setup lint
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+test-processors: setup
+	$(BIN)/python tests/processors.py
+
+# A few of them under one setting, which the commit chooses.
+test-other-processor: setup
+	$(BIN)/python tests/processors.py --quick --pick "$$(git rev-parse HEAD)"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,14 +8,83 @@ import os
 # Before torch is imported, here and in what tests start: a worker a core, a thread a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.optim import optimizer
 
 from isthmus.refusal import Refusal
+from isthmus.runs import seeds
+
+DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
+"""Which draws the tests make: others for every number, and those of every day for 0."""
+
+
+def moved(seed: int = 0) -> int:
+    """A seed of a test, or another one in its place under another ``ISTHMUS_TEST_SEED``."""
+    return seed + 1000 * DRAWS
+
+
+if DRAWS:  # what isthmus draws from the seed of a run moves too; its folders keep their names
+    stream = seeds.stream
+    seeds.stream = lambda seed, *purpose: stream(moved(seed), *purpose)
+
+
+steps_taken = 0
+fixtures_that_train: set[tuple[str, str]] = set()
+"""Where each lies, and its name."""
+
+
+def count_step(*_: object) -> None:
+    global steps_taken
+    steps_taken += 1
+
+
+optimizer.register_optimizer_step_pre_hook(count_step)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any) -> Generator[None, object, object]:
+    before = steps_taken
+    try:
+        return (yield)
+    finally:
+        if steps_taken > before:
+            fixtures_that_train.add((fixturedef.baseid, fixturedef.argname))
+
+
+@contextmanager
+def trains_only_if_marked(item: Any) -> Iterator[None]:
+    """Fail a test that steps an optimiser, or has a fixture that did, without the marker."""
+    before = steps_taken
+    yield
+    trained = steps_taken > before or any(
+        name in item.fixturenames and item.nodeid.startswith(where)
+        for where, name in fixtures_that_train
+    )
+    if trained and not item.get_closest_marker("trains"):
+        pytest.fail(
+            "this test steps an optimiser without the marker that says so: whatever trains is also run "
+            "as other processors round; decorate it with @pytest.mark.trains",
+            pytrace=False,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: Any) -> Generator[None, object, object]:
+    with trains_only_if_marked(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: Any) -> Generator[None, object, object]:
+    with trains_only_if_marked(item):
+        return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -51,7 +120,7 @@ def data_root() -> Path:
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 20 pictures and masks: a bright disc (class 1) on noise (class 0)."""
     folder = tmp_path_factory.mktemp("discs")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(moved())
     rows, columns = np.mgrid[:32, :32]
     for part in ("images", "masks"):
         (folder / part).mkdir()
@@ -107,7 +176,7 @@ model.down = "strided"
 def strokes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three classes, 16 px: an upright, a level and a slanted stroke, 60 of each."""
     folder = tmp_path_factory.mktemp("strokes")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(moved())
     rows, columns = np.mgrid[:16, :16]
     distance = {
         "level": lambda at: rows - at,

@@ -70,6 +70,7 @@ def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> float:
     return cas_scores(trained, FromMemory(trained.store, off=off), count)["cas"]
 
 
+@pytest.mark.trains
 def test_real_pictures_teach_what_they_taught_the_judge(trained: Trained, tmp_path: Path) -> None:
     """The same number of real pictures, trained by ``train_run`` and not by ``cas_scores``."""
     of_judge = judge_recipe(trained.recipe)
@@ -82,10 +83,12 @@ def test_real_pictures_teach_what_they_taught_the_judge(trained: Trained, tmp_pa
     assert scores["cas_real_pictures"] == COUNT
 
 
+@pytest.mark.trains
 def test_pictures_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
     assert cas_of(trained, off=None) < 0.2, "chance is 0.1"
 
 
+@pytest.mark.trains
 def test_pictures_of_the_next_label_teach_the_next_label(trained: Trained) -> None:
     scores = cas_scores(trained, FromMemory(trained.store, off=1), COUNT)
     assert scores["cas"] < 0.05
@@ -94,6 +97,7 @@ def test_pictures_of_the_next_label_teach_the_next_label(trained: Trained) -> No
     assert scores["cas_low"] <= scores["cas"] < scores["cas_high"] < 0.1, "1,000 test pictures"
 
 
+@pytest.mark.trains
 def test_it_is_decided_by_the_seed_and_draws_from_no_global_generator(trained: Trained) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -143,6 +147,7 @@ def test_too_few_pictures_are_refused_before_anything_is_trained(tmp_path: Path)
     assert not (tmp_path / "metrics.csv").exists()
 
 
+@pytest.mark.trains
 def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:

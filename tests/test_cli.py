@@ -159,6 +159,7 @@ def test_work_that_fails_is_status_1_and_debug_shows_where(
         main(["study", "--debug"])
 
 
+@pytest.mark.trains
 def test_a_dry_run_prints_the_runs_and_trains_nothing(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_dry_run_prints_the_runs_and_trains_nothing(
     assert not study.exists()
 
 
+@pytest.mark.trains
 def test_a_flag_reaches_the_run_and_the_plan_that_is_written(
     small_recipe: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_flag_reaches_the_run_and_the_plan_that_is_written(
     assert len((run / "metrics.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("logger", ["tensorboard", "mlflow"])
 def test_loggers_follow_a_run(logger: str, small_recipe: Path, tmp_path: Path) -> None:
     """In a process of its own: trackers leave threads and warnings behind."""

@@ -57,6 +57,7 @@ def results_of(study: Path) -> pd.DataFrame:
     return pd.read_csv(study / "results.csv").set_index("variant")
 
 
+@pytest.mark.trains
 def test_the_told_vae_obeys_and_the_untold_one_does_not(finished: Path) -> None:
     results = results_of(finished)
     assert set(results["status"]) == {"finished"}
@@ -70,11 +71,13 @@ def test_the_told_vae_obeys_and_the_untold_one_does_not(finished: Path) -> None:
     assert told["elbo_gap_nats"] > 5
 
 
+@pytest.mark.trains
 def test_both_protocols_are_one_where_the_encoder_is_not_told(finished: Path) -> None:
     results = results_of(finished)
     assert (results["swap_encoded_true"] == results["swap_encoded_wrong"]).all()
 
 
+@pytest.mark.trains
 def test_every_interval_holds_its_score(finished: Path) -> None:
     results = results_of(finished)
     for name in ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true"):
@@ -83,6 +86,7 @@ def test_every_interval_holds_its_score(finished: Path) -> None:
         assert (results[f"{name}_high"] - results[f"{name}_low"] > 0.05).all(), "36 test pictures"
 
 
+@pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     per_picture = pd.read_parquet(finished / "per_picture.parquet").dropna(subset="nll_nats")
     assert len(per_picture) == 2 * 12
@@ -90,6 +94,7 @@ def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
 
 
+@pytest.mark.trains
 def test_wrong_labels_are_wrong_and_the_same_for_every_variant(finished: Path) -> None:
     per_picture = pd.read_parquet(finished / "per_picture.parquet")
     assert (per_picture["given"] != per_picture["label"]).all()
@@ -98,6 +103,7 @@ def test_wrong_labels_are_wrong_and_the_same_for_every_variant(finished: Path) -
     assert by_variant.nunique() == 1
 
 
+@pytest.mark.trains
 def test_both_controls_land_where_theory_says(finished: Path) -> None:
     baselines = json.loads((finished / "about.json").read_text())["baselines"]
     of = {baseline["name"]: baseline["scores"] for baseline in baselines}
@@ -109,6 +115,7 @@ def test_both_controls_land_where_theory_says(finished: Path) -> None:
     assert medoids["style_encoded_true"] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.trains
 def test_the_judge_is_trained_once(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +136,7 @@ def test_the_judge_is_trained_once(
     assert trained == ["classify", "generate", "generate"]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("of_whom", "sentence"),
     [
@@ -194,6 +202,7 @@ def test_another_path_to_the_same_pictures_has_the_same_judge(
     assert of_here == of_there != of_longer
 
 
+@pytest.mark.trains
 def test_sheets_say_which_label_went_in(finished: Path) -> None:
     with np.load(RunFolder(finished / "runs" / "told" / "seed-0").sheets) as sheets:
         assert len(sheets["swap_output"]) == len(sheets["swap_given"]) == 25
@@ -205,6 +214,7 @@ def test_sheets_say_which_label_went_in(finished: Path) -> None:
         assert sheets["null_output"].shape == (25, 1, 16, 16), "it was trained without labels, too"
 
 
+@pytest.mark.trains
 def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert "Does it listen?" in html
@@ -218,6 +228,7 @@ def hiding(study: Study) -> list[tuple[str, ...]]:
     return [notice.details for notice in notices(study) if notice.text.startswith(start)]
 
 
+@pytest.mark.trains
 def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Path) -> None:
     study = read_study(finished)
     assert hiding(study) == [("told",)]
@@ -226,6 +237,7 @@ def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Pa
         assert hiding(dataclasses.replace(study, plan=study.plan.replace(was, remedy))) == []
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "settings",
     [
@@ -265,6 +277,7 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     assert whole.result()["scores"] == cut.result()["scores"]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("labels", ["upright,level", "none"])
 def test_generate_writes_a_sheet(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
@@ -278,6 +291,7 @@ def test_generate_writes_a_sheet(labels: str, finished: Path, tmp_path: Path, ca
 SHORT: dict[str, object] = {"train.epochs": 2, "measure.judge_epochs": 10}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "settings",
     [
@@ -319,6 +333,7 @@ def test_every_likelihood_is_scored_and_used(
     assert "label none: this model has none of that name" in capsys.readouterr().err
 
 
+@pytest.mark.trains
 def test_a_network_that_has_diverged_is_failed_and_counted(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
@@ -330,6 +345,7 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     assert is_of_loss or result["reason"] == "the ELBO is not finite"
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("task", ["generate", "classify", "tuning"])
 def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     task: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -357,6 +373,7 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     assert np.isfinite(list(scores.values())).all()
 
 
+@pytest.mark.trains
 def test_a_network_that_says_nothing_in_z_has_collapsed(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
@@ -368,6 +385,7 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
     assert RunFolder(tmp_path).sheets.exists(), "what it draws can be looked at"
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("prior", ["standard", "per-label"])
 def test_what_the_noise_of_z_hides_is_not_read_in_it(
     prior: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -428,6 +446,7 @@ def test_a_judge_that_has_failed_is_refused_before_anything_is_trained_for_it(
     assert not RunFolder(tmp_path / "run").metrics.exists()
 
 
+@pytest.mark.trains
 def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
@@ -474,6 +493,7 @@ def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
     assert abs(float((elbo["wrong"] - elbo["true"]).mean())) > 1, "else the gap tells no difference"
 
 
+@pytest.mark.trains
 def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
     out = tmp_path / "swapped.png"
     run = finished / "runs" / "told" / "seed-0"
@@ -483,6 +503,7 @@ def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_pat
         assert sheet.width > 100
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -553,6 +574,7 @@ def test_a_wrong_recipe_gets_its_sentence(settings: dict[str, object], sentence:
         r.with_settings(r.GenerateRecipe(), settings)
 
 
+@pytest.mark.trains
 def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
     from isthmus.use.generate import generated
 
@@ -646,6 +668,7 @@ def test_only_a_label_that_is_told_is_kept_out_of_z(
     assert (losses[0] > losses[1]) == is_penalised
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("momentum", [None, 0.5])
 def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | None) -> None:
     train = r.Train(optimiser="rmsprop", momentum=momentum)
@@ -657,6 +680,7 @@ def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | N
     assert optimiser.param_groups[0]["momentum"] == (momentum or 0.0)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("steps", range(1, 25))
 def test_a_run_of_few_steps_has_a_schedule(steps: int) -> None:
     train = r.GenerateTrain(warmup=0.1, lr=1.0)

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from conftest import moved
 from isthmus import build
 from isthmus import recipe as r
 from isthmus.models.judge import Judge
@@ -39,6 +40,7 @@ def test_logits_are_linear_in_the_features() -> None:
     torch.testing.assert_close(judge(image), F.linear(features, judge.head.weight, judge.head.bias))
 
 
+@pytest.mark.trains
 def test_a_last_batch_of_one_picture_is_left_out(tmp_path: Path) -> None:
     """Three poolings make one pixel of 12, and batch norm in training wants two values or more."""
     small = {"data.size_px": 12, "data.limit": 60, "model.width": 2, "train.epochs": 1}
@@ -92,9 +94,10 @@ def stripes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return clean + torch.randn(clean.shape, generator=generator), label
 
 
+@pytest.mark.trains
 def test_it_learns_to_tell_stripes_that_no_pixel_tells() -> None:
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(moved(0))
+    generator = torch.Generator().manual_seed(moved(1))
     judge = Judge(1, 2, width=4)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=1e-2)
     for _ in range(30):
@@ -126,6 +129,7 @@ def test_golden_logits() -> None:
     torch.testing.assert_close(judge(image)[1], golden, atol=1e-3, rtol=0)
 
 
+@pytest.mark.trains
 @pytest.mark.slow
 def test_the_judge_of_mnist_reads_what_we_promise(data_root: Path, tmp_path: Path) -> None:
     path = Path(__file__).parents[1] / "recipes" / "cvae_mnist.toml"

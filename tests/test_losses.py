@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import refusal_of
+from conftest import moved, refusal_of
 from isthmus.recipe import IGNORE_INDEX
 from isthmus.recipe import Loss as LossRecipe
 from isthmus.refusal import Refusal
@@ -224,9 +224,10 @@ def test_right_and_sure_is_near_0_and_wrong_costs_more(name):
     assert loss(right.roll(1, dims=1), target) > 0.5
 
 
+@pytest.mark.trains
 @every_loss
 def test_following_the_gradient_learns_the_mask(name):
-    logits, target = scene(spread=0.1)
+    logits, target = scene(moved(0), spread=0.1)
     logits.requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=0.5)
     for _ in range(15):

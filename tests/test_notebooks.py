@@ -96,6 +96,7 @@ def assert_complete(notebook: Any, study: Path) -> None:
     assert (study / "report.html").is_file()
 
 
+@pytest.mark.trains
 def test_every_notebook_runs(discs: Path, strokes: Path, tmp_path: Path) -> None:
     vaes = TINY_VAES | {"data.folder": str(strokes)}
     unets = TINY_UNETS | {"data.folder": str(discs)}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from conftest import moved
 from isthmus.runs.probe import Known, probe_accuracy
+
+pytestmark = pytest.mark.trains
 
 
 def latents(draws: int, centres: np.ndarray) -> Known:
     """A thousand latents, normal around the centre of their label, and the labels."""
-    rng = np.random.default_rng(draws)
+    rng = np.random.default_rng(moved(draws))
     label = rng.integers(len(centres), size=1_000)
     z = centres[label] + rng.standard_normal((1_000, centres.shape[1]))
     return z.astype(np.float32), label
@@ -32,7 +35,7 @@ def test_a_bent_boundary_is_found() -> None:
     """One label inside of a ring of the other: no line between them is right more often than .75."""
 
     def ring(draws: int) -> Known:
-        rng = np.random.default_rng(draws)
+        rng = np.random.default_rng(moved(draws))
         label = rng.integers(2, size=1_000)
         angle = rng.uniform(0, 2 * np.pi, 1_000)
         radius = 3 * label + rng.uniform(0, 1, 1_000)

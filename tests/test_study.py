@@ -45,6 +45,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.trains
 def test_a_study_ends_with_tables_pictures_and_a_report(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_study_ends_with_tables_pictures_and_a_report(
     assert not run.checkpoints.exists()
 
 
+@pytest.mark.trains
 def test_seeds_pair_variants_by_split(small_recipe: Path, tmp_path: Path) -> None:
     """The test set is the same everywhere; scores of one seed stand on the same pictures."""
     study = tmp_path / "study"
@@ -83,6 +85,7 @@ def test_seeds_pair_variants_by_split(small_recipe: Path, tmp_path: Path) -> Non
     assert tested.nunique() == 1
 
 
+@pytest.mark.trains
 def test_a_study_killed_between_runs_trains_nothing_twice(
     small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
     assert set(results_of(study)["status"]) == {"finished"}
 
 
+@pytest.mark.trains
 def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path: Path) -> None:
     recipe = r.with_settings(
         r.load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
@@ -129,6 +133,7 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
     ]
 
 
+@pytest.mark.trains
 def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_path: Path) -> None:
     """What it has trained on may lie in the test part now."""
     folder = shutil.copytree(discs, tmp_path / "mine")
@@ -169,6 +174,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_pat
     )
 
 
+@pytest.mark.trains
 def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +217,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.trains
 def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "500"]
@@ -226,6 +233,7 @@ def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: P
     assert said.endswith("isthmus: stopped; the same command goes on where it stopped\n")
 
 
+@pytest.mark.trains
 def test_a_run_that_another_command_trains_is_passed_over(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +254,7 @@ def test_a_run_that_another_command_trains_is_passed_over(
     assert main(words) == 0
 
 
+@pytest.mark.trains
 def test_train_leaves_alone_what_else_the_folder_has_planned(
     small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +277,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
         assert shown == scores.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
 
 
+@pytest.mark.trains
 def test_another_recipe_under_an_old_name_is_refused(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,6 +287,7 @@ def test_another_recipe_under_an_old_name_is_refused(
     assert "another recipe (train.lr differ)" in capsys.readouterr().err
 
 
+@pytest.mark.trains
 def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
     study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
     main([*study, "--seeds", "1"])
@@ -293,6 +304,7 @@ def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_
     assert attempt(pytest.fail, folder, "one", Console()) == result
 
 
+@pytest.mark.trains
 def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_told_of(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +319,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_told_o
     assert set(read_results(tmp_path)["seed"]) == {0, 1}
 
 
+@pytest.mark.trains
 def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_again(
     small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -332,6 +345,7 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     assert set(results_of(study)["status"]) == {"finished"}
 
 
+@pytest.mark.trains
 def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: Path) -> None:
     recipe = r.with_settings(
         r.load_plan(small_recipe).recipe,
@@ -346,6 +360,7 @@ def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: P
     assert tune_run(last, 0, RunFolder(tmp_path / "tuned"))["status"] == "failed"
 
 
+@pytest.mark.trains
 def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +378,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     assert result["reason"] == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
 
 
+@pytest.mark.trains
 def test_the_same_seed_gives_the_same_run_and_another_does_not(
     small_recipe: Path, tmp_path: Path
 ) -> None:

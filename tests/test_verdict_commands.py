@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -69,6 +70,7 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str
     return status, (output.err if status else output.out).strip()
 
 
+@pytest.mark.trains
 def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
     verdicts = pd.read_csv(finished / "verdicts.csv")
     assert verdicts["kind"].value_counts().to_dict() == {"pair": 6, "factor": 2, "interaction": 1}
@@ -100,6 +102,7 @@ def longer(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactor
     return study
 
 
+@pytest.mark.trains
 def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     study = longer
     about = json.loads((study / "about.json").read_text())
@@ -111,6 +114,7 @@ def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 
 
+@pytest.mark.trains
 def test_the_forecast_says_what_can_be_seen(
     finished: Path,
     recipe: Path,
@@ -206,6 +210,7 @@ def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
     return path
 
 
+@pytest.mark.trains
 def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -473,6 +478,7 @@ def widest(study: Path) -> float:
     return float((verdicts["high"] - verdicts["low"]).max())
 
 
+@pytest.mark.trains
 def test_a_study_adds_the_seed_that_makes_it_sure(
     finished: Path,
     longer: Path,
@@ -542,6 +548,7 @@ def test_a_score_that_the_task_has_not_is_refused_before_training(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("was_seen", [False, True])
 def test_a_budget_takes_no_look_but_does_not_forget_one(
     finished: Path, recipe: Path, tmp_path: Path, was_seen: bool
@@ -560,6 +567,7 @@ def test_a_budget_takes_no_look_but_does_not_forget_one(
     assert about["variants_seen"] == about["variants"]
 
 
+@pytest.mark.trains
 def test_a_look_is_remembered_while_a_variant_is_to_come(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -574,6 +582,7 @@ def test_a_look_is_remembered_while_a_variant_is_to_come(
     assert (status, "has its verdicts, with other study.margins" in sentence) == (2, True)
 
 
+@pytest.mark.trains
 def test_what_is_asked_is_settled_before_the_answer_is_seen(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -586,6 +595,7 @@ def test_what_is_asked_is_settled_before_the_answer_is_seen(
     )
 
 
+@pytest.mark.trains
 def test_runs_on_other_pictures_are_not_added(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -600,6 +610,18 @@ def test_runs_on_other_pictures_are_not_added(
     )
 
 
+def assert_tells(text: str, title: str, difference: float) -> None:
+    """The difference stands there rounded, with as many decimals as its interval needs."""
+    number = r"[+-]\d+\.(\d+)"
+    told = re.search(rf"{title}: A - B ({number}) \[{number}, {number}\], ", text)
+    assert told, text
+    rounded, *decimals = told.groups()
+    assert len({len(of) for of in decimals}) == 1
+    assert len(decimals[0]) >= (3 if abs(difference) < 9.999 else 2)
+    assert float(rounded) == pytest.approx(difference, abs=0.51 * 0.1 ** len(decimals[0]))
+
+
+@pytest.mark.trains
 def test_two_runs_are_compared_by_picture(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -612,10 +634,11 @@ def test_two_runs_are_compared_by_picture(
     assert text.endswith("this speaks of these two networks, not of their recipes.")
     with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:
         difference = (of_a["mean_iou"] - of_b["mean_iou"]).mean()
-    assert f"mean IoU: A - B {difference:+.3f} [" in text
+    assert_tells(text, "mean IoU", difference)
     assert ", 4 pictures." in text
 
 
+@pytest.mark.trains
 def test_two_studies_are_compared_by_seed(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -641,6 +664,7 @@ def other_contract(finished: Path, folder: Path, change: dict[str, object]) -> P
     return folder
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("setting", "value", "why"),
     [
@@ -674,6 +698,7 @@ def test_what_does_not_compare_is_refused_by_its_field(
         )
 
 
+@pytest.mark.trains
 def test_scores_that_are_asked_for_by_name_are_those_of_their_task(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -690,6 +715,7 @@ def test_scores_that_are_asked_for_by_name_are_those_of_their_task(
         assert (ended, "differ in study.scores" in text) == (status, status == 2)
 
 
+@pytest.mark.trains
 def test_a_failed_run_is_no_evidence(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -710,6 +736,7 @@ def test_a_failed_run_is_no_evidence(
     )
 
 
+@pytest.mark.trains
 def test_compare_needs_two_of_a_kind(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished / "runs" / "strided_dice" / "seed-0"
     assert said(["compare", str(finished), str(run)], capsys) == (
