@@ -394,7 +394,7 @@ def test_following_the_gradient_learns_the_picture(name):
     image = torch.rand((1, channels, 4, 4), generator=seeded(moved(0))).round()
     params.requires_grad_()
     optimiser = torch.optim.Adam([params, *likelihood.parameters()], lr=0.3)
-    for _ in range(60):
+    for _ in range(100):
         optimiser.zero_grad()
         (-likelihood.log_prob(params, likelihood.target(image, seeded()))).sum().backward()
         optimiser.step()

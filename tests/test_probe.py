@@ -57,4 +57,5 @@ def test_the_seed_decides_it() -> None:
     known = latents(0, np.eye(4, 6)), latents(1, np.eye(4, 6))
     first = probe_accuracy(*known, 4, seed=0)
     assert probe_accuracy(*known, 4, seed=0) == first
-    assert probe_accuracy(*known, 4, seed=1) != first
+    others = {probe_accuracy(*known, 4, seed=seed) for seed in range(1, 6)}
+    assert others != {first}, "one may by chance be right as often, not all five"
