@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 from torch.optim import optimizer
 
-from isthmus.refusal import Refusal
-from isthmus.runs import seeds
+from isthmus.engine import seeds
+from isthmus.errors import UserError
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
 """Which draws the tests make: others for every number, and those of every day for 0."""
@@ -92,9 +92,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def refusal_of(act: Callable[[], object]) -> str:
-    """The sentence with which something is refused."""
-    with pytest.raises(Refusal) as caught:
+def error_of(act: Callable[[], object]) -> str:
+    """The sentence with which something is rejected."""
+    with pytest.raises(UserError) as caught:
         act()
     return str(caught.value)
 
@@ -118,7 +118,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 20 pictures and masks: a bright disc (class 1) on noise (class 0)."""
+    """A folder of 20 images and masks: a bright disc (class 1) on noise (class 0)."""
     folder = tmp_path_factory.mktemp("discs")
     rng = np.random.default_rng(moved())
     rows, columns = np.mgrid[:32, :32]
@@ -201,13 +201,13 @@ task = "generate"
 
 [[study.variants]]
 name = "told"
-model.where = "decoder"
+model.condition_on = "decoder"
 objective.invariance = "adversary"
 objective.invariance_weight = 20.0
 
 [[study.variants]]
 name = "not_told"
-model.where = "none"
+model.condition_on = "none"
 
 [data]
 name = "classes"
@@ -217,11 +217,11 @@ size_px = 16
 [model]
 width = 8
 latent = 4
-fusion = "film"
+conditioning = "film"
 
 [measure]
 importance_samples = 20
-nll_pictures = 12
+nll_images = 12
 judge_width = 8
 judge_epochs = 10
 judge_batch = 8

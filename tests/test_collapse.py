@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isthmus.losses import loss_range
+from isthmus.metrics.collapse import ONE_CLASS_SHARE, collapse_reason
+from isthmus.metrics.segmentation import confusion, pixel_accuracy
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.scoring.collapse import ONE_CLASS_SHARE, collapse_reason
-from isthmus.scoring.losses import loss_range
-from isthmus.scoring.segmentation import confusion, pixel_accuracy
 
 DICE = loss_range("dice")
 SOUND = [0.9, 0.5, 0.4]

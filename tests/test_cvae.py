@@ -15,26 +15,34 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from isthmus import build
 from isthmus import recipe as r
-from isthmus.models.autoencoder_blocks import BODIES, Reader, decoder_body, encoder_body
-from isthmus.models.cvae import PRIORS, ConditionalVAE, LabelPrior, softly_bounded
-from isthmus.models.fusion import EMBEDDED, FUSIONS, NOWHERE, WHERE, Add, FiLM, Unmodulated
-from isthmus.models.stages import (
+from isthmus.errors import UserError
+from isthmus.nn.conditioning import (
+    CONDITION_ON,
+    CONDITIONINGS,
+    EMBEDDED,
+    NOWHERE,
+    Add,
+    FiLM,
+    Unmodulated,
+)
+from isthmus.nn.cvae import PRIORS, ConditionalVAE, LabelPrior, softly_bounded
+from isthmus.nn.stages import (
     Level,
     doubling_conv,
     halved_sizes_px,
     maps_to_vector,
     vector_to_maps,
 )
-from isthmus.refusal import Refusal
+from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
 
 NUM_LABELS = 4
 LATENT = 12
-LABELS = torch.arange(NUM_LABELS + 1)  # the null label is the last
+LABELS = torch.arange(NUM_LABELS + 1)  # the unconditional label is the last
 
 
 def vae_of(
     body: str = "conv",
-    fusion: str = "concat",
+    conditioning: str = "concat",
     where: str = "both",
     prior: str = "standard",
     size_px: int = 28,
@@ -43,7 +51,7 @@ def vae_of(
 ) -> ConditionalVAE:
     """A small network of named parts; the same weights every time."""
     torch.manual_seed(0)
-    encoder_side, decoder_side = WHERE[where](FUSIONS[fusion])
+    encoder_side, decoder_side = CONDITION_ON[where](CONDITIONINGS[conditioning])
     kind = BODIES[body]
     encoder = encoder_body(channels, size_px, width, kind, encoder_side.modulate)
     decoder = decoder_body(LATENT, 2 * channels, size_px, width, kind, decoder_side.modulate)
@@ -56,13 +64,15 @@ def vae_of(
         nn.Identity(),
         latent=LATENT,
         num_labels=NUM_LABELS,
-        reader=Reader(encoder_body(channels, size_px, width, kind), NUM_LABELS)
-        if where == "read"
+        auxiliary_classifier=AuxiliaryClassifier(
+            encoder_body(channels, size_px, width, kind), NUM_LABELS
+        )
+        if where == "classifier"
         else None,
     )
 
 
-def pictures(size_px: int = 28, channels: int = 1, count: int = NUM_LABELS + 1) -> Tensor:
+def inputs(size_px: int = 28, channels: int = 1, count: int = NUM_LABELS + 1) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(count, channels, size_px, size_px, generator=generator)
 
@@ -71,38 +81,40 @@ def noise() -> Tensor:
     return torch.randn(NUM_LABELS + 1, LATENT, generator=torch.Generator().manual_seed(2))
 
 
-def all_differ(answers: Sequence[Tensor]) -> bool:
-    return all(not torch.equal(a, b) for a, b in itertools.combinations(answers, 2))
+def all_differ(recommendations: Sequence[Tensor]) -> bool:
+    return all(not torch.equal(a, b) for a, b in itertools.combinations(recommendations, 2))
 
 
-def all_agree(answers: Sequence[Tensor]) -> bool:
+def all_agree(recommendations: Sequence[Tensor]) -> bool:
     """To the last bit."""
-    return all(torch.equal(answers[0], answer) for answer in answers)
+    return all(
+        torch.equal(recommendations[0], recommendation) for recommendation in recommendations
+    )
 
 
 SIZES = list(itertools.product(BODIES, ["add", "film"], [28, 32, 64], [1, 3]))
 ENTRIES = [
-    ("conv", fusion, 28, 1, where, prior)
-    for fusion, where, prior in itertools.product(FUSIONS, WHERE, PRIORS)
+    ("conv", conditioning, 28, 1, where, prior)
+    for conditioning, where, prior in itertools.product(CONDITIONINGS, CONDITION_ON, PRIORS)
 ]
 
 
 @pytest.mark.parametrize(
-    ("body", "fusion", "size_px", "channels", "where", "prior"),
+    ("body", "conditioning", "size_px", "channels", "where", "prior"),
     [(*row, "both", "per-label") for row in SIZES] + ENTRIES,
 )
-def test_every_combination_has_its_shapes_and_trains_whole(
-    body: str, fusion: str, size_px: int, channels: int, where: str, prior: str
+def test_every_combination_has_its_shapes_and_trains_complete(
+    body: str, conditioning: str, size_px: int, channels: int, where: str, prior: str
 ) -> None:
-    vae = vae_of(body, fusion, where, prior, size_px, channels)
-    outcome = vae(pictures(size_px, channels), LABELS, noise())
+    vae = vae_of(body, conditioning, where, prior, size_px, channels)
+    outcome = vae(inputs(size_px, channels), LABELS, noise())
     assert outcome.params.shape == (len(LABELS), 2 * channels, size_px, size_px)
-    *parts, reading = outcome
+    *parts, class_logits = outcome
     latents = (*outcome[:3], outcome.prior_mu, outcome.prior_log_sigma)
     assert all(latent.shape == (len(LABELS), LATENT) for latent in latents)
-    if where == "read":
-        assert reading.shape == (len(LABELS), NUM_LABELS)
-        parts.append(reading)
+    if where == "classifier":
+        assert class_logits.shape == (len(LABELS), NUM_LABELS)
+        parts.append(class_logits)
     sum(part.square().mean() + part.mean() for part in parts).backward()
     for name, weight in vae.named_parameters():
         assert weight.grad is not None, name
@@ -111,12 +123,14 @@ def test_every_combination_has_its_shapes_and_trains_whole(
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_bfloat16_and_channels_last_train_and_agree_with_float32(body: str, fusion: str) -> None:
-    vae = vae_of(body, fusion).eval()
-    plain = vae(pictures(), LABELS, noise())
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_bfloat16_and_channels_last_train_and_agree_with_float32(
+    body: str, conditioning: str
+) -> None:
+    vae = vae_of(body, conditioning).eval()
+    plain = vae(inputs(), LABELS, noise())
     vae = vae.to(memory_format=torch.channels_last)
-    images = pictures().to(memory_format=torch.channels_last)
+    images = inputs().to(memory_format=torch.channels_last)
     torch.testing.assert_close(vae(images, LABELS, noise()), plain, atol=1e-4, rtol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = vae(images, LABELS, noise())
@@ -130,44 +144,44 @@ def test_bfloat16_and_channels_last_train_and_agree_with_float32(body: str, fusi
         assert weight.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("where", WHERE)
-def test_the_label_enters_where_it_should_and_nowhere_else(fusion: str, where: str) -> None:
-    """One picture and one z under each label; the null label is one of them, and distinct."""
-    vae, image, z = vae_of("residual", fusion, where), pictures(count=1), noise()[:1]
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("where", CONDITION_ON)
+def test_the_label_enters_where_it_should_and_nowhere_else(conditioning: str, where: str) -> None:
+    """One image and one z under each label; the unconditional label is one of them, and distinct."""
+    vae, image, z = vae_of("residual", conditioning, where), inputs(count=1), noise()[:1]
     with torch.no_grad():
         posteriors = [torch.cat(vae.encode(image, label)) for label in LABELS.split(1)]
         params = [vae.decode(z, label) for label in LABELS.split(1)]
     told_encoder = all_differ if where in ("encoder", "both") else all_agree
-    told_decoder = all_differ if where in ("decoder", "both", "read") else all_agree
-    if where == "read":  # that a label is told, it hears; not which
+    told_decoder = all_differ if where in ("decoder", "both", "classifier") else all_agree
+    if where == "classifier":  # that a label is told, it hears; not which
         *posteriors, untold = posteriors
         assert not torch.equal(untold, posteriors[0])
     assert told_encoder(posteriors)
     assert told_decoder(params)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_null_label_changes_nothing_but_its_row(fusion: str, prior: str) -> None:
+def test_the_null_label_changes_nothing_but_its_row(conditioning: str, prior: str) -> None:
     """With the row of label 2 copied over its own, it gives what label 2 gives."""
-    vae = vae_of("conv", fusion, "both", prior)
+    vae = vae_of("conv", conditioning, "both", prior)
     two = torch.tensor([2])
     with torch.no_grad():
         for part in vae.modules():
             if isinstance(part, nn.Embedding):
-                part.weight[vae.null_label] = part.weight[2]
+                part.weight[vae.unconditional_label] = part.weight[2]
             if isinstance(part, Add):
                 one_hot_weight = part.embedding[0].weight
-                one_hot_weight[:, vae.null_label] = one_hot_weight[:, 2]
-        image, draw = pictures(count=1), noise()[:1]
-        told = vae(image, two, draw)
-        untold = vae(image, torch.full_like(two, vae.null_label), draw)
-    assert all(torch.equal(a, b) for a, b in zip(told[:-1], untold[:-1], strict=True))
+                one_hot_weight[:, vae.unconditional_label] = one_hot_weight[:, 2]
+        image, draw = inputs(count=1), noise()[:1]
+        condition = vae(image, two, draw)
+        untold = vae(image, torch.full_like(two, vae.unconditional_label), draw)
+    assert all(torch.equal(a, b) for a, b in zip(condition[:-1], untold[:-1], strict=True))
 
 
 def test_a_pass_is_encode_then_noise_then_decode_and_draws_nothing() -> None:
-    vae, images = vae_of(prior="per-label"), pictures()
+    vae, images = vae_of(prior="per-label"), inputs()
     state = torch.get_rng_state()
     outcome = vae(images, LABELS, noise())
     assert torch.equal(torch.get_rng_state(), state)
@@ -182,7 +196,7 @@ def test_a_pass_is_encode_then_noise_then_decode_and_draws_nothing() -> None:
 @pytest.mark.parametrize("body", BODIES)
 def test_the_first_kl_is_nearly_zero(body: str) -> None:
     vae = vae_of(body, "film", "both", "per-label", width=16)
-    mu, log_sigma, _, _, *prior = vae(pictures(), LABELS, noise())
+    mu, log_sigma, _, _, *prior = vae(inputs(), LABELS, noise())
     posterior = torch.distributions.Normal(mu, log_sigma.exp())
     truth = torch.distributions.Normal(prior[0], prior[1].exp())
     kl_nats = torch.distributions.kl_divergence(posterior, truth).sum(dim=1)
@@ -221,11 +235,13 @@ def test_film_scales_and_shifts_each_channel() -> None:
     torch.testing.assert_close(film(x, torch.randn(3, EMBEDDED)), expected)
 
 
-def test_parts_of_two_fusions_do_not_mix() -> None:
+def test_parts_of_two_conditionings_do_not_mix() -> None:
     x, condition = torch.zeros(1, 2, 4, 4), torch.zeros(1, EMBEDDED)
-    with pytest.raises(Refusal, match=r"a FiLM block was told no condition: .*; take both"):
+    with pytest.raises(UserError, match=r"a FiLM block was told no condition: .*; take both"):
         FiLM(2)(x, None)
-    with pytest.raises(Refusal, match=r"a block without FiLM was told a condition, .*; take both"):
+    with pytest.raises(
+        UserError, match=r"a block without FiLM was told a condition, .*; take both"
+    ):
         Unmodulated()(x, condition)
 
 
@@ -234,9 +250,9 @@ def test_add_is_the_reference_study() -> None:
     by_hand = (11 * 10 + 10) + (10 * 256 + 256) + (256 * 128 + 128) + (128 * 256 + 256)
     assert parameters(Add(256, 10)) == by_hand == 68_856
     vector, add = torch.randn(2, 8), Add(8, 3)
-    told = add(vector, torch.tensor([1, 3]))
+    condition = add(vector, torch.tensor([1, 3]))
     embedded = add.embedding(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]))
-    torch.testing.assert_close(told, add.mixing(vector + embedded))
+    torch.testing.assert_close(condition, add.mixing(vector + embedded))
 
 
 def parameters(network: nn.Module) -> int:
@@ -253,7 +269,7 @@ def test_resnet18_encoder_is_torchvisions(channels: int) -> None:
     assert parameters(encoder) == parameters(truth) == 11_167_104 + 64 * 9 * channels
     theirs = truth.state_dict().values()
     encoder.load_state_dict(dict(zip(encoder.state_dict(), theirs, strict=True)))
-    images = pictures(32, channels, count=2)
+    images = inputs(32, channels, count=2)
     torch.testing.assert_close(encoder.eval()(images), truth.eval()(images))
 
 
@@ -274,22 +290,26 @@ def test_golden_parameter_counts(
     assert (parameters(encoder), parameters(decoder)) == expected
 
 
-@pytest.mark.parametrize(("where", "multiply_adds"), [("decoder", 6_851_584), ("read", 9_444_864)])
+@pytest.mark.parametrize(
+    ("where", "multiply_adds"), [("decoder", 6_851_584), ("classifier", 9_444_864)]
+)
 def test_the_default_network_stays_cheap(where: str, multiply_adds: int) -> None:
-    """7 to 9.4 million multiply-adds a picture, so that an epoch of MNIST takes seconds."""
-    recipe = r.with_settings(r.GenerateRecipe(), {"data.name": "mnist", "model.where": where})
+    """7 to 9.4 million multiply-adds an image, so that an epoch of MNIST takes seconds."""
+    recipe = r.with_settings(
+        r.GenerateRecipe(), {"data.name": "mnist", "model.condition_on": where}
+    )
     assert isinstance(recipe, r.GenerateRecipe)
     vae = build.vae_for(recipe, num_labels=10)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        vae(pictures(count=1), torch.tensor([3]), torch.zeros(1, vae.latent))
+        vae(inputs(count=1), torch.tensor([3]), torch.zeros(1, vae.latent))
     assert counter.get_total_flops() / 2 == multiply_adds
 
 
 @pytest.mark.parametrize("body", ["conv", "residual"])
-def test_no_picture_depends_on_its_neighbours_in_the_batch(body: str) -> None:
+def test_no_image_depends_on_its_neighbours_in_the_batch(body: str) -> None:
     vae = vae_of(body, "film").train()
-    whole = vae(pictures(), LABELS, noise())
-    alone = vae(pictures()[:1], LABELS[:1], noise()[:1])
+    whole = vae(inputs(), LABELS, noise())
+    alone = vae(inputs()[:1], LABELS[:1], noise()[:1])
     for ours, theirs in zip(alone[:-1], whole[:-1], strict=True):
         torch.testing.assert_close(ours, theirs[:1], atol=1e-5, rtol=1e-4)
 
@@ -313,46 +333,46 @@ def test_he_start_of_a_transposed_convolution() -> None:
 
 @settings(max_examples=50)
 @given(size_px=st.integers(1, 300))
-def test_a_size_is_taken_or_refused_by_its_halves(size_px: int) -> None:
+def test_a_size_is_taken_or_rejected_by_its_halves(size_px: int) -> None:
     if any(size_px == last * 2**times for last in (4, 5, 6, 7) for times in range(1, 8)):
         assert halved_sizes_px(size_px)[-1] in (4, 5, 6, 7)
     else:
-        with pytest.raises(Refusal, match=f"pictures of {size_px} px do not fit the network: "):
+        with pytest.raises(UserError, match=f"inputs of {size_px} px do not fit the network: "):
             halved_sizes_px(size_px)
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_size_that_cannot_be_halved_is_refused(body: str) -> None:
+def test_a_size_that_cannot_be_halved_is_rejected(body: str) -> None:
     sentence = (
-        "pictures of 30 px do not fit the network: halving their size must lead to "
+        "inputs of 30 px do not fit the network: halving their size must lead to "
         "4, 5, 6 or 7 px without a remainder; resize them to 28, 32 or 64 px"
     )
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         encoder_body(1, 30, 4, BODIES[body])
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         decoder_body(LATENT, 1, 30, 4, BODIES[body])
 
 
 @pytest.mark.parametrize(("channels", "size_px"), [(3, 28), (1, 32)])
-def test_other_pictures_are_refused(channels: int, size_px: int) -> None:
+def test_other_images_are_rejected(channels: int, size_px: int) -> None:
     sentence = (
-        rf"pictures of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
+        rf"inputs of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
         "this network: it takes 1 x 28 x 28 only; convert and resize them"
     )
-    with pytest.raises(Refusal, match=sentence):
-        vae_of().encode(pictures(size_px, channels), LABELS)
+    with pytest.raises(UserError, match=sentence):
+        vae_of().encode(inputs(size_px, channels), LABELS)
 
 
 @pytest.mark.parametrize("label", [-1, NUM_LABELS + 1])
-def test_an_unknown_label_is_refused(label: int) -> None:
+def test_an_unknown_label_is_rejected(label: int) -> None:
     sentence = (
         f"label {label} is unknown: this network knows 0 .. 3, and 4 where no label is told; "
         "give one of these"
     )
-    with pytest.raises(Refusal, match=sentence):
-        vae_of().encode(pictures(count=1), torch.tensor([label]))
-    with pytest.raises(Refusal, match=sentence):
-        vae_of(where="none").decode(noise()[:1], torch.tensor([label]))
+    with pytest.raises(UserError, match=sentence):
+        vae_of().encode(inputs(count=1), torch.tensor([label]))
+    with pytest.raises(UserError, match=sentence):
+        vae_of(condition_on="none").decode(noise()[:1], torch.tensor([label]))
 
 
 def test_maps_become_a_vector_and_maps_again_as_they_lie_in_memory() -> None:
@@ -370,37 +390,42 @@ def test_where_no_label_enters_there_is_nothing_to_learn() -> None:
 
 
 def test_golden_outcome() -> None:
-    """Yesterday's self: the same seed, weights and picture give the same numbers."""
-    outcome = vae_of("residual", "film", width=2)(pictures(), LABELS, noise())
+    """Yesterday's self: the same seed, weights and image give the same numbers."""
+    outcome = vae_of("residual", "film", width=2)(inputs(), LABELS, noise())
     golden = torch.tensor([1.0082, -0.1503, 1.3096])
     found = torch.stack([outcome.z[1, 0], *outcome.params[2, :, 3, 4]])
     torch.testing.assert_close(found, golden, atol=1e-4, rtol=0)
 
 
-def test_the_encoder_hears_what_the_reader_reads() -> None:
-    """Under any label it gives what the same weights without a reader give under that reading."""
-    vae = vae_of("conv", "concat", "read")
-    image, any_label = pictures(), torch.zeros(len(LABELS), dtype=torch.int64)
+def test_the_encoder_hears_what_the_auxiliary_classifier_reads() -> None:
+    """Under any label it gives what the same weights without an auxiliary classifier give under that reading."""
+    vae = vae_of("conv", "concat", "classifier")
+    image, any_label = inputs(), torch.zeros(len(LABELS), dtype=torch.int64)
     with torch.no_grad():
-        for bias, label in ((vae.reader.head[1].bias, 3), (vae.reader.head[1].bias, 1)):
+        for bias, label in (
+            (vae.auxiliary_classifier.head[1].bias, 3),
+            (vae.auxiliary_classifier.head[1].bias, 1),
+        ):
             bias.zero_()
             bias[label] = 1e3
             heard = vae.encode(image, any_label)
-            reader, vae.reader = vae.reader, None
-            told = vae.encode(image, torch.full_like(any_label, label))
-            vae.reader = reader
-            assert torch.equal(heard.mu, told.mu)
-            assert torch.equal(heard.log_sigma, told.log_sigma)
-            past_the_reader = vae.encode_told(image, torch.full_like(any_label, label))
-            assert torch.equal(past_the_reader.mu, told.mu)
-            assert not torch.equal(vae.encode_told(image, any_label).mu, told.mu)
+            auxiliary_classifier, vae.auxiliary_classifier = vae.auxiliary_classifier, None
+            condition = vae.encode(image, torch.full_like(any_label, label))
+            vae.auxiliary_classifier = auxiliary_classifier
+            assert torch.equal(heard.mu, condition.mu)
+            assert torch.equal(heard.log_sigma, condition.log_sigma)
+            past_the_classifier = vae.encode_with_label(image, torch.full_like(any_label, label))
+            assert torch.equal(past_the_classifier.mu, condition.mu)
+            assert not torch.equal(vae.encode_with_label(image, any_label).mu, condition.mu)
 
 
-def test_the_likelihood_teaches_the_reader_nothing() -> None:
+def test_the_likelihood_teaches_the_auxiliary_classifier_nothing() -> None:
     """Its reading is a choice, not a number: only its own error can move it."""
-    vae = vae_of("conv", "concat", "read")
-    outcome = vae(pictures(), LABELS, noise())
+    vae = vae_of("conv", "concat", "classifier")
+    outcome = vae(inputs(), LABELS, noise())
     (outcome.params.square().sum() + outcome.mu.square().sum()).backward()
-    assert all(weight.grad is None for weight in vae.reader.parameters())
-    nn.functional.cross_entropy(outcome.reading, LABELS[:-1].repeat(2)[: len(LABELS)]).backward()
-    assert all(weight.grad.abs().sum() > 0 for weight in vae.reader.parameters())
+    assert all(weight.grad is None for weight in vae.auxiliary_classifier.parameters())
+    nn.functional.cross_entropy(
+        outcome.class_logits, LABELS[:-1].repeat(2)[: len(LABELS)]
+    ).backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in vae.auxiliary_classifier.parameters())

@@ -14,17 +14,17 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg
+from isthmus.data.image_files import read_image
 from isthmus.data.labelled_sets import TorchvisionSet
-from isthmus.data.picture_files import read_image
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def refusal(work: Any, *options: Any, root: Path) -> str:
-    with pytest.raises(Refusal) as caught:
+def error(work: Any, *options: Any, root: Path) -> str:
+    with pytest.raises(UserError) as caught:
         list(work(*options))
     sentence = str(caught.value)
     assert "\n" not in sentence
@@ -32,7 +32,7 @@ def refusal(work: Any, *options: Any, root: Path) -> str:
 
 
 def small_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two pictures a batch, under sums that torchvision then expects."""
+    """Two images a batch, under sums that torchvision then expects."""
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True)
 
@@ -69,7 +69,7 @@ def zipped(folder: Path, root: Path) -> Path:
     with zipfile.ZipFile(root / "cifar10.zip", "w") as archive:
         for path in sorted(folder.rglob("*.jpg"), reverse=True):
             archive.write(path, path.relative_to(folder.parent))
-        archive.writestr("__MACOSX/cifar10/train/frog/._0001.jpg", b"no picture")
+        archive.writestr("__MACOSX/cifar10/train/frog/._0001.jpg", b"no image")
     return root / "cifar10.zip"
 
 
@@ -77,14 +77,14 @@ def test_cifar10_itself_comes_before_its_copy(tmp_path, monkeypatch):
     folder = small_cifar10(tmp_path, monkeypatch)
     jpeg_folder(tmp_path)
     source = TorchvisionSet("cifar10", tmp_path, download=False)
-    assert source.contract == "cifar10"
+    assert source.label_scheme == "cifar10"
     theirs = [*CIFAR10(tmp_path, train=True), *CIFAR10(tmp_path, train=False)]
     assert len(source) == len(theirs) == 12
-    for item, (picture, label) in zip(source, theirs, strict=True):
-        assert np.array_equal(item.image, np.asarray(picture))
+    for item, (image, label) in zip(source, theirs, strict=True):
+        assert np.array_equal(item.image, np.asarray(image))
         assert CIFAR10_CLASSES.index(item.group) == label
     (folder / "test_batch").write_bytes(b"changed")
-    assert refusal(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path).startswith(
+    assert error(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path).startswith(
         "PATH/cifar-10-batches-py: the train part cannot be read (Dataset not found or corrupted"
     )
 
@@ -100,7 +100,7 @@ def test_the_jpeg_copy_is_read_from_zip_and_folder_alike(tmp_path):
         for number in range(count)
     ]
     for source in by_place:
-        assert source.contract == "cifar10 (JPEG copy)"
+        assert source.label_scheme == "cifar10 (JPEG copy)"
         assert len(source) == 10
         items = list(source)
         assert [item.name for item in items] == expected
@@ -130,32 +130,32 @@ def test_a_damaged_entry_is_named(tmp_path):
     whole = place.read_bytes()
     middle = whole.index(content, whole.index(b"train/frog/0001.jpg")) + len(content) // 2
     place.write_bytes(whole[:middle] + b"\0\0\0\0" + whole[middle + 4 :])
-    assert refusal(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path) == (
+    assert error(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path) == (
         "PATH/cifar10.zip/cifar10/train/frog/0001.jpg: cannot be decoded (Bad CRC-32 for file "
-        "'cifar10/train/frog/0001.jpg'): every file must hold a whole picture; "
+        "'cifar10/train/frog/0001.jpg'): every file must hold a whole image; "
         "fetch it again or take it out"
     )
     (folder / "train/frog/0002.jpg").write_bytes(content[:-40])
-    assert refusal(Cifar10Jpeg, folder, root=tmp_path).startswith(
+    assert error(Cifar10Jpeg, folder, root=tmp_path).startswith(
         "PATH/a/cifar10/train/frog/0002.jpg: cannot be decoded (image file is truncated"
     )
 
 
-def test_a_zip_that_is_none_and_one_without_pictures_are_refused(tmp_path):
+def test_a_zip_that_is_none_and_one_without_images_are_rejected(tmp_path):
     place = zipped(jpeg_folder(tmp_path / "a"), tmp_path)
     place.write_bytes(place.read_bytes()[:-100])
-    assert refusal(Cifar10Jpeg, place, root=tmp_path) == (
+    assert error(Cifar10Jpeg, place, root=tmp_path) == (
         "PATH/cifar10.zip: cannot be opened (File is not a zip file): it must be a whole zip "
         "file; fetch it again or take it out"
     )
     (tmp_path / "b" / "cifar10" / "train" / "zebra").mkdir(parents=True)
     Image.new("RGB", (32, 32)).save(tmp_path / "b" / "cifar10" / "train" / "zebra" / "1.jpg")
-    assert refusal(Cifar10Jpeg, tmp_path / "b" / "cifar10", root=tmp_path).startswith(
-        "PATH/b/cifar10: no picture named like cifar10/train/frog/0001.jpg in it: "
+    assert error(Cifar10Jpeg, tmp_path / "b" / "cifar10", root=tmp_path).startswith(
+        "PATH/b/cifar10: no image named like cifar10/train/frog/0001.jpg in it: "
     )
 
 
-def test_the_real_copy_has_sixty_thousand_pictures(data_root):
+def test_the_real_copy_has_sixty_thousand_images(data_root):
     source = TorchvisionSet("cifar10", data_root, download=False)
     assert len(source) == 60_000
     first = next(iter(source))

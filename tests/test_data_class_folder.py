@@ -13,13 +13,13 @@ from torchvision.datasets import ImageFolder
 
 from isthmus.data.class_folder import ClassFolder
 from isthmus.data.store import open_labelled_store
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 FRUIT = {"pear": 5, "apple": 10, "plum": 5}
 
 
 def class_folder(path: Path, counts: dict[str, int]) -> Path:
-    """Noise in grey and in colour, so many pictures a class."""
+    """Noise in grey and in colour, so many images a class."""
     rng = np.random.default_rng(0)
     for name, count in counts.items():
         (path / name).mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,8 @@ def class_folder(path: Path, counts: dict[str, int]) -> Path:
     return path
 
 
-def refusal(path: Path, test_share: float = 0.2) -> str:
-    with pytest.raises(Refusal) as caught:
+def error(path: Path, test_share: float = 0.2) -> str:
+    with pytest.raises(UserError) as caught:
         list(ClassFolder(path, test_share))
     sentence = str(caught.value)
     assert "\n" not in sentence
@@ -40,16 +40,16 @@ def refusal(path: Path, test_share: float = 0.2) -> str:
 
 def test_items_are_those_that_torchvision_gives(tmp_path):
     path = class_folder(tmp_path / "fruit", FRUIT)
-    (path / "apple" / "Thumbs.db").write_text("no picture")
+    (path / "apple" / "Thumbs.db").write_text("no image")
     theirs = ImageFolder(path)
     (path / ".hidden").mkdir()
     (path / "notes.txt").write_text("no class")
     source = ClassFolder(path, 0.2)
     assert source.class_names == tuple(theirs.classes) == ("apple", "pear", "plum")
-    assert source.contract == "classes fruit: apple, pear, plum"
+    assert source.label_scheme == "classes fruit: apple, pear, plum"
     assert len(source) == len(theirs) == 20
-    for item, (picture, label), (file, _) in zip(source, theirs, theirs.samples, strict=True):
-        assert np.array_equal(item.image, np.asarray(picture))
+    for item, (image, label), (file, _) in zip(source, theirs, theirs.samples, strict=True):
+        assert np.array_equal(item.image, np.asarray(image))
         assert source.class_names.index(item.group) == label
         assert path / item.name == Path(file)
 
@@ -104,12 +104,12 @@ def test_a_folder_can_be_stored(tmp_path):
     store = open_labelled_store(ClassFolder(path, 0.2), 8, 1, tmp_path)
     assert store.images.shape == (20, 8, 8, 1)
     assert store.labels.tolist() == [0] * 10 + [1] * 5 + [2] * 5
-    assert store.contract == "classes fruit: apple, pear, plum, 8 px, grey"
+    assert store.label_scheme == "classes fruit: apple, pear, plum, 8 px, grey"
 
 
-def test_many_classes_are_counted_in_the_contract(tmp_path):
+def test_many_classes_are_counted_in_the_label_scheme(tmp_path):
     path = class_folder(tmp_path / "letters", dict.fromkeys("abcdefghijklmn", 2))
-    assert ClassFolder(path, 0.5).contract == (
+    assert ClassFolder(path, 0.5).label_scheme == (
         "classes letters: a, b, c, d, e, f, g, h, i, j, k, l ... (14 classes)"
     )
 
@@ -124,61 +124,61 @@ def test_the_fingerprint_follows_files_and_share_but_not_the_place(tmp_path):
     assert ClassFolder(path, 0.2).fingerprint() != before
 
 
-def test_a_missing_folder_is_refused(tmp_path):
-    assert refusal(tmp_path / "none") == (
+def test_a_missing_folder_is_rejected(tmp_path):
+    assert error(tmp_path / "none") == (
         "PATH: no such folder: it must hold a folder a class; set data.folder"
     )
     class_folder(tmp_path / "train", {"a": 2, "b": 2})
-    assert refusal(tmp_path) == (
+    assert error(tmp_path) == (
         "PATH/test: no such folder: where there is train/ or test/, both must be there, with a "
         "folder a class in each; add it"
     )
 
 
-def test_a_single_class_and_none_are_refused(tmp_path):
-    assert refusal(tmp_path) == (
+def test_a_single_class_and_none_are_rejected(tmp_path):
+    assert error(tmp_path) == (
         "PATH: no class folder in it: labels need two classes or more, each a folder with its "
-        "pictures; add them, or set data.folder"
+        "images; add them, or set data.folder"
     )
     class_folder(tmp_path, {"frog": 3})
-    assert refusal(tmp_path) == (
+    assert error(tmp_path) == (
         "PATH: only the class folder frog in it: labels need two classes or more, each a folder "
-        "with its pictures; add them, or set data.folder"
+        "with its images; add them, or set data.folder"
     )
 
 
 def test_an_empty_class_folder_is_named(tmp_path):
     class_folder(tmp_path, {"frog": 3, "newt": 3, "toad": 0})
-    (tmp_path / "toad" / "notes.txt").write_text("no picture")
+    (tmp_path / "toad" / "notes.txt").write_text("no image")
     sentence = (
-        "no picture in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp files; "
+        "no image in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp files; "
         "put them there, or take the folder out"
     )
-    assert refusal(tmp_path) == f"PATH/toad: {sentence}"
+    assert error(tmp_path) == f"PATH/toad: {sentence}"
     parts = tmp_path / "parts"
     class_folder(parts / "train", {"frog": 3, "newt": 3})
     class_folder(parts / "test", {"frog": 3, "newt": 0})
-    assert refusal(parts) == f"PATH/test/newt: {sentence}"
+    assert error(parts) == f"PATH/test/newt: {sentence}"
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path):
+def test_a_file_that_is_no_image_is_named(tmp_path):
     path = class_folder(tmp_path, {"frog": 3, "newt": 3})
-    (path / "newt" / "p1.png").write_text("no picture")
-    assert refusal(path) == (
-        "PATH/newt/p1.png: cannot be decoded (no kind of picture that is known): "
-        "every file must hold a whole picture; fetch it again or take it out"
+    (path / "newt" / "p1.png").write_text("no image")
+    assert error(path) == (
+        "PATH/newt/p1.png: cannot be decoded (no kind of image that is known): "
+        "every file must hold a whole image; fetch it again or take it out"
     )
 
 
-def test_a_class_that_is_only_tested_is_refused(tmp_path):
+def test_a_class_that_is_only_tested_is_rejected(tmp_path):
     sentence = (
         "PATH: class toad is in the test part but not in the training part: every class that is "
-        "scored must be learned; add training pictures of it, or take it out"
+        "evaluated must be learned; add training images of it, or take it out"
     )
     parts = tmp_path / "parts"
     class_folder(parts / "train", {"frog": 3, "newt": 3})
     class_folder(parts / "test", {"frog": 3, "newt": 3, "toad": 3})
-    assert refusal(parts) == sentence
+    assert error(parts) == sentence
     # Drawn: at this share the test part takes the only toad, whatever the seed.
     drawn = class_folder(tmp_path / "drawn", {"frog": 30, "toad": 1})
-    assert refusal(drawn, 0.97) == sentence
+    assert error(drawn, 0.97) == sentence

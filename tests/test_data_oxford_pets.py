@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: contracts against the published meaning, on noise and on real pets."""
+"""Oxford-IIIT Pet: label schemes against the published meaning, on noise and on real pets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torchvision.datasets import OxfordIIITPet
 
 from isthmus.data.oxford_pets import CONTRACTS, OxfordPets
 from isthmus.data.store import open_store
+from isthmus.errors import UserError
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.refusal import Refusal
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRIMAP = np.array([[1, 1, 3, 2], [1, 3, 2, 2], [3, 2, 2, 2]], np.uint8)
@@ -49,20 +49,20 @@ def opened(root: Path, trimap="classes3", split="official") -> OxfordPets:
 
 
 @pytest.mark.parametrize("trimap", CONTRACTS)
-def test_each_contract_reads_the_trimap_its_way(tmp_path, trimap):
+def test_each_label_scheme_reads_the_trimap_its_way(tmp_path, trimap):
     source = opened(small_set(tmp_path), trimap)
     item = next(iter(source))
     assert item.mask.tolist() == EXPECTED[trimap]
     assert item.group == "great_pyrenees"
-    assert source.contract == f"oxford-pets, {trimap}"
+    assert source.label_scheme == f"oxford-pets, {trimap}"
 
 
 def test_class_names_stand_where_their_index_says():
-    for contract in CONTRACTS.values():
-        pet, background, border = contract.ids
-        assert contract.class_names[pet] in ("pet", "foreground", "rest")
-        assert contract.class_names[background] in ("background", "rest")
-        assert border == IGNORE_INDEX or contract.class_names[border] in (
+    for label_scheme in CONTRACTS.values():
+        pet, background, border = label_scheme.ids
+        assert label_scheme.class_names[pet] in ("pet", "foreground", "rest")
+        assert label_scheme.class_names[background] in ("background", "rest")
+        assert border == IGNORE_INDEX or label_scheme.class_names[border] in (
             "border",
             "foreground",
             "background",
@@ -77,7 +77,9 @@ def test_the_reference_split_leaves_the_official_test_part_out(tmp_path):
     order = np.random.default_rng(1234).permutation(10)
     in_train = {item.name for item in items if item.part == "train"}
     assert in_train == {trainval[i] for i in order[:8]}
-    assert opened(tmp_path, split="reference").contract == "oxford-pets, classes3, reference split"
+    assert (
+        opened(tmp_path, split="reference").label_scheme == "oxford-pets, classes3, reference split"
+    )
 
 
 def test_the_sorted_split_tests_on_the_last_fifth_of_the_names(tmp_path):
@@ -92,7 +94,7 @@ def test_the_sorted_split_tests_on_the_last_fifth_of_the_names(tmp_path):
         listed.write_text(f"{name} 1 1 1\n" + listed.read_text())
     in_test = [item.name for item in opened(tmp_path, split="sorted") if item.part == "test"]
     assert in_test == ["great_pyrenees_2", "great_pyrenees_3"]
-    assert opened(tmp_path, split="sorted").contract == "oxford-pets, classes3, sorted split"
+    assert opened(tmp_path, split="sorted").label_scheme == "oxford-pets, classes3, sorted split"
 
 
 def test_the_official_split_is_that_of_the_lists(tmp_path):
@@ -100,7 +102,7 @@ def test_the_official_split_is_that_of_the_lists(tmp_path):
     assert parts == ["train"] * 10 + ["test"] * 2
 
 
-def test_the_fingerprint_follows_the_files_the_contract_and_the_split(tmp_path):
+def test_the_fingerprint_follows_the_files_the_label_scheme_and_the_split(tmp_path):
     small_set(tmp_path)
     before = opened(tmp_path).fingerprint()
     assert opened(tmp_path).fingerprint() == before
@@ -110,8 +112,8 @@ def test_the_fingerprint_follows_the_files_the_contract_and_the_split(tmp_path):
     assert opened(tmp_path).fingerprint() != before
 
 
-def test_missing_data_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(Refusal) as caught:
+def test_missing_data_is_rejected_with_the_way_out(tmp_path):
+    with pytest.raises(UserError) as caught:
         opened(tmp_path)
     assert str(caught.value) == (
         f"no Oxford-IIIT Pet in {tmp_path}: expected {tmp_path}/oxford-iiit-pet/images and "
@@ -120,32 +122,34 @@ def test_missing_data_is_refused_with_the_way_out(tmp_path):
     )
 
 
-def test_a_download_that_fails_is_refused(tmp_path, monkeypatch):
+def test_a_download_that_fails_is_rejected(tmp_path, monkeypatch):
     def unplugged(self: OxfordIIITPet) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(OxfordIIITPet, "_download", unplugged)
-    with pytest.raises(Refusal, match=r"^cannot download Oxford-IIIT Pet into .* \(no network\)"):
+    with pytest.raises(UserError, match=r"^cannot download Oxford-IIIT Pet into .* \(no network\)"):
         OxfordPets(tmp_path, "pet", "official", download=True)
 
 
 def test_broken_files_are_named(tmp_path):
     base = small_set(tmp_path) / "oxford-iiit-pet"
-    picture = base / "images/great_pyrenees_1.jpg"
+    image = base / "images/great_pyrenees_1.jpg"
     trimap = base / "annotations/trimaps/great_pyrenees_2.png"
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[:-30])
-    with pytest.raises(Refusal, match=r"great_pyrenees_1\.jpg: cannot be decoded .*truncated"):
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-30])
+    with pytest.raises(UserError, match=r"great_pyrenees_1\.jpg: cannot be decoded .*truncated"):
         list(opened(tmp_path))
-    picture.unlink()
-    with pytest.raises(Refusal, match=r"great_pyrenees_1\.jpg: no such file, though trainval\.txt"):
+    image.unlink()
+    with pytest.raises(
+        UserError, match=r"great_pyrenees_1\.jpg: no such file, though trainval\.txt"
+    ):
         opened(tmp_path)
-    Image.new("RGB", (9, 9)).save(picture)
-    with pytest.raises(Refusal, match=r"_1\.jpg: 9 x 9 px, but its trimap .* is 4 x 3 px"):
+    Image.new("RGB", (9, 9)).save(image)
+    with pytest.raises(UserError, match=r"_1\.jpg: 9 x 9 px, but its trimap .* is 4 x 3 px"):
         list(opened(tmp_path))
-    picture.write_bytes(whole)
+    image.write_bytes(whole)
     Image.fromarray(TRIMAP - 1).save(trimap)
-    with pytest.raises(Refusal, match=r"_2\.png: holds the values \[0, 1, 2\]: a trimap holds"):
+    with pytest.raises(UserError, match=r"_2\.png: holds the values \[0, 1, 2\]: a trimap holds"):
         list(opened(tmp_path))
 
 
@@ -169,7 +173,7 @@ def test_real_items_are_those_that_torchvision_gives(real_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_real_set_can_be_stored(real_root, tmp_path):
+def test_the_complete_real_set_can_be_stored(real_root, tmp_path):
     store = open_store(opened(real_root, "ignore-border"), 64, "nearest", tmp_path)
     assert set(np.unique(store.masks)) == {0, 1, IGNORE_INDEX}
     assert len(set(store.names)) == len(store.names)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isthmus.data.splits import split_of, stratified_cut
 from isthmus.data.store import Store
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 GROUPS = st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=80)
 SHARES = st.floats(0.01, 0.99)
@@ -22,11 +22,11 @@ def store_with(parts: list[str], groups: list[str]) -> Store:
     n = len(parts)
     return Store(
         images=np.zeros((n, 8, 8, 3), np.uint8),
-        names=tuple(f"picture-{i}" for i in range(n)),
+        names=tuple(f"image-{i}" for i in range(n)),
         groups=tuple(groups),
         parts=tuple(parts),
         class_names=("background", "coin"),
-        contract="coins",
+        label_scheme="coins",
         content="0",
     )
 
@@ -74,7 +74,7 @@ def test_the_test_part_is_the_stores_own_and_the_rest_is_cut():
     assert sorted([*split.train, *split.validation]) == list(range(0, 40, 2))
 
 
-def test_limit_counts_training_pictures_before_validation_is_cut():
+def test_limit_counts_training_images_before_validation_is_cut():
     store = store_with(["train"] * 40 + ["test"] * 5, ["a"] * 30 + ["b"] * 15)
     split = split_of(store, 0.2, 20, np.random.default_rng(0))
     assert (len(split.train), len(split.validation), len(split.test)) == (16, 4, 5)
@@ -94,10 +94,10 @@ def test_equal_generators_give_equal_splits_and_others_do_not():
     assert first.tolist() == again.tolist() != other.tolist()
 
 
-def test_refusals_say_which_part_is_empty():
-    with pytest.raises(Refusal, match=r"^coins: no picture in the test part: training and test"):
+def test_errors_say_which_part_is_empty():
+    with pytest.raises(UserError, match=r"^coins: no image in the test part: training and test"):
         split_of(store_with(["train"] * 3, ["a"] * 3), 0.2, None, rng())
-    with pytest.raises(Refusal, match=r"^coins: one training picture cannot be cut .* data\.limit"):
+    with pytest.raises(UserError, match=r"^coins: one training image cannot be cut .* data\.limit"):
         split_of(store_with(["train", "train", "test"], ["a"] * 3), 0.2, 1, rng())
 
 

@@ -18,25 +18,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from isthmus.data.picture_files import decoded, file_stamps, read_image
+from isthmus.data.image_files import decoded, file_stamps, read_image
 from isthmus.data.resize import resized_image, resized_mask
 from isthmus.data.store import MaskedItem, as_float, open_store
+from isthmus.errors import UserError
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.refusal import Refusal
 
 CHANNELS = st.sampled_from([1, 3])
 
 
 @dataclass
 class Noise:
-    """A source of random pictures of different sizes that counts how often it is read."""
+    """A source of random images of different sizes that counts how often it is read."""
 
     count: int = 4
     ignored: bool = False
     times_read: int = field(default=0, init=False)
 
     class_names = ("background", "coin")
-    contract = "noise"
+    label_scheme = "noise"
 
     def fingerprint(self) -> dict[str, Any]:
         return {"source": "noise", "count": self.count, "ignored": self.ignored}
@@ -67,15 +67,15 @@ def test_a_store_holds_what_the_source_gave(tmp_path):
     assert store.groups == ("a", "b", "a", "b")
     assert store.parts == ("test", "train", "train", "train")
     assert store.class_names == ("background", "coin")
-    assert store.contract == "noise, 16 px, nearest masks"
+    assert store.label_scheme == "noise, 16 px, nearest masks"
 
 
 def test_a_store_is_built_once_and_tells_how_far_it_is(tmp_path):
-    source, told = Noise(), []
-    first = open_store(source, 16, "nearest", tmp_path, lambda *done: told.append(done))
-    again = open_store(source, 16, "nearest", tmp_path, lambda *done: told.append(done))
+    source, condition = Noise(), []
+    first = open_store(source, 16, "nearest", tmp_path, lambda *done: condition.append(done))
+    again = open_store(source, 16, "nearest", tmp_path, lambda *done: condition.append(done))
     assert source.times_read == 1
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert condition == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert first.content == again.content
     (store,) = (tmp_path / "stores").iterdir()
     assert store.stat().st_mode & 0o555 == 0o555, "others who share the cache read it too"
@@ -108,7 +108,7 @@ def test_stores_of_earlier_versions_are_found_again(tmp_path):
     assert (tmp_path / "stores" / hashlib.sha256(text).hexdigest()[:16]).is_dir()
 
 
-def test_two_builders_at_once_end_with_one_whole_store(tmp_path):
+def test_two_builders_at_once_end_with_one_complete_store(tmp_path):
     meet = threading.Barrier(2)
 
     class Slow(Noise):
@@ -138,9 +138,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     class Broken(Noise):
         def __iter__(self) -> Iterator[MaskedItem]:
             yield from list(super().__iter__())[:2]
-            raise Refusal("picture 3 is broken")
+            raise UserError("image 3 is broken")
 
-    with pytest.raises(Refusal, match="picture 3 is broken"):
+    with pytest.raises(UserError, match="image 3 is broken"):
         open_store(Broken(), 16, "nearest", tmp_path)
     assert list((tmp_path / "stores").iterdir()) == []
     assert len(open_store(Noise(), 16, "nearest", tmp_path).names) == 4
@@ -165,11 +165,11 @@ def test_bilinear_invents_background_between_pet_and_border():
     assert 1 not in resized_mask(pet_then_border, 11, "nearest")
 
 
-def test_the_fault_is_on_every_table_and_ignored_pixels_refuse_it(tmp_path):
+def test_the_fault_is_on_every_table_and_ignored_pixels_check_it(tmp_path):
     store = open_store(Noise(), 16, "bilinear", tmp_path)
-    assert store.contract == "noise, 16 px, bilinear masks (a fault of the reference, repeated)"
+    assert store.label_scheme == "noise, 16 px, bilinear masks (a fault of the reference, repeated)"
     with pytest.raises(
-        Refusal, match=r'^data\.mask_resize = "bilinear" cannot average .* "nearest"'
+        UserError, match=r'^data\.mask_resize = "bilinear" cannot average .* "nearest"'
     ):
         open_store(Noise(ignored=True), 16, "bilinear", tmp_path)
 
@@ -198,7 +198,7 @@ def save(image: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
-def test_every_kind_of_picture_becomes_rgb(tmp_path):
+def test_every_kind_of_image_becomes_rgb(tmp_path):
     ramp = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
     grey = Image.fromarray(ramp)
     as_rgb = np.stack([ramp] * 3, axis=-1)
@@ -226,7 +226,7 @@ def test_what_is_transparent_lies_on_white(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_pictures_are_turned_as_their_exif_tag_says(tmp_path, suffix):
+def test_images_are_turned_as_their_exif_tag_says(tmp_path, suffix):
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned a quarter clockwise
@@ -248,16 +248,18 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path):
     whole = save(noise, tmp_path / "whole.jpg").read_bytes()
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Refusal, match=r"cut\.jpg: cannot be decoded .*truncated.* fetch it again"):
+    with pytest.raises(
+        UserError, match=r"cut\.jpg: cannot be decoded .*truncated.* fetch it again"
+    ):
         decoded(cut)
     words = tmp_path / "words.png"
-    words.write_text("no picture")
-    with pytest.raises(Refusal, match=r"words\.png: cannot be decoded"):
+    words.write_text("no image")
+    with pytest.raises(UserError, match=r"words\.png: cannot be decoded"):
         decoded(words)
-    with pytest.raises(Refusal, match=r"none\.png: cannot be decoded"):
+    with pytest.raises(UserError, match=r"none\.png: cannot be decoded"):
         decoded(tmp_path / "none.png")
     fractions = save(Image.fromarray(np.zeros((2, 2), np.float32)), tmp_path / "f.tif")
-    with pytest.raises(Refusal, match=r"f\.tif: holds 32-bit values"):
+    with pytest.raises(UserError, match=r"f\.tif: holds 32-bit values"):
         read_image(fractions)
 
 

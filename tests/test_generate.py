@@ -18,24 +18,24 @@ from PIL import Image
 from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
-from isthmus.refusal import Refusal
-from isthmus.report.notices import notices
-from isthmus.report.read import Study, read_study
-from isthmus.runs import train as runs_train
-from isthmus.runs.classifier import ClassifierModule
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.generator import Generator
-from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
-from isthmus.runs.module import TaskModule
-from isthmus.runs.score_classifier import score_classifier
-from isthmus.runs.score_generator import _test_part, _use_of_z, pictures_of
-from isthmus.runs.seeds import numpy_draws, torch_draws
-from isthmus.runs.tasks import module_for
-from isthmus.runs.train import train_run, tune_run
-from isthmus.runs.trained import Trained
-from isthmus.runs.vae_on_arrays import VAEOnArrays
-from isthmus.scoring.generation import kl_nats
-from isthmus.use.vae import load_vae
+from isthmus.engine import train as runs_train
+from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.seeds import numpy_draws, torch_draws
+from isthmus.engine.task_module import TaskModule
+from isthmus.engine.train import train_run, tune_run
+from isthmus.engine.trained import Trained
+from isthmus.errors import UserError
+from isthmus.metrics.generation import kl_nats
+from isthmus.report.study_tables import Study, read_study
+from isthmus.report.study_warnings import study_warnings
+from isthmus.tasks.classify.evaluate import evaluate_classifier
+from isthmus.tasks.classify.module import ClassifierModule
+from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
+from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.trained_vae import load_vae
+from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
+from isthmus.tasks.task import module_for
 
 
 @pytest.fixture(scope="module")
@@ -58,55 +58,60 @@ def results_of(study: Path) -> pd.DataFrame:
 
 
 @pytest.mark.trains
-def test_the_told_vae_obeys_and_the_untold_one_does_not(finished: Path) -> None:
+def test_the_conditioned_vae_obeys_and_the_unconditioned_one_does_not(finished: Path) -> None:
     results = results_of(finished)
     assert set(results["status"]) == {"finished"}
     assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
-    told, untold = results.loc["told"], results.loc["not_told"]
-    assert told["prior_fidelity"] > 0.8
-    assert told["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
+    condition, untold = results.loc["told"], results.loc["not_told"]
+    assert condition["prior_fidelity"] > 0.8
+    assert condition["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
     assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
     assert untold["elbo_gap_nats"] == 0.0
-    assert untold["elbo_null_nats"] == untold["elbo_nats"]
-    assert told["elbo_gap_nats"] > 5
+    assert untold["elbo_unconditional_nats"] == untold["elbo_nats"]
+    assert condition["elbo_gap_nats"] > 5
 
 
 @pytest.mark.trains
-def test_both_protocols_are_one_where_the_encoder_is_not_told(finished: Path) -> None:
+def test_both_protocols_are_one_where_the_encoder_is_not_conditioned(finished: Path) -> None:
     results = results_of(finished)
     assert (results["swap_encoded_true"] == results["swap_encoded_wrong"]).all()
 
 
 @pytest.mark.trains
-def test_every_interval_holds_its_score(finished: Path) -> None:
+def test_every_interval_holds_its_metric(finished: Path) -> None:
     results = results_of(finished)
-    for name in ("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "stay_encoded_true"):
+    for name in (
+        "swap_encoded_true",
+        "swap_encoded_wrong",
+        "prior_fidelity",
+        "leakage_encoded_true",
+    ):
         assert (results[f"{name}_low"] <= results[name]).all()
         assert (results[name] <= results[f"{name}_high"]).all()
-        assert (results[f"{name}_high"] - results[f"{name}_low"] > 0.05).all(), "36 test pictures"
+        assert (results[f"{name}_high"] - results[f"{name}_low"] > 0.05).all(), "36 test images"
 
 
 @pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
-    per_picture = pd.read_parquet(finished / "per_picture.parquet").dropna(subset="nll_nats")
-    assert len(per_picture) == 2 * 12
-    gap = -per_picture["nll_nats"] - per_picture["elbo_nats"]
+    per_image = pd.read_parquet(finished / "per_image.parquet").dropna(subset="nll_nats")
+    assert len(per_image) == 2 * 12
+    gap = -per_image["nll_nats"] - per_image["elbo_nats"]
     assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
 
 
 @pytest.mark.trains
 def test_wrong_labels_are_wrong_and_the_same_for_every_variant(finished: Path) -> None:
-    per_picture = pd.read_parquet(finished / "per_picture.parquet")
-    assert (per_picture["given"] != per_picture["label"]).all()
-    assert set(per_picture["given"]) == {0, 1, 2}
-    by_variant = per_picture.groupby("variant")["given"].apply(tuple)
+    per_image = pd.read_parquet(finished / "per_image.parquet")
+    assert (per_image["given"] != per_image["label"]).all()
+    assert set(per_image["given"]) == {0, 1, 2}
+    by_variant = per_image.groupby("variant")["given"].apply(tuple)
     assert by_variant.nunique() == 1
 
 
 @pytest.mark.trains
 def test_both_controls_land_where_theory_says(finished: Path) -> None:
-    baselines = json.loads((finished / "about.json").read_text())["baselines"]
-    of = {baseline["name"]: baseline["scores"] for baseline in baselines}
+    baselines = json.loads((finished / "study.json").read_text())["baselines"]
+    of = {baseline["name"]: baseline["metrics"] for baseline in baselines}
     ignores, medoids = of["ignores the label (control)"], of["class medoids (control)"]
     judge_accuracy = results_of(finished)["judge_accuracy"].iloc[0]
     assert ignores["swap_encoded_true"] <= 1 - judge_accuracy
@@ -142,12 +147,12 @@ def test_the_judge_is_trained_once(
     [
         (
             ["told", "not_told"],
-            "the judge in the cache, {ours}, is not {ours}-too, which scores the other runs: two "
+            "the judge in the cache, {ours}, is not {ours}-too, which metrics the other runs: two "
             "judges differ by points; put that one back into {cache}/judges, or choose another --out",
         ),
         (
             ["told"],
-            "{study}: its runs were scored by the judges {ours} and {ours}-too: two judges differ by "
+            "{study}: its runs were evaluated by the judges {ours} and {ours}-too: two judges differ by "
             "points; delete the runs of one, or choose another --out",
         ),
     ],
@@ -174,7 +179,7 @@ def test_a_study_has_one_judge(
     assert not list(study.glob("runs/*/seed-1/metrics.csv"))
 
 
-def test_a_judge_is_scored_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
+def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
     """In float32, whatever it has trained in."""
     recipe = r.load_plan(stroke_recipe).recipe
     assert isinstance(recipe, r.GenerateRecipe)
@@ -184,11 +189,11 @@ def test_a_judge_is_scored_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> 
     kinds: set[torch.dtype] = set()
     module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
     trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16")
-    score_classifier(trained)
+    evaluate_classifier(trained)
     assert kinds == {torch.float32}
 
 
-def test_another_path_to_the_same_pictures_has_the_same_judge(
+def test_another_path_to_the_same_images_has_the_same_judge(
     stroke_recipe: Path, strokes: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(strokes, tmp_path / "moved")
@@ -203,19 +208,21 @@ def test_another_path_to_the_same_pictures_has_the_same_judge(
 
 
 @pytest.mark.trains
-def test_sheets_say_which_label_went_in(finished: Path) -> None:
-    with np.load(RunFolder(finished / "runs" / "told" / "seed-0").sheets) as sheets:
-        assert len(sheets["swap_output"]) == len(sheets["swap_given"]) == 25
-        assert (sheets["swap_true"] != sheets["swap_given"]).all()
-        assert sheets["random_output"].shape == (25, 1, 16, 16)
-        assert set(sheets["random_given"]) == {0, 1, 2}
-        assert len(sheets["style_output"]) == 10 * 3
-        assert len(sheets["interpolation_output"]) == 3 * 10
-        assert sheets["null_output"].shape == (25, 1, 16, 16), "it was trained without labels, too"
+def test_sample_grids_say_which_label_went_in(finished: Path) -> None:
+    with np.load(RunFolder(finished / "runs" / "told" / "seed-0").sample_grids) as sample_grids:
+        assert len(sample_grids["swap_output"]) == len(sample_grids["swap_given"]) == 25
+        assert (sample_grids["swap_true"] != sample_grids["swap_given"]).all()
+        assert sample_grids["random_output"].shape == (25, 1, 16, 16)
+        assert set(sample_grids["random_given"]) == {0, 1, 2}
+        assert len(sample_grids["style_output"]) == 10 * 3
+        assert len(sample_grids["interpolation_output"]) == 3 * 10
+        assert sample_grids["unconditional_output"].shape == (25, 1, 16, 16), (
+            "it was trained without labels, too"
+        )
 
 
 @pytest.mark.trains
-def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
+def test_the_report_shows_label_use_and_sample_grids(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert "Does it listen?" in html
     assert "class medoids (control)" in html
@@ -225,14 +232,17 @@ def test_the_report_shows_listening_and_sheets(finished: Path) -> None:
 def hiding(study: Study) -> list[tuple[str, ...]]:
     """The variants of the notice on labels that are hidden from the decoder alone."""
     start = "Labels are hidden from the decoder alone"
-    return [notice.details for notice in notices(study) if notice.text.startswith(start)]
+    return [warning.details for warning in study_warnings(study) if warning.text.startswith(start)]
 
 
 @pytest.mark.trains
 def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Path) -> None:
     study = read_study(finished)
     assert hiding(study) == [("told",)]
-    for was, remedy in (("null_rate = 0.1", "null_rate = 0.0"), ('"decoder"', '"read"')):
+    for was, remedy in (
+        ("label_dropout = 0.1", "label_dropout = 0.0"),
+        ('"decoder"', '"classifier"'),
+    ):
         assert was in study.plan
         assert hiding(dataclasses.replace(study, plan=study.plan.replace(was, remedy))) == []
 
@@ -243,19 +253,19 @@ def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Pa
     [
         {},
         {
-            "model.where": "read",
-            "objective.listening_weight": 3.0,
+            "model.condition_on": "classifier",
+            "objective.label_consistency_weight": 3.0,
             "objective.importance_samples": 2,
             "objective.importance_from": 0.6,
         },
     ],
-    ids=["plain", "bound and reader"],
+    ids=["plain", "bound and auxiliary classifier"],
 )
 def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     settings: dict[str, object], stroke_recipe: Path, tmp_path: Path
 ) -> None:
     """The same weights, whether or not training was interrupted after three of six epochs."""
-    from isthmus.runs.train import train_run
+    from isthmus.engine.train import train_run
 
     plan = r.load_plan(stroke_recipe)
     short = {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
@@ -266,26 +276,26 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     class Cut(Exception):
         pass
 
-    def watch(done: int, of: int, _words: str) -> None:
+    def on_progress(done: int, of: int, _words: str) -> None:
         if done > of / 2 + 1 and not (cut.path / "was_cut").exists():
             (cut.path / "was_cut").touch()
             raise Cut
 
     with pytest.raises(Cut):
-        train_run(recipe, 0, cut, watch=watch)
-    train_run(recipe, 0, cut, watch=watch)
-    assert whole.result()["scores"] == cut.result()["scores"]
+        train_run(recipe, 0, cut, on_progress=on_progress)
+    train_run(recipe, 0, cut, on_progress=on_progress)
+    assert whole.result()["metrics"] == cut.result()["metrics"]
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("labels", ["upright,level", "none"])
-def test_generate_writes_a_sheet(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
+def test_generate_writes_a_sample_grid(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
     run = finished / "runs" / "told" / "seed-0"
     assert main(["generate", str(run), "--labels", labels, "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
+    with Image.open(out) as sample_grid:
+        assert sample_grid.width > 100
 
 
 SHORT: dict[str, object] = {"train.epochs": 2, "measure.judge_epochs": 10}
@@ -295,40 +305,40 @@ SHORT: dict[str, object] = {"train.epochs": 2, "measure.judge_epochs": 10}
 @pytest.mark.parametrize(
     "settings",
     [
-        {"objective.likelihood": "gaussian", "objective.listening_weight": 3.0},
-        {"objective.likelihood": "discretised-logistic", "model.where": "both"},
+        {"objective.likelihood": "gaussian", "objective.label_consistency_weight": 3.0},
+        {"objective.likelihood": "discretised-logistic", "model.condition_on": "both"},
         {"objective.likelihood": "continuous-bernoulli", "model.prior": "per-label"},
         {
             "objective.likelihood": "bernoulli-threshold",
             "objective.invariance": "mmd",
             "objective.invariance_weight": 10.0,
-            "model.where": "encoder",
+            "model.condition_on": "encoder",
             "model.body": "residual",
         },
     ],
     ids=lambda settings: str(settings["objective.likelihood"]),
 )
-def test_every_likelihood_is_scored_and_used(
+def test_every_likelihood_is_evaluated_and_used(
     settings: dict[str, object], stroke_recipe: Path, strokes: Path, tmp_path: Path, capsys
 ) -> None:
-    """Scores are finite; none comes from a null label that training has never shown."""
-    null_rate = {"model.null_rate": 0.0}
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | null_rate | settings)
-    scores = train_run(recipe, 0, RunFolder(tmp_path))["scores"]
-    assert np.isfinite(list(scores.values())).all()
-    assert "elbo_null_nats" not in scores
-    assert scores["frechet_pictures"] == 36
-    with np.load(RunFolder(tmp_path).sheets) as sheets:
-        assert "null_output" not in sheets
-    picture, out = tmp_path / "mine.png", str(tmp_path / "swapped.png")
-    picture.write_bytes((strokes / "level" / "00.png").read_bytes())  # in no folder of its label
-    is_told = settings.get("model.where") in ("both", "encoder")
-    assert main(["swap", str(tmp_path), str(picture), "--out", out]) == (2 if is_told else 0)
+    """Metrics are finite; none comes from an unconditional label that training has never shown."""
+    label_dropout = {"model.label_dropout": 0.0}
+    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
+    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
+    assert np.isfinite(list(metrics.values())).all()
+    assert "elbo_unconditional_nats" not in metrics
+    assert metrics["frechet_images"] == 36
+    with np.load(RunFolder(tmp_path).sample_grids) as sample_grids:
+        assert "unconditional_output" not in sample_grids
+    image, out = tmp_path / "mine.png", str(tmp_path / "swapped.png")
+    image.write_bytes((strokes / "level" / "00.png").read_bytes())  # in no folder of its label
+    is_labelled = settings.get("model.condition_on") in ("both", "encoder")
+    assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.where = {recipe.model.where!r}) is told what a "
-        "picture shows; name its label"
+        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what a "
+        "image shows; name its label"
     )
-    assert (sentence in capsys.readouterr().err) == is_told
+    assert (sentence in capsys.readouterr().err) == is_labelled
     assert main(["generate", str(tmp_path), "--labels", "none", "--out", out]) == 2
     assert "label none: this model has none of that name" in capsys.readouterr().err
 
@@ -337,7 +347,7 @@ def test_every_likelihood_is_scored_and_used(
 def test_a_network_that_has_diverged_is_failed_and_counted(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
-    wild = {"train.lr": 1e6, "train.schedule": "constant", "model.where": "read"}
+    wild = {"train.lr": 1e6, "train.schedule": "constant", "model.condition_on": "classifier"}
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result["status"] == "failed"
@@ -350,7 +360,7 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
 def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     task: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights that were kept are sound, and are scored; yet the recipe went wrong."""
+    """The weights that were kept are sound, and are evaluated; yet the recipe went wrong."""
     asked = SHORT | {"objective.likelihood": "continuous-bernoulli"}
     of_vae = r.with_settings(r.load_plan(stroke_recipe).recipe, asked)
     assert isinstance(of_vae, r.GenerateRecipe)
@@ -369,8 +379,8 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     result = run(recipe, 0, RunFolder(tmp_path))
     assert result["status"] == "failed"
     assert result["reason"] == "loss 2 of 2 is nan: a sound one is finite"
-    scores = result.get("scores") or {"score": result["score"]}
-    assert np.isfinite(list(scores.values())).all()
+    metrics = result.get("metrics") or {"metric": result["metric"]}
+    assert np.isfinite(list(metrics.values())).all()
 
 
 @pytest.mark.trains
@@ -380,9 +390,9 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result["status"] == "failed"
-    assert result["reason"] == "collapsed: no unit of z says anything of the picture"
-    assert result["scores"]["active_units"] == 0
-    assert RunFolder(tmp_path).sheets.exists(), "what it draws can be looked at"
+    assert result["reason"] == "collapsed: no unit of z says anything of the image"
+    assert result["metrics"]["active_units"] == 0
+    assert RunFolder(tmp_path).sample_grids.exists(), "what it draws can be looked at"
 
 
 @pytest.mark.trains
@@ -417,56 +427,56 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
     assert read(10.0) == 1
 
 
-def test_a_size_that_no_network_fits_is_refused_before_the_judge_is_trained(
+def test_a_size_that_no_network_fits_is_rejected_before_the_judge_is_trained(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"data.size_px": 18})
     before = torch.get_rng_state()
-    with pytest.raises(r.plan.Refusal, match="pictures of 18 px do not fit the network"):
+    with pytest.raises(r.plan.UserError, match="images of 18 px do not fit the network"):
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "cache" / "judges").exists()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_judge_that_has_failed_is_refused_before_anything_is_trained_for_it(
+def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
     recipe = r.load_plan(stroke_recipe).recipe
     assert isinstance(recipe, r.GenerateRecipe)
     judge = judge_folder(judge_recipe(recipe), build.store_for(recipe.data))
-    judge.finish({"status": "failed", "reason": "says level of every picture"})
-    with pytest.raises(Refusal) as caught:
+    judge.finish({"status": "failed", "reason": "says level of every image"})
+    with pytest.raises(UserError) as caught:
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert str(caught.value) == (
-        f"{judge.path}: the judge of these pictures has failed (says level of every picture), and what it "
-        "says would be in every score; raise measure.judge_epochs, or delete that folder to try again"
+        f"{judge.path}: the judge of these images has failed (says level of every image), and what it "
+        "says would be in every metric; raise measure.judge_epochs, or delete that folder to try again"
     )
     assert not RunFolder(tmp_path / "run").metrics.exists()
 
 
 @pytest.mark.trains
-def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
+def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_protocol(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
     """Both protocols and both ELBOs again, from the network itself."""
     settings = SHORT | {
         "train.epochs": 6,
-        "model.where": "both",
-        "model.fusion": "concat",
-        "model.null_rate": 0.0,
+        "model.condition_on": "both",
+        "model.conditioning": "concat",
+        "model.label_dropout": 0.0,
         "objective.likelihood": "bernoulli-threshold",
     }
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, settings)
     assert isinstance(recipe, r.GenerateRecipe)
-    scores = train_run(recipe, 0, RunFolder(tmp_path))["scores"]
-    with np.load(RunFolder(tmp_path).scores) as arrays:
+    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
+    with np.load(RunFolder(tmp_path).metrics) as arrays:
         of_run = dict(arrays)
 
     store = build.store_for(recipe.data)
     test = build.split_for(recipe.data, store, numpy_draws(0, "split")).test
-    images, labels = pictures_of(store, test)
+    images, labels = images_of(store, test)
     assert (of_run["label"] == labels).all()
     network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store)
     target = torch.from_numpy((images >= 0.5).astype(np.float32))
@@ -485,22 +495,22 @@ def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
     for protocol, said in judged.items():
         np.testing.assert_array_equal(of_run[f"swap_encoded_{protocol}_judged"], said)
         swapped = (said == given.numpy()).mean()
-        assert scores[f"swap_encoded_{protocol}"] == pytest.approx(swapped)
+        assert metrics[f"swap_encoded_{protocol}"] == pytest.approx(swapped)
     assert (judged["true"] != judged["wrong"]).any(), "a wrong label misleads the encoder"
     np.testing.assert_allclose(of_run["elbo_wrong_nats"], elbo["wrong"], rtol=1e-3)
     gap = of_run["elbo_nats"].mean()
-    assert scores["elbo_gap_nats"] == pytest.approx(gap - float(elbo["wrong"].mean()), rel=1e-3)
+    assert metrics["elbo_gap_nats"] == pytest.approx(gap - float(elbo["wrong"].mean()), rel=1e-3)
     assert abs(float((elbo["wrong"] - elbo["true"]).mean())) > 1, "else the gap tells no difference"
 
 
 @pytest.mark.trains
-def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
+def test_swap_draws_my_own_images_again(finished: Path, strokes: Path, tmp_path: Path) -> None:
     out = tmp_path / "swapped.png"
     run = finished / "runs" / "told" / "seed-0"
-    pictures = [str(strokes / "level" / "00.png"), str(strokes / "upright" / "01.png")]
-    assert main(["swap", str(run), *pictures, "--true", "level", "--out", str(out)]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
+    images = [str(strokes / "level" / "00.png"), str(strokes / "upright" / "01.png")]
+    assert main(["swap", str(run), *images, "--true", "level", "--out", str(out)]) == 0
+    with Image.open(out) as sample_grid:
+        assert sample_grid.width > 100
 
 
 @pytest.mark.trains
@@ -512,7 +522,7 @@ def test_swap_draws_my_own_pictures_again(finished: Path, strokes: Path, tmp_pat
             "label uprigt: this model has none of that name; did you mean upright?",
         ),
         (["generate"], "generate takes one model"),
-        (["swap", "RUN"], "swap takes a model and pictures"),
+        (["swap", "RUN"], "swap takes a model and images"),
         (["generate", "NOWHERE"], "a model is the folder of a finished run"),
     ],
 )
@@ -528,16 +538,16 @@ def test_a_wrong_request_gets_its_sentence(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"data.colour": "rgb"}, "only grey pictures can be binarised"),
+        ({"data.colour": "rgb"}, "only grey images can be binarised"),
         (
             {"data.name": "cifar10"},
-            "objective.likelihood = 'bernoulli-dynamic' with data.name = 'cifar10': only pictures of "
+            "objective.likelihood = 'bernoulli-dynamic' with data.name = 'cifar10': only images of "
             "ink on paper can be binarised, not photographs; use gaussian or discretised-logistic",
         ),
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
         (
-            {"objective.listening_noise": 0.2},
-            "objective.listening_noise = 0.2 does nothing without objective.listening_weight",
+            {"objective.label_consistency_noise": 0.2},
+            "objective.label_consistency_noise = 0.2 does nothing without objective.label_consistency_weight",
         ),
         (
             {"objective.importance_samples": 5, "objective.beta": 4.0},
@@ -562,21 +572,21 @@ def test_a_wrong_request_gets_its_sentence(
         ),
         ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
         (
-            {"objective.listening_weight": 1.0, "model.where": "both"},
-            "objective.listening_weight does nothing for model.where = 'both': only a reader can read",
+            {"objective.label_consistency_weight": 1.0, "model.condition_on": "both"},
+            "objective.label_consistency_weight does nothing for model.condition_on = 'both': only an auxiliary classifier can read",
         ),
         ({"task": "paint"}, "task = 'paint': unknown"),
-        ({"model.fusion": "ad"}, "did you mean add?"),
+        ({"model.conditioning": "ad"}, "did you mean add?"),
     ],
 )
 def test_a_wrong_recipe_gets_its_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(r.plan.Refusal, match=sentence.replace("?", r"\?")):
+    with pytest.raises(r.plan.UserError, match=sentence.replace("?", r"\?")):
         r.with_settings(r.GenerateRecipe(), settings)
 
 
 @pytest.mark.trains
 def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
-    from isthmus.use.generate import generated
+    from isthmus.tasks.generate.draw import generated
 
     run = finished / "runs" / "told" / "seed-0"
     labels = np.array([0, 1, 2])
@@ -586,22 +596,29 @@ def test_a_loaded_vae_draws_the_same_again(finished: Path) -> None:
     assert not np.allclose(first, generated(load_vae(run), labels, seed=4))
 
 
-def test_what_is_decoded_is_read_without_teaching_the_reader(stroke_recipe: Path) -> None:
-    """The word on swapped pictures moves the decoder; all other noise stays what it was."""
+def test_what_is_decoded_is_read_without_teaching_the_auxiliary_classifier(
+    stroke_recipe: Path,
+) -> None:
+    """The word on swapped images moves the decoder; all other noise stays what it was."""
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     gradients = []
     for weight in (None, 5.0):
-        model = r.VAE(body="resnet18", width=8, latent=4, null_rate=0.5)
-        recipe = r.GenerateRecipe(model=model, objective=r.Objective(listening_weight=weight))
+        model = r.VAE(body="resnet18", width=8, latent=4, label_dropout=0.5)
+        recipe = r.GenerateRecipe(
+            model=model, objective=r.Objective(label_consistency_weight=weight)
+        )
         torch.manual_seed(0)
         module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         state = torch.get_rng_state()
-        reader = [*module.network.reader.parameters(), *module.network.reader.buffers()]
+        auxiliary_classifier = [
+            *module.network.auxiliary_classifier.parameters(),
+            *module.network.auxiliary_classifier.buffers(),
+        ]
         gradients.append(
             (
-                [of.grad if of.grad is not None else of for of in reader],
+                [of.grad if of.grad is not None else of for of in auxiliary_classifier],
                 [of.grad for of in module.network.decoder.parameters()],
                 [state],
             )
@@ -612,11 +629,14 @@ def test_what_is_decoded_is_read_without_teaching_the_reader(stroke_recipe: Path
     assert not all(torch.equal(a, b) for a, b in zip(*decoders, strict=True))
 
 
-def test_batch_norm_keeps_statistics_of_real_pictures_alone() -> None:
-    """Neither wrong labels nor noisy pictures move what the network is scored with."""
+def test_batch_norm_keeps_statistics_of_real_images_alone() -> None:
+    """Neither wrong labels nor noisy images move what the network is evaluated with."""
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
-    for objective in (r.Objective(), r.Objective(listening_weight=5.0, listening_noise=0.3)):
+    for objective in (
+        r.Objective(),
+        r.Objective(label_consistency_weight=5.0, label_consistency_noise=0.3),
+    ):
         model = r.VAE(body="resnet18", width=8, latent=4)
         recipe = r.GenerateRecipe(model=model, objective=objective)
         torch.manual_seed(0)
@@ -628,21 +648,21 @@ def test_batch_norm_keeps_statistics_of_real_pictures_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
 
-def test_a_reader_that_reads_under_noise_changes_no_other_draw() -> None:
-    """It learns from noisy pictures, and reads what is decoded under noise; the ELBO knows nothing of it."""
+def test_a_auxiliary_classifier_that_reads_under_noise_changes_no_other_draw() -> None:
+    """It learns from noisy images, and reads what is decoded under noise; the ELBO knows nothing of it."""
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
     for noise in (0.0, 0.3):
-        objective = r.Objective(listening_weight=5.0, listening_noise=noise)
+        objective = r.Objective(label_consistency_weight=5.0, label_consistency_noise=noise)
         recipe = r.GenerateRecipe(model=r.VAE(width=8, latent=4), objective=objective)
         torch.manual_seed(0)
         module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
-        parts = module.network.reader, module.network.decoder
-        reader, decoder = ([of.grad for of in part.parameters()] for part in parts)
+        parts = module.network.auxiliary_classifier, module.network.decoder
+        auxiliary_classifier, decoder = ([of.grad for of in part.parameters()] for part in parts)
         elbo = module.tallies["train"].numbers()["elbo_nats"]
-        seen.append((torch.get_rng_state(), elbo, reader, decoder))
+        seen.append((torch.get_rng_state(), elbo, auxiliary_classifier, decoder))
     states, elbos, readers, decoders = zip(*seen, strict=True)
     assert torch.equal(*states)
     assert elbos[0] == elbos[1]
@@ -650,12 +670,12 @@ def test_a_reader_that_reads_under_noise_changes_no_other_draw() -> None:
         assert not all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize(("null_rate", "is_penalised"), [(0.0, True), (0.9999, False)])
-def test_only_a_label_that_is_told_is_kept_out_of_z(
-    null_rate: float, *, is_penalised: bool
+@pytest.mark.parametrize(("label_dropout", "is_penalised"), [(0.0, True), (0.9999, False)])
+def test_only_a_label_that_is_conditioned_is_kept_out_of_z(
+    label_dropout: float, *, is_penalised: bool
 ) -> None:
     """Where it is hidden, z is all that the decoder has."""
-    model = r.VAE(width=4, latent=4, where="decoder", null_rate=null_rate)
+    model = r.VAE(width=4, latent=4, condition_on="decoder", label_dropout=label_dropout)
     objective = r.Objective(invariance="hsic", invariance_weight=1e3)
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 2}
     losses = []

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import moved, refusal_of
-from isthmus.scoring import invariance
-from isthmus.scoring.invariance import Adversary, hsic, mmd, reverse_gradient
+from conftest import error_of, moved
+from isthmus.nn import invariance
+from isthmus.nn.invariance import Adversary, hsic, mmd, reverse_gradient
 
 both_kernels = pytest.mark.parametrize("penalty", [hsic, mmd])
 
@@ -249,34 +249,34 @@ def test_adversary_under_autocast_gives_float32():
         assert Adversary(3, 4)(z, labels, 1.0).dtype == torch.float32
 
 
-# Refusals
+# UserErrors
 
 
 @pytest.mark.parametrize(
     "penalty", [hsic, mmd, lambda z, labels, n: Adversary(2, n)(z, labels, 1.0)]
 )
 @pytest.mark.parametrize("wrong", [-1, 3])
-def test_unknown_labels_are_refused(penalty, wrong):
+def test_unknown_labels_are_rejected(penalty, wrong):
     labels = torch.tensor([0, wrong])
-    assert refusal_of(lambda: penalty(torch.zeros(2, 2), labels, 3)) == (
-        f"labels hold {wrong} but there are 3 classes: a label is 0 .. 2; leave pictures without "
+    assert error_of(lambda: penalty(torch.zeros(2, 2), labels, 3)) == (
+        f"labels hold {wrong} but there are 3 classes: a label is 0 .. 2; leave images without "
         "a label out"
     )
 
 
 @both_kernels
-def test_a_single_z_is_refused(penalty):
-    assert refusal_of(lambda: penalty(torch.zeros(1, 2), torch.tensor([0]), 2)) == (
+def test_a_single_z_is_rejected(penalty):
+    assert error_of(lambda: penalty(torch.zeros(1, 2), torch.tensor([0]), 2)) == (
         "1 z: a kernel compares 2 or more; drop a last batch of one"
     )
 
 
-def test_labels_of_another_batch_are_refused_where_shapes_are_not_enforced():
+def test_labels_of_another_batch_are_rejected_where_shapes_are_not_enforced():
     """The import hook of the tests would raise first, so the module is loaded without it."""
     spec = importlib.util.spec_from_file_location("invariance_unhooked", invariance.__file__)
     unhooked = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(unhooked)
     for penalty in (unhooked.hsic, unhooked.mmd):
-        assert refusal_of(
+        assert error_of(
             lambda penalty=penalty: penalty(torch.zeros(3, 2), torch.tensor([0]), 2)
         ) == ("3 z but 1 labels: each z has one; give those of the same batch")

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import moved
 from isthmus import build
 from isthmus import recipe as r
-from isthmus.models.judge import Judge
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.judge import judge_recipe
-from isthmus.runs.seeds import numpy_draws
-from isthmus.runs.train import train_run
+from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.seeds import numpy_draws
+from isthmus.engine.train import train_run
+from isthmus.errors import UserError
+from isthmus.nn.classifier import Judge
+from isthmus.tasks.generate.judge import judge_recipe
 
 
 @pytest.mark.parametrize("size_px", [8, 28, 32, 64])
@@ -41,7 +41,7 @@ def test_logits_are_linear_in_the_features() -> None:
 
 
 @pytest.mark.trains
-def test_a_last_batch_of_one_picture_is_left_out(tmp_path: Path) -> None:
+def test_a_last_batch_of_one_image_is_left_out(tmp_path: Path) -> None:
     """Three poolings make one pixel of 12, and batch norm in training wants two values or more."""
     small = {"data.size_px": 12, "data.limit": 60, "model.width": 2, "train.epochs": 1}
     recipe = r.with_settings(r.ClassifyRecipe(), small)
@@ -51,7 +51,7 @@ def test_a_last_batch_of_one_picture_is_left_out(tmp_path: Path) -> None:
     assert train_run(of_one, 0, RunFolder(tmp_path))["epochs"] == 1
 
 
-def test_a_trained_judge_looks_at_one_picture_at_a_time() -> None:
+def test_a_trained_judge_looks_at_one_image_at_a_time() -> None:
     torch.manual_seed(0)
     judge, image = Judge(3, 10, width=4), torch.rand(5, 3, 32, 32)
     judge(image)
@@ -110,18 +110,18 @@ def test_it_learns_to_tell_stripes_that_no_pixel_tells() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 28, 28), (1, 7, 28)])
-def test_other_pictures_are_refused(shape: tuple[int, int, int]) -> None:
+def test_other_images_are_rejected(shape: tuple[int, int, int]) -> None:
     channels, height_px, width_px = shape
     sentence = (
-        rf"pictures of {channels} x {height_px} x {width_px} \(channels, height, width\) do not "
+        rf"images of {channels} x {height_px} x {width_px} \(channels, height, width\) do not "
         r"fit this judge: it takes 1 channel\(s\) of 8 px or more; convert and resize them"
     )
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         Judge(1, 10, width=4)(torch.zeros(1, *shape))
 
 
 def test_golden_logits() -> None:
-    """Yesterday's self: the same seed, weights and pictures give the same logits."""
+    """Yesterday's self: the same seed, weights and images give the same logits."""
     torch.manual_seed(0)
     judge = Judge(1, 2, width=2)
     image = torch.rand(4, 1, 16, 16)
@@ -136,4 +136,4 @@ def test_the_judge_of_mnist_reads_what_we_promise(data_root: Path, tmp_path: Pat
     recipe = r.load_plan(path).recipe
     assert isinstance(recipe, r.GenerateRecipe)
     result = train_run(judge_recipe(recipe), 0, RunFolder(tmp_path), data_root=data_root)
-    assert result["scores"]["accuracy"] >= 0.993, "of 10,000 test pictures"
+    assert result["metrics"]["accuracy"] >= 0.993, "of 10,000 test images"

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import moved, refusal_of
-from isthmus.refusal import Refusal
-from isthmus.scoring import likelihoods
-from isthmus.scoring.likelihoods import (
+from conftest import error_of, moved
+from isthmus.errors import UserError
+from isthmus.nn import likelihoods
+from isthmus.nn.likelihoods import (
     LIKELIHOODS,
     LOG_256,
     Bernoulli,
@@ -37,7 +37,7 @@ def seeded(seed=0):
 
 
 def scene(likelihood, *sample, seed=0, batch=3, size=4, spread=2.0, channels=None):
-    """Random maps and the target of random pictures that are multiples of 1/255."""
+    """Random maps and the target of random images that are multiples of 1/255."""
     channels = channels or (1 if isinstance(likelihood, Bernoulli) else 3)
     generator = seeded(seed)
     maps = likelihood.params_per_channel * channels
@@ -154,10 +154,10 @@ def test_dequantised_bits_of_the_gaussian_bound_those_of_the_discrete_value(log_
     likelihood = Gaussian(log_sigma)
     image = torch.full((20_000, 1, 1, 1), 100 / 255)
     params = torch.zeros(20_000, 1, 1, 1)
-    scored = likelihood.log_prob(params, likelihood.target(image, seeded())).mean().item()
+    evaluated = likelihood.log_prob(params, likelihood.target(image, seeded())).mean().item()
     theirs = scipy.stats.norm(0.5, math.exp(log_sigma))
     exact = math.log(theirs.cdf(101 / 256) - theirs.cdf(100 / 256))
-    bound = scored - likelihood.dims_offset_nats_per_dim
+    bound = evaluated - likelihood.dims_offset_nats_per_dim
     assert bound < exact + 1e-3
     assert bound == pytest.approx(exact, abs=0.1)
 
@@ -236,14 +236,14 @@ def test_means_and_samples_lie_in_0_1_and_values_and_gradients_are_finite(name, 
     likelihood = likelihood_named(name)
     params, target = scene(likelihood, 2, spread=spread)
     params.requires_grad_()
-    pictures = [likelihood.mean(params), likelihood.sample(params, seeded())]
-    for picture in pictures:
-        assert picture.shape == (2, *target.shape)
-        assert picture.min() >= 0
-        assert picture.max() <= 1
+    images = [likelihood.mean(params), likelihood.sample(params, seeded())]
+    for image in images:
+        assert image.shape == (2, *target.shape)
+        assert image.min() >= 0
+        assert image.max() <= 1
     value = likelihood.log_prob(params, target)
     assert value.isfinite().all()
-    (value.sum() + pictures[0].sum()).backward()
+    (value.sum() + images[0].sum()).backward()
     assert params.grad.isfinite().all()
 
 
@@ -272,7 +272,7 @@ def test_draws_repeat_with_the_generator_and_differ_without(name):
     assert not torch.equal(likelihood.sample(params, None), likelihood.sample(params, None))
 
 
-# What is scored
+# What is evaluated
 
 
 def test_dynamic_binarisation_draws_each_time_with_the_brightness_as_probability():
@@ -301,7 +301,7 @@ def test_dequantisation_spreads_each_value_over_its_own_256th():
 
 
 @pytest.mark.parametrize("name", ["continuous-bernoulli", "discretised-logistic"])
-def test_pictures_are_scored_as_they_are(name):
+def test_images_are_evaluated_as_they_are(name):
     image = torch.rand(2, 3, 4, 4)
     assert torch.equal(likelihood_named(name).target(image, None), image)
 
@@ -310,7 +310,7 @@ def test_pictures_are_scored_as_they_are(name):
 
 
 @every_likelihood
-def test_samples_of_params_are_scored_one_by_one(name):
+def test_samples_of_params_are_evaluated_one_by_one(name):
     likelihood = likelihood_named(name)
     params, target = scene(likelihood, 2, 4)
     value = likelihood.log_prob(params, target)
@@ -321,7 +321,7 @@ def test_samples_of_params_are_scored_one_by_one(name):
 
 
 @every_likelihood
-def test_a_picture_costs_the_sum_of_its_values(name):
+def test_a_image_costs_the_sum_of_its_values(name):
     likelihood = likelihood_named(name)
     params, target = scene(likelihood, size=4)
     columns = [likelihood.log_prob(params[..., [i]], target[..., [i]]) for i in range(4)]
@@ -341,7 +341,7 @@ def test_first_parameters_of_all_channels_come_first(name):
 
 
 @every_likelihood
-def test_bf16_params_are_scored_in_float32(name):
+def test_bf16_params_are_evaluated_in_float32(name):
     likelihood = likelihood_named(name)
     params, target = scene(likelihood, size=16)
     params = params.bfloat16()
@@ -387,7 +387,7 @@ def test_gradient_by_the_logit_is_target_less_mean(name):
 
 @pytest.mark.trains
 @every_likelihood
-def test_following_the_gradient_learns_the_picture(name):
+def test_following_the_gradient_learns_the_image(name):
     likelihood = likelihood_named(name)
     params, _ = scene(likelihood, seed=moved(0), batch=1, spread=0.1)
     channels = params.shape[1] // likelihood.params_per_channel
@@ -437,31 +437,31 @@ def test_exports(name):
     torch.testing.assert_close(exported(params), likelihood.mean(params))
 
 
-# Refusals
+# UserErrors
 
 
-def test_an_unknown_name_is_refused():
-    assert refusal_of(lambda: likelihood_named("gausian")) == (
+def test_an_unknown_name_is_rejected():
+    assert error_of(lambda: likelihood_named("gausian")) == (
         "'gausian' is not a likelihood; did you mean gaussian?"
     )
 
 
 @pytest.mark.parametrize("name", ["bernoulli-dynamic", "bernoulli-threshold"])
-def test_binarising_colour_is_refused(name):
-    assert refusal_of(lambda: likelihood_named(name).target(torch.rand(2, 3, 4, 4), None)) == (
-        "pictures have 3 channels: a binarised likelihood is for grey ones, where a value is ink "
+def test_binarising_colour_is_rejected(name):
+    assert error_of(lambda: likelihood_named(name).target(torch.rand(2, 3, 4, 4), None)) == (
+        "images have 3 channels: a binarised likelihood is for grey ones, where a value is ink "
         "or paper; take discretised-logistic"
     )
 
 
-def test_maps_that_do_not_fit_the_target_are_refused():
+def test_maps_that_do_not_fit_the_target_are_rejected():
     likelihood = DiscretisedLogistic()
     target = torch.zeros(2, 3, 4, 4)
-    assert refusal_of(lambda: likelihood.log_prob(torch.zeros(2, 2, 4, 4), target)) == (
+    assert error_of(lambda: likelihood.log_prob(torch.zeros(2, 2, 4, 4), target)) == (
         "params have shape (2, 2, 4, 4) but the target (2, 3, 4, 4): batch, height and width must "
-        "agree and 2 maps come a channel; let the decoder give 6 maps at the picture's size"
+        "agree and 2 maps come a channel; let the decoder give 6 maps at the image's size"
     )
-    assert refusal_of(lambda: likelihood.mean(torch.zeros(2, 3, 4, 4))) == (
+    assert error_of(lambda: likelihood.mean(torch.zeros(2, 3, 4, 4))) == (
         "params have 3 maps: this likelihood takes 2 a channel; let the decoder give a multiple "
         "of it"
     )
@@ -474,7 +474,7 @@ def test_a_batch_of_one_does_not_broadcast_where_shapes_are_not_enforced():
     spec.loader.exec_module(unhooked)
     likelihood = unhooked.Gaussian()
     for shape in ((1, 3, 4, 4), (2, 3, 4, 1), (2, 1, 4, 4)):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(UserError) as caught:
             likelihood.log_prob(torch.zeros(2, 3, 4, 4), torch.zeros(shape))
         assert str(caught.value).startswith(
             f"params have shape (2, 3, 4, 4) but the target {shape}: batch, height and width must "

@@ -16,13 +16,10 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import moved, refusal_of
-from isthmus.recipe import IGNORE_INDEX
-from isthmus.recipe import Loss as LossRecipe
-from isthmus.refusal import Refusal
-from isthmus.scoring import losses
-from isthmus.scoring.collapse import collapse_reason
-from isthmus.scoring.losses import (
+from conftest import error_of, moved
+from isthmus import losses
+from isthmus.errors import UserError
+from isthmus.losses import (
     LOSSES,
     bce_loss,
     ce_loss,
@@ -32,6 +29,9 @@ from isthmus.scoring.losses import (
     loss_range,
     tversky_loss,
 )
+from isthmus.metrics.collapse import collapse_reason
+from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe import Loss as LossRecipe
 
 RECIPE_NAMES = typing.get_args(typing.get_type_hints(LossRecipe)["name"])
 every_loss = pytest.mark.parametrize("name", RECIPE_NAMES)
@@ -122,7 +122,7 @@ def test_focal_equals_monai_times_the_number_of_classes(gamma):
 
 @pytest.mark.parametrize("loss", [dice_loss, tversky_loss])
 def test_overlap_losses_with_ignored_pixels_equal_those_of_the_cut_out_rest(loss):
-    """An ignored band at the edge is the same as a smaller picture."""
+    """An ignored band at the edge is the same as a smaller image."""
     logits, target = scene()
     cut = loss(logits[..., 2:], target[..., 2:])
     target[..., :2] = IGNORE_INDEX
@@ -205,7 +205,7 @@ def test_another_ignore_index_does_the_same(name):
 
 
 @every_loss
-def test_renaming_classes_and_turning_pictures_changes_nothing(name):
+def test_renaming_classes_and_turning_images_changes_nothing(name):
     logits, target = scene(ignored=0.2)
     loss = loss_named(name)
     order = torch.tensor([2, 0, 1])  # new class i was order[i]
@@ -341,7 +341,7 @@ def test_recipe_and_losses_agree_on_who_reads_what(name, key):
     else:
         with pytest.raises(ValueError, match=f"loss.{key} does nothing for"):
             LossRecipe(name=name, **{key: value})
-        with pytest.raises(Refusal, match="has no such option"):
+        with pytest.raises(UserError, match="has no such option"):
             loss_named(name, **{key: value})
 
 
@@ -356,43 +356,43 @@ def test_the_help_of_a_recipe_names_the_defaults_of_the_losses(key):
     assert {float(default) for default in defaults} == {float(tomllib.loads(f"x = {said[1]}")["x"])}
 
 
-# Refusals
+# UserErrors
 
 
-def test_unknown_names_are_refused():
-    assert refusal_of(lambda: loss_named("ce+dise")) == (
+def test_unknown_names_are_rejected():
+    assert error_of(lambda: loss_named("ce+dise")) == (
         "ce+dise: 'dise' is not a loss; did you mean dice?"
     )
-    assert refusal_of(lambda: loss_range("")) == (
+    assert error_of(lambda: loss_range("")) == (
         ": '' is not a loss; known: bce, ce, dice, focal, tversky"
     )
-    assert refusal_of(lambda: loss_named("focal", gama=1.0)) == (
+    assert error_of(lambda: loss_named("focal", gama=1.0)) == (
         "gama: loss focal has no such option; did you mean gamma?"
     )
 
 
-def test_options_out_of_range_are_refused():
+def test_options_out_of_range_are_rejected():
     logits, target = scene()
     for loss in (dice_loss, tversky_loss):
-        assert refusal_of(lambda loss=loss: loss(logits, target, smooth=0.0)) == (
+        assert error_of(lambda loss=loss: loss(logits, target, smooth=0.0)) == (
             "smooth = 0.0: must be above 0, or an absent class is 0/0; 1 is usual"
         )
-    assert refusal_of(lambda: focal_loss(logits, target, gamma=-1.0)) == (
+    assert error_of(lambda: focal_loss(logits, target, gamma=-1.0)) == (
         "gamma = -1.0: must be 0 or more; 2 is usual"
     )
-    assert refusal_of(lambda: tversky_loss(logits, target, beta=math.nan)) == (
+    assert error_of(lambda: tversky_loss(logits, target, beta=math.nan)) == (
         "alpha = 0.3, beta = nan: must be 0 or more; 0.3 and 0.7 are usual"
     )
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_misfits_are_refused(loss):
+def test_misfits_are_rejected(loss):
     logits, target = scene()
-    assert refusal_of(lambda: loss(logits, target.masked_fill(target == 1, 7))) == (
+    assert error_of(lambda: loss(logits, target.masked_fill(target == 1, 7))) == (
         "target holds class 7 but logits have 3 classes: a pixel is 0 .. 2 or 255 (ignored); "
         "mend the masks or the number of classes"
     )
-    assert refusal_of(lambda: loss(logits[:, :1], torch.zeros_like(target))) == (
+    assert error_of(lambda: loss(logits[:, :1], torch.zeros_like(target))) == (
         "logits have 1 class: a loss needs 2 or more, and background is one of them; "
         "give the network one output channel a class"
     )
@@ -404,9 +404,9 @@ def test_a_batch_of_one_does_not_broadcast_where_shapes_are_not_enforced():
     unhooked = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(unhooked)
     logits, target = scene()
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         unhooked.dice_loss(logits, target[:1])
     assert str(caught.value) == (
         "target has shape (1, 8, 8) but logits (2, 3, 8, 8): batch, height and width must "
-        "agree; give one mask a picture, at the logits' size"
+        "agree; give one mask an image, at the logits' size"
     )

@@ -35,8 +35,8 @@ TINY_VAES = {
     "measure.judge_epochs": 2,
     "measure.judge_batch": 8,
     "measure.importance_samples": 2,
-    "measure.nll_pictures": 6,
-    "measure.cas_pictures": None,
+    "measure.nll_images": 6,
+    "measure.cas_images": None,
     "train.epochs": 10,
     "train.batch": 8,
     "train.lr": 4e-3,
@@ -86,7 +86,7 @@ def data_of(cell: Any) -> list[dict[str, str]]:
 
 def assert_complete(notebook: Any, study: Path) -> None:
     """A row a variant on disk and on the screen, figures, and a report."""
-    variants = [variant.name for variant in load_plan(study / "plan.toml").variants]
+    variants = [variant.name for variant in load_plan(study / "study.toml").variants]
     assert sorted(pd.read_csv(study / "results.csv")["variant"]) == sorted(variants)
     shown = [data for cell in code_of(notebook) for data in data_of(cell)]
     (table,) = (data["text/html"] for data in shown if "text/html" in data)
@@ -142,7 +142,7 @@ def test_a_study_of_a_notebook_lies_outside_the_checkout(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_shows_no_picture_of_a_data_set(name: str) -> None:
+def test_a_notebook_shows_no_image_of_a_data_set(name: str) -> None:
     """Their licences allow no copies here: only what networks make of them is shown."""
     source = "\n".join(cell.source for cell in code_of(committed(name)))
     assert not re.search(r"swap_source|\.image\b|\.truth\b|store_for|\bSHEETS\b|\bsheet\(", source)

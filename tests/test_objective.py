@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from isthmus import build
 from isthmus import recipe as r
-from isthmus.runs.generator import Generator
+from isthmus.tasks.generate.module import Generator
 
 STEPS = 100
 FREE_NATS = 0.5
@@ -19,7 +19,7 @@ FREE_NATS = 0.5
 def module_of(monkeypatch: pytest.MonkeyPatch, done: int = 0, **objective: float) -> Generator:
     """A module whose trainer has done so many steps, with the same weights whatever it minimises."""
     recipe = r.GenerateRecipe(
-        model=r.VAE(width=4, latent=3, where="decoder", null_rate=0.5),
+        model=r.VAE(width=4, latent=3, condition_on="decoder", label_dropout=0.5),
         objective=r.Objective(**objective),
     )
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_more_samples_of_z_make_the_importance_weighted_bound(
 def test_more_samples_wait_for_their_share_of_the_steps(
     done: int, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of training pictures; epochs are chosen by as many samples throughout."""
+    """Of training images; epochs are chosen by as many samples throughout."""
     module = module_of(monkeypatch, done, importance_samples=5, importance_from=0.8)
     assert module._samples("train") == samples
     assert module._samples("validation") == 5

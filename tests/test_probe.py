@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import moved
-from isthmus.runs.probe import Known, probe_accuracy
+from isthmus.tasks.generate.probe import Known, probe_accuracy
 
 pytestmark = pytest.mark.trains
 

@@ -28,15 +28,15 @@ def test_the_study_it_shows_is_one(tmp_path: Path) -> None:
     path.write_text(block("toml", "[study]"), encoding="utf-8")
     plan = load_plan(path)
     assert len(plan.variants) == 6
-    assert list(plan.nuisance) == ["train.lr"]
+    assert list(plan.tune) == ["train.lr"]
 
 
 @pytest.mark.trains
-def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_path: Path) -> None:
+def test_own_images_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
-    recipe.write_text(block("toml", "my-pictures"), encoding="utf-8")
-    assert len(block("toml", "my-pictures").splitlines()) < 15
-    shutil.copytree(discs, tmp_path / "my-pictures")
+    recipe.write_text(block("toml", "my-images"), encoding="utf-8")
+    assert len(block("toml", "my-images").splitlines()) < 15
+    shutil.copytree(discs, tmp_path / "my-images")
     study = tmp_path / "study"
     faster = [
         "--data.size-px",
@@ -56,7 +56,7 @@ def test_own_pictures_train_with_a_recipe_of_under_15_lines(discs: Path, tmp_pat
 
 @pytest.mark.trains
 def test_own_classes_train_and_draw(tmp_path: Path) -> None:
-    """Three colours of picture, with the body and the prior that no recipe of ours has."""
+    """Three colours of image, with the body and the prior that no recipe of ours has."""
     recipe, study = tmp_path / "classes.toml", tmp_path / "study"
     recipe.write_text(block("toml", "my-classes"), encoding="utf-8")
     rng = np.random.default_rng(moved(0))
@@ -64,12 +64,12 @@ def test_own_classes_train_and_draw(tmp_path: Path) -> None:
         folder = tmp_path / "my-classes" / name
         folder.mkdir(parents=True)
         for number in range(20):
-            picture = rng.integers(0, 80, (70, 68, 3), np.uint8)
-            picture[..., channel] += 150
-            Image.fromarray(picture).save(folder / f"{number}.png")
+            image = rng.integers(0, 80, (70, 68, 3), np.uint8)
+            image[..., channel] += 150
+            Image.fromarray(image).save(folder / f"{number}.png")
     model = "--model.body residual --model.prior per-label --model.width 2 --model.latent 4"
     budget = "--train.epochs 2 --train.batch 8 --measure.judge-width 4 --measure.judge-epochs 4"
-    samples = "--measure.judge-batch 8 --measure.importance-samples 4 --measure.nll-pictures 6"
+    samples = "--measure.judge-batch 8 --measure.importance-samples 4 --measure.nll-images 6"
     words = ["study", str(recipe), "--out", str(study), *f"{model} {budget} {samples}".split()]
     assert main(words) == 0
     (run,) = study.glob("runs/*/seed-0")

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus import recipe as r
-from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
-from isthmus.recipe import segment
-from isthmus.refusal import Refusal
-from isthmus.scoring.losses import LOSSES
+from isthmus.errors import UserError
+from isthmus.losses import LOSSES
+from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
+from isthmus.tasks.segment import recipe as segment
 
 RECIPES_FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(RECIPES_FOLDER.rglob("*.toml"))
@@ -46,7 +46,7 @@ def test_shipped_recipe_says_what_it_shows_costs_and_the_command(path: Path) -> 
 FAULTS = {
     "bilinear_masks": {"data.mask_resize"},
     "confounded_budget": {"train.batch", "train.epochs"},
-    "contract_mixup": {"data.trimap"},
+    "label_scheme_mixup": {"data.trimap"},
     "dice_on_logits": {"loss.softmax"},
     "one_seed": set(),
     "sorted_split": {"data.split", "train.keep"},
@@ -139,8 +139,10 @@ def test_every_field_changes_the_hash() -> None:
             around = {"loss.name": readers[key]}
         if key == "train.momentum":
             around = {"train.optimiser": "rmsprop"}
-        if reader := of_data.get(key.removeprefix("data.")):
-            around = {"data.name": reader} | ({"data.folder": "y"} if reader == "folder" else {})
+        if auxiliary_classifier := of_data.get(key.removeprefix("data.")):
+            around = {"data.name": auxiliary_classifier} | (
+                {"data.folder": "y"} if auxiliary_classifier == "folder" else {}
+            )
         if key == "data.split":
             around["train.keep"] = "last"
         before = r.with_settings(base, around)
@@ -232,16 +234,16 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as rejected:
         plan_from(text, tmp_path)
-    assert sentence in str(refused.value)
-    assert str(refused.value).startswith(str(tmp_path / "some.toml: "))
-    assert "\n" not in str(refused.value)
+    assert sentence in str(rejected.value)
+    assert str(rejected.value).startswith(str(tmp_path / "some.toml: "))
+    assert "\n" not in str(rejected.value)
 
 
 def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "six.toml").touch()
-    with pytest.raises(Refusal, match=r"sixx\.toml: no such recipe; did you mean six\.toml\?"):
+    with pytest.raises(UserError, match=r"sixx\.toml: no such recipe; did you mean six\.toml\?"):
         r.load_plan(tmp_path / "sixx.toml")
 
 
@@ -282,20 +284,20 @@ def test_some_variants_of_a_factorial_by_name(tmp_path: Path) -> None:
     assert [variant.name for variant in plan.variants] == ["max-pool_bce", "strided_bce"]
 
 
-def test_margins_scores_and_nuisance_are_read_and_written(tmp_path: Path) -> None:
+def test_margins_metrics_and_tune_are_read_and_written(tmp_path: Path) -> None:
     study = """
-scores = ["mean_iou"]
+metrics = ["mean_iou"]
 looks = [2, 4]
 margins = { mean_iou = 0.01 }
 expected_sd = { mean_iou = 0.008 }
-nuisance.train.lr = [1e-3, 3e-3]
-nuisance.train.batch = [8, 16]
+tune.train.lr = [1e-3, 3e-3]
+tune.train.batch = [8, 16]
 """
     plan = planned(tmp_path, FACTORIAL.format(study=study))
-    assert plan.nuisance_settings[1] == {"train.batch": 8, "train.lr": 3e-3}
+    assert plan.tuning_grid[1] == {"train.batch": 8, "train.lr": 3e-3}
     other_order = planned(tmp_path, FACTORIAL.format(study="\n".join(reversed(study.split("\n")))))
-    assert other_order.nuisance_settings == plan.nuisance_settings
-    assert len(plan.nuisance_settings) == 4
+    assert other_order.tuning_grid == plan.tuning_grid
+    assert len(plan.tuning_grid) == 4
     again = tmp_path / "again.toml"
     again.write_text(r.plan_as_toml(plan), encoding="utf-8")
     assert r.load_plan(again) == plan
@@ -326,20 +328,20 @@ nuisance.train.batch = [8, 16]
             "take the key out",
         ),
         (
-            FACTORIAL.format(study="nuisance.loss.name = ['bce', 'dice']"),
-            "loss.name is a factor and a nuisance: a field is compared or tuned; choose one",
+            FACTORIAL.format(study="tune.loss.name = ['bce', 'dice']"),
+            "loss.name is a factor and tuned: a field is compared or tuned; choose one",
         ),
         (
-            FACTORIAL.format(study="nuisance.train.lr = [1e-3]"),
-            "study.nuisance.train.lr = [0.001]: give two or more values in a list",
+            FACTORIAL.format(study="tune.train.lr = [1e-3]"),
+            "study.tune.train.lr = [0.001]: give two or more values in a list",
         ),
         (
-            FACTORIAL.format(study="nuisance.train.lr = [1e-3, -1.0]"),
+            FACTORIAL.format(study="tune.train.lr = [1e-3, -1.0]"),
             "variant max-pool_bce: train.lr = -1.0: Input should be greater than 0",
         ),
         (
-            FACTORIAL.format(study="nuisance = 3"),
-            "study.nuisance = 3: give a table of fields, each with its list of values",
+            FACTORIAL.format(study="tune = 3"),
+            "study.tune = 3: give a table of fields, each with its list of values",
         ),
         (
             FACTORIAL.format(study="only = [1]"),
@@ -359,25 +361,25 @@ nuisance.train.batch = [8, 16]
         ),
         (
             "[study.factors]\ndata.size_px = [32, 64]",
-            "data.size_px differs between variants: they would be scored on other pictures or labels, or "
+            "data.size_px differs between variants: they would be evaluated on other images or labels, or "
             "by other rules, and not compare; make a study of each",
         ),
         (
             "task = 'generate'\n[study]\nnuisance.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
-            "objective.likelihood is a nuisance: it changes what is asked of a network, which validation "
-            "scores cannot choose; make it a factor, or set it once",
+            "objective.likelihood is tuned: it changes what is asked of a network, which validation "
+            "metrics cannot choose; make it a factor, or set it once",
         ),
         (
             "task = 'generate'\n[study]\nnuisance.objective.invariance_weight = [1.0, 9.0]\n"
             "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
-            "objective.invariance_weight is a nuisance: it changes what is asked of a network, which "
-            "validation scores cannot choose; make it a factor, or set it once",
+            "objective.invariance_weight is tuned: it changes what is asked of a network, which "
+            "validation metrics cannot choose; make it a factor, or set it once",
         ),
         (
             "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
             "split = 'reference'\n[train]\nkeep = 'last'",
-            "study.nuisance with a data.split that has no validation part of its own: the test set would "
+            "study.tune with a data.split that has no validation part of its own: the test set would "
             "choose; take one out",
         ),
         (
@@ -387,6 +389,6 @@ nuisance.train.batch = [8, 16]
     ],
 )
 def test_a_wrong_study_table_gets_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as error:
         planned(tmp_path, text)
-    assert str(refusal.value) == f"{tmp_path / 'study.toml'}: {sentence}"
+    assert str(error.value) == f"{tmp_path / 'study.toml'}: {sentence}"

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 from isthmus.report.figures import _apart
-from isthmus.report.look import class_colours, palette
-from isthmus.report.notices import headline, notices
+from isthmus.report.formatting import class_colours, palette
 from isthmus.report.page import write_report
-from isthmus.report.read import read_study
-from isthmus.report.sheet import painted
-from isthmus.report.tables import class_tables, cost_table, picture_table, run_table, variant_table
+from isthmus.report.sample_grid import painted
+from isthmus.report.study_tables import read_study
+from isthmus.report.study_warnings import headline, study_warnings
+from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
 
 VARIANTS = tuple(
     f"{down}_{up}_{loss}"
@@ -31,19 +31,19 @@ VARIANTS = tuple(
     for loss in ("bce", "dice")
 )
 CLASSES = ("pet", "background", "border")
-SCORES = ("mean_iou", "mean_dice", "pixel_accuracy", "boundary_f")
+METRICS = ("mean_iou", "mean_dice", "pixel_accuracy", "boundary_f")
 
 
 def make_study(
-    folder: Path, *, variants=VARIANTS, seeds=(0, 1, 2), pictures=4, epochs=20, mean_iou=None
+    folder: Path, *, variants=VARIANTS, seeds=(0, 1, 2), images=4, epochs=20, mean_iou=None
 ) -> Path:
-    """A study folder as isthmus study leaves it, with drawn pictures and invented scores.
+    """A study folder as isthmus study leaves it, with drawn images and invented metrics.
 
-    ``mean_iou`` gives a run's score from its levels, seed and a source of chance.
+    ``mean_iou`` gives a run's metric from its levels, seed and a source of chance.
     """
     random = np.random.default_rng(7)
     folder.mkdir(parents=True)
-    (folder / "plan.toml").write_text('[study]\nname = "six"\n', encoding="utf-8")
+    (folder / "study.toml").write_text('[study]\nname = "six"\n', encoding="utf-8")
     rows = [
         _run(folder, variant, place, seed, epochs, random)
         for place, variant in enumerate(variants)
@@ -52,14 +52,14 @@ def make_study(
     for row in rows if mean_iou else ():
         row["mean_iou"] = mean_iou(row["variant"].split("_"), row["seed"], random)
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
-    scores = [
-        {"variant": r["variant"], "seed": r["seed"], "picture": f"scene-{k:04d}"}
-        | {score: random.uniform(0.2, 0.95) for score in SCORES}
+    metrics = [
+        {"variant": r["variant"], "seed": r["seed"], "image": f"scene-{k:04d}"}
+        | {metric: random.uniform(0.2, 0.95) for metric in METRICS}
         for r in rows
         for k in range(20)
     ]
-    pd.DataFrame(scores).to_parquet(folder / "per_picture.parquet")
-    _draw_pictures(folder / "pictures", variants, pictures, random)
+    pd.DataFrame(metrics).to_parquet(folder / "per_image.parquet")
+    _draw_images(folder / "images", variants, images, random)
     _write_about(folder, variants, seeds)
     return folder
 
@@ -82,7 +82,7 @@ def _run(folder, variant, place, seed, epochs, random):
         }
     ).to_csv(run / "metrics.csv", index=False)
     down, up, loss = variant.split("_")
-    scores = {score: 0.6 + 0.02 * place + random.normal(0, 0.01) for score in SCORES}
+    metrics = {metric: 0.6 + 0.02 * place + random.normal(0, 0.01) for metric in METRICS}
     of_class = {
         f"{kind}_{name}": random.uniform(0.3, 0.9)
         for kind in ("iou", "dice", "boundary_f")
@@ -91,14 +91,14 @@ def _run(folder, variant, place, seed, epochs, random):
     return {
         **{"variant": variant, "seed": seed, "status": "finished", "reason": ""},
         **{"model.down": down, "model.up": up, "loss.name": loss},
-        **scores,
+        **metrics,
         **of_class,
         **{"train_loss_last": decay[-1], "parameters": 1_900_000 + 1000 * place, "gflop": 2.5},
         **{"train_seconds": 150.0 + 9 * place, "epochs": epochs, "best_epoch": epochs - 3},
     }
 
 
-def _draw_pictures(folder, variants, count, random):
+def _draw_images(folder, variants, count, random):
     folder.mkdir()
     rows, columns = np.mgrid[:128, :128]
     entries = []
@@ -120,7 +120,7 @@ def _draw_pictures(folder, variants, count, random):
             Image.fromarray(mask(2 * place)).save(folder / f"{k:03d}-{variant}.png")
         entries.append(
             {
-                "picture": f"scene-{k:04d}",
+                "name": f"scene-{k:04d}",
                 "role": ("typical", "typical", "hardest", "easiest")[k % 4],
                 "image": f"{k:03d}.png",
                 "truth": f"{k:03d}-truth.png",
@@ -128,27 +128,27 @@ def _draw_pictures(folder, variants, count, random):
                 "mean_iou": dict.fromkeys(variants, 0.7 + 0.01 * k),
             }
         )
-    (folder / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
+    (folder / "images.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
 def _write_about(folder, variants, seeds):
     about = {
         "name": "six",
         "question": "Which down-sampling, up-sampling and loss should a small U-Net have?",
-        "contract": "classes3: pet, background, border; masks resized by nearest",
+        "label_scheme": "classes3: pet, background, border; masks resized by nearest",
         "class_names": CLASSES,
         "ignore_index": 255,
-        "scores": [
-            {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in SCORES
+        "metrics": [
+            {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in METRICS
         ],
         "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
-        "pictures": {"train": 320, "validation": 57, "test": 335},
+        "images": {"train": 320, "validation": 57, "test": 335},
         "baselines": [
             {
                 "name": "all background (constant prediction)",
                 "definition": "the same class everywhere",
                 "is_floor": True,
-                "scores": {"mean_iou": 0.193, "pixel_accuracy": 0.58},
+                "metrics": {"mean_iou": 0.193, "pixel_accuracy": 0.58},
             }
         ],
         "variants": variants,
@@ -160,7 +160,7 @@ def _write_about(folder, variants, seeds):
         "machine": "a processor, 2 threads",
         "precision": "bf16",
     }
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def change_results(study: Path, change) -> None:
@@ -169,7 +169,7 @@ def change_results(study: Path, change) -> None:
 
 
 def fail_one(table: pd.DataFrame) -> pd.DataFrame:
-    """The first run collapsed: absurd scores that must not enter a mean."""
+    """The first run collapsed: absurd metrics that must not enter a mean."""
     table["reason"] = table["reason"].astype(object)
     table.loc[0, ["status", "reason", "mean_iou"]] = ["failed", "all pixels are one class", 99.0]
     return table
@@ -207,13 +207,13 @@ def test_means_and_spreads_are_those_of_the_csv(study):
     for row in table.rows:
         name = row.cells[0].text
         sound = results[(results["variant"] == name) & (results["status"] == "finished")]
-        for score, cell in zip(SCORES, row.cells[1:], strict=False):
+        for metric, cell in zip(METRICS, row.cells[1:], strict=False):
             if not row.is_baseline:
-                mean, sd = np.mean(sound[score]), np.std(sound[score], ddof=1)
+                mean, sd = np.mean(sound[metric]), np.std(sound[metric], ddof=1)
                 assert cell.text == f"{mean:.3f} ± {sd:.3f}"
 
 
-def test_rows_are_sorted_by_the_first_score_with_the_constant_prediction_at_its_rank(study):
+def test_rows_are_sorted_by_the_first_metric_with_the_constant_prediction_at_its_rank(study):
     rows = variant_table(read_study(study)).rows
     values = [row.cells[1].value for row in rows]
     assert len(rows) == len(VARIANTS) + 1
@@ -232,25 +232,32 @@ def test_a_single_seed_has_no_spread(tmp_path):
     assert not any("±" in cell.text for row in table.rows for cell in row.cells)
 
 
-def test_percentiles_are_over_pictures_after_seeds(study):
-    scores = pd.read_parquet(study / "per_picture.parquet")
-    table = picture_table(read_study(study))
+def test_percentiles_are_over_images_after_seeds(study):
+    metrics = pd.read_parquet(study / "per_image.parquet")
+    table = image_table(read_study(study))
     for row in table.rows:
-        mine = scores[scores["variant"] == row.cells[0].text]
-        by_picture = mine.pivot(index="picture", columns="seed", values="mean_iou").mean(axis=1)
-        expected = np.percentile(by_picture, [10, 50, 90])
+        mine = metrics[metrics["variant"] == row.cells[0].text]
+        by_image = mine.pivot(index="image", columns="seed", values="mean_iou").mean(axis=1)
+        expected = np.percentile(by_image, [10, 50, 90])
         assert [cell.value for cell in row.cells[1:4]] == pytest.approx(list(expected))
 
 
-def test_the_best_is_set_against_each_other_one_picture_by_picture(tmp_path):
+def test_the_best_is_set_against_each_other_one_image_by_image(tmp_path):
     folder = make_study(tmp_path / "six")
-    best, *others = read_study(folder).by_judged_score
-    assert picture_table(read_study(folder)).columns[-2].text == "90th percentile"
-    row = {"score": "mean_iou", "a": best, "n": 3, "difference": 0.0215, "low": 0.01, "high": 0.033}
+    best, *others = read_study(folder).by_judged_metric
+    assert image_table(read_study(folder)).columns[-2].text == "90th percentile"
+    row = {
+        "metric": "mean_iou",
+        "a": best,
+        "n": 3,
+        "difference": 0.0215,
+        "low": 0.01,
+        "high": 0.033,
+    }
     pd.DataFrame([row | {"b": name} for name in others]).to_csv(
-        folder / "by_picture.csv", index=False
+        folder / "by_image.csv", index=False
     )
-    table = picture_table(read_study(folder))
+    table = image_table(read_study(folder))
     assert table.columns[-2].text == f"{best} \N{MINUS SIGN} it"
     assert [row.cells[-2].text for row in table.rows] == [
         "\N{EM DASH}",
@@ -259,16 +266,16 @@ def test_the_best_is_set_against_each_other_one_picture_by_picture(tmp_path):
     assert "verdicts speak of networks trained again" in table.caption
 
 
-def test_a_score_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
+def test_a_metric_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
     folder = make_study(tmp_path / "six", seeds=(0,))
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    about["scores"][0]["higher_is_better"] = False
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    about["metrics"][0]["higher_is_better"] = False
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     table = variant_table(read_study(folder))
     values = [row.cells[1].value for row in table.rows]
     assert values == sorted(values)
     assert table.columns[1].order == "ascending"
-    assert any(n.text.startswith("No better than") for n in notices(read_study(folder)))
+    assert any(n.text.startswith("No better than") for n in study_warnings(read_study(folder)))
 
 
 @given(
@@ -297,18 +304,18 @@ def test_no_two_of_many_classes_share_a_colour():
     assert palette(tuple(map(str, range(256)))).shape == (256, 3)
 
 
-# What the reader is told.
+# What the auxiliary classifier is told.
 
 
 def test_headline_says_what_ran(study):
     assert headline(read_study(study)) == (
         "6 variants with 3 seeds each: 17 of 18 runs finished, "
-        "each scored once on 335 test pictures."
+        "each evaluated once on 335 test images."
     )
 
 
 def test_failed_runs_stand_with_their_reason(study):
-    failed = next(n for n in notices(read_study(study)) if n.text.startswith("Failed"))
+    failed = next(n for n in study_warnings(read_study(study)) if n.text.startswith("Failed"))
     assert failed.text == "Failed: 1 of 18 runs, kept out of every mean."
     assert failed.details == (f"{VARIANTS[0]}, seed 0: all pixels are one class",)
 
@@ -317,7 +324,7 @@ def test_runs_that_are_not_in_the_csv_are_missing(tmp_path):
     folder = make_study(tmp_path / "six", seeds=(0, 1))
     change_results(folder, lambda table: table.iloc[1:])
     content = read_study(folder)
-    missing = next(n for n in notices(content) if n.text.startswith("Missing"))
+    missing = next(n for n in study_warnings(content) if n.text.startswith("Missing"))
     assert missing.details == (f"{VARIANTS[0]}, seed 0: not in results.csv",)
     assert len(run_table(content).rows) == 12
 
@@ -331,14 +338,14 @@ def test_runs_that_are_not_in_the_csv_are_missing(tmp_path):
 )
 def test_few_seeds_are_the_first_notice(tmp_path, seeds, start):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=tuple(range(seeds)))
-    assert notices(read_study(folder))[0].text.startswith(start)
+    assert study_warnings(read_study(folder))[0].text.startswith(start)
 
 
 def test_five_finished_seeds_need_no_notice_but_four_of_five_do(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=tuple(range(5)))
-    assert [n.text[:12] for n in notices(read_study(folder))] == ["The variants"]
+    assert [n.text[:12] for n in study_warnings(read_study(folder))] == ["The variants"]
     change_results(folder, fail_one)
-    few = notices(read_study(folder))[0]
+    few = study_warnings(read_study(folder))[0]
     assert few.text.startswith("Fewer than 5 finished seeds")
     assert few.details == VARIANTS[:1]
 
@@ -346,7 +353,7 @@ def test_five_finished_seeds_need_no_notice_but_four_of_five_do(tmp_path):
 def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=(0,))
     change_results(folder, lambda t: t.assign(mean_iou=[0.1, 0.5]))
-    low = next(n for n in notices(read_study(folder)) if n.text.startswith("No better"))
+    low = next(n for n in study_warnings(read_study(folder)) if n.text.startswith("No better"))
     assert low.details == (f"{VARIANTS[0]}: no better than all background (constant prediction)",)
     assert [r.is_baseline for r in variant_table(read_study(folder)).rows] == [False, True, False]
 
@@ -380,7 +387,7 @@ def test_page_has_alternatives_headings_and_captions(page):
     assert {link["href"][1:] for link in outline.of("a")} <= ids
 
 
-def test_every_variant_shows_every_picture(page):
+def test_every_variant_shows_every_image(page):
     alts = [image["alt"] for image in Outline(page).of("img")]
     for k in range(4):
         for variant in VARIANTS:
@@ -388,31 +395,31 @@ def test_every_variant_shows_every_picture(page):
 
 
 def test_names_are_escaped(tmp_path):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     about["question"] = about["name"] = "<script>alert(1)</script>"
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     assert "<script>alert" not in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
-    pictures, about = folder / "pictures" / "pictures.json", folder / "about.json"
-    pictures.write_text(pictures.read_text().replace("scene-0000", "a$5_and_$6_b"))
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
+    images, about = folder / "images" / "images.json", folder / "study.json"
+    images.write_text(images.read_text().replace("scene-0000", "a$5_and_$6_b"))
     about.write_text(about.read_text().replace(f'"{CLASSES[0]}"', '"$5_and_$6_b"'))
     assert "a$5_and_$6_b" in write_report(folder).read_text(encoding="utf-8").replace("<wbr>", "")
 
 
 def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_path):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
     files = [write_report(folder), *sorted((folder / "figures").iterdir())]
-    assert [f.name for f in files[1:]] == ["cost.png", "learning_curves.png", "sheet.png"]
+    assert [f.name for f in files[1:]] == ["cost.png", "learning_curves.png", "sample_grid.png"]
     before = [file.read_bytes() for file in files]
     write_report(folder)
     assert [file.read_bytes() for file in files] == before
-    shutil.rmtree(folder / "pictures")
+    shutil.rmtree(folder / "images")
     write_report(folder)
-    assert not (folder / "figures" / "sheet.png").exists()
+    assert not (folder / "figures" / "sample_grid.png").exists()
 
 
 # Holes.
@@ -422,23 +429,23 @@ def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_p
     "holes",
     [
         {
-            "per_picture.parquet": "Scores of single pictures: not in this folder.",
-            "pictures": "Test pictures: not in this folder.",
+            "per_image.parquet": "Metrics of single images: not in this folder.",
+            "images": "Test images: not in this folder.",
             "runs": "no run in this folder has a metrics.csv",
         },
         {
             "results.csv": "Missing: 2 of 2 runs",
-            f"pictures/000-{VARIANTS[0]}.png": '<div class="hole"',
+            f"images/000-{VARIANTS[0]}.png": '<div class="hole"',
         },
         {
-            "about.json": "Scores of each class: not in this folder.",
-            "pictures/pictures.json": "Test pictures: not in this folder.",
+            "study.json": "Metrics of each class: not in this folder.",
+            "images/images.json": "Test images: not in this folder.",
         },
     ],
     ids=lambda holes: "+".join(holes),
 )
 def test_page_renders_with_holes(tmp_path, holes):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=(0,), pictures=1)
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=(0,), images=1)
     for name in holes:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -448,14 +455,14 @@ def test_page_renders_with_holes(tmp_path, holes):
 
 def test_a_folder_with_nothing_but_its_plan_renders(tmp_path):
     plan = '[study]\nname = "bare"\nseeds = [0, 1]\nvariants = [{ name = "a" }, { name = "b" }]\n'
-    (tmp_path / "plan.toml").write_text(plan, encoding="utf-8")
+    (tmp_path / "study.toml").write_text(plan, encoding="utf-8")
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "2 variants with 2 seeds each: 0 of 4 runs finished." in page
     assert "Missing: 4 of 4 runs" in page
 
 
 def test_a_failed_run_with_infinite_loss_is_drawn_but_not_averaged(tmp_path):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0, 1), pictures=1)
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0, 1), images=1)
     change_results(folder, fail_one)
     metrics = folder / "runs" / VARIANTS[0] / "seed-0" / "metrics.csv"
     table = pd.read_csv(metrics)
@@ -466,7 +473,7 @@ def test_a_failed_run_with_infinite_loss_is_drawn_but_not_averaged(tmp_path):
     assert "One variant: there is nothing to compare it with." in page
 
 
-def test_scores_that_are_not_numbers_are_dashes(tmp_path):
+def test_metrics_that_are_not_numbers_are_dashes(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,))
     change_results(folder, lambda table: table.assign(iou_pet=np.nan, gflop=np.nan))
     content = read_study(folder)
@@ -474,32 +481,32 @@ def test_scores_that_are_not_numbers_are_dashes(tmp_path):
     assert cost_table(content).rows[0].cells[-1].value is None
 
 
-# Refusals.
+# UserErrors.
 
 
-def test_a_folder_without_a_plan_is_refused(tmp_path):
-    with pytest.raises(Refusal) as refusal:
+def test_a_folder_without_a_plan_is_rejected(tmp_path):
+    with pytest.raises(UserError) as error:
         write_report(tmp_path)
-    assert str(refusal.value) == (
-        f"{tmp_path}: not a study folder, for it holds no plan.toml; "
+    assert str(error.value) == (
+        f"{tmp_path}: not a study folder, for it holds no study.toml; "
         "name the folder that isthmus study wrote"
     )
 
 
 @pytest.mark.parametrize(
-    "name", ["about.json", "pictures/pictures.json", "per_picture.parquet", "plan.toml"]
+    "name", ["study.json", "images/images.json", "per_image.parquet", "study.toml"]
 )
-def test_a_broken_file_is_refused_by_name(tmp_path, name):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
+def test_a_broken_file_is_rejected_by_name(tmp_path, name):
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
     (folder / name).write_text("{ not", encoding="utf-8")
-    with pytest.raises(Refusal, match=re.escape(str(folder / name)) + ": cannot be read"):
+    with pytest.raises(UserError, match=re.escape(str(folder / name)) + ": cannot be read"):
         write_report(folder)
 
 
-def test_results_without_a_status_are_refused(tmp_path):
-    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), pictures=1)
+def test_results_without_a_status_are_rejected(tmp_path):
+    folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
     change_results(folder, lambda table: table.drop(columns="status"))
-    with pytest.raises(Refusal, match=r"results\.csv: cannot be read .*no column status"):
+    with pytest.raises(UserError, match=r"results\.csv: cannot be read .*no column status"):
         write_report(folder)
 
 
@@ -543,7 +550,7 @@ def test_a_click_sorts_and_sorts_back(visit, study):
     assert header.get_attribute("aria-sort") == "ascending"
 
 
-def test_the_keyboard_reaches_the_scores_and_sorts(visit, study):
+def test_the_keyboard_reaches_the_metrics_and_sorts(visit, study):
     page = visit(study)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"

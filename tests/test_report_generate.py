@@ -1,4 +1,4 @@
-"""The report of a study of VAEs: its sheets pixel for pixel, its drawings, its words, its page."""
+"""The report of a study of VAEs: its sample grids pixel for pixel, its drawings, its words, its page."""
 
 import io
 import itertools
@@ -16,34 +16,34 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
+from isthmus.errors import UserError
 from isthmus.recipe import GenerateRecipe, StudyPlan, Variant, plan_as_toml, settings_of
-from isthmus.refusal import Refusal
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
-from isthmus.report.class_sheets import SHEETS, TITLES, label_columns
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
 from isthmus.report.embedded import as_webp
 from isthmus.report.figures import as_png, learning_curves
-from isthmus.report.look import DARK, DPI, LIGHT
-from isthmus.report.notices import headline, notices, obeying, yardsticks
+from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report
-from isthmus.report.read import read_study
-from isthmus.report.tables import listening_table, run_table, variant_table
+from isthmus.report.study_tables import read_study
+from isthmus.report.study_warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.report.tables import label_use_table, run_table, variant_table
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
-SHARES = ("swap_encoded_true", "swap_encoded_wrong", "stay_encoded_true", "prior_fidelity")
-SCORES = (
+SHARES = ("swap_encoded_true", "swap_encoded_wrong", "leakage_encoded_true", "prior_fidelity")
+METRICS = (
     ("swap_encoded_true", True, "Swap success, encoded true"),
     ("swap_encoded_wrong", True, "Swap success, encoded wrong"),
-    ("stay_encoded_true", False, "Stay rate, encoded true"),
+    ("leakage_encoded_true", False, "Label leakage, encoded true"),
     ("prior_fidelity", True, ""),
     ("nll_nats", False, "NLL (nats)"),
     ("elbo_nats", True, "ELBO (nats)"),
 )
 VARIANTS = {
-    "told": {"model.where": "decoder", "objective.invariance": "none"},
+    "told": {"model.condition_on": "decoder", "objective.invariance": "none"},
     "told_adversary": {
-        "model.where": "both",
+        "model.condition_on": "both",
         "objective.invariance": "adversary",
         "objective.invariance_weight": 10.0,
     },
@@ -51,16 +51,16 @@ VARIANTS = {
 
 
 def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, arrays=None) -> Path:
-    """A study folder as isthmus study leaves it, with random pictures and invented scores."""
+    """A study folder as isthmus study leaves it, with random images and invented metrics."""
     random = np.random.default_rng(3)
     folder.mkdir(parents=True)
     plan = StudyPlan(
-        name="listening",
+        name="label_use",
         recipe=GenerateRecipe(),
         seeds=seeds,
         variants=tuple(Variant(name=name, settings=own) for name, own in variants.items()),
     )
-    (folder / "plan.toml").write_text(plan_as_toml(plan), encoding="utf-8")
+    (folder / "study.toml").write_text(plan_as_toml(plan), encoding="utf-8")
     rows = [
         _run(folder, name, seed, variants[name], place, random, arrays or random_arrays(random))
         for place, name in enumerate(variants)
@@ -68,40 +68,40 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
     ]
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
     about = {
-        "name": "listening",
+        "name": "label_use",
         "question": "Does a VAE that is told the label listen?",
         "task": "generate",
-        "contract": "strokes, 4 labels",
+        "label_scheme": "strokes, 4 labels",
         "class_names": names,
-        "scores": [
+        "metrics": [
             {"name": name, "higher_is_better": up, "words": words, "definition": f"What {name} is."}
-            for name, up, words in SCORES
+            for name, up, words in METRICS
         ],
         "curve": "elbo_nats",
         "judge": {"name": "strokes-0123abcd", "accuracy": 0.993},
-        "pictures": {"train": 320, "validation": 40, "test": 200},
+        "images": {"train": 320, "validation": 40, "test": 200},
         "baselines": [
             {
                 "name": "ignores the label (control)",
-                "definition": "a decoder that returns the source picture",
+                "definition": "a decoder that returns the source image",
                 "is_floor": True,
-                "scores": {"swap_encoded_true": 0.007, "swap_encoded_wrong": 0.007},
+                "metrics": {"swap_encoded_true": 0.007, "swap_encoded_wrong": 0.007},
             }
         ],
         "variants": list(variants),
-        "factors": ["model.where", "objective.invariance", "objective.invariance_weight"],
+        "factors": ["model.condition_on", "objective.invariance", "objective.invariance_weight"],
         "seeds": seeds,
         "loss_differs": len(variants) > 1,
         "command": "isthmus study recipes/listening.toml",
     }
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
 
 def _run(folder, variant, seed, settings, place, random, arrays):
     run = folder / "runs" / variant / f"seed-{seed}"
     run.mkdir(parents=True)
-    np.savez_compressed(run / "sheets.npz", **arrays)
+    np.savez_compressed(run / "sample_grids.npz", **arrays)
     epoch = np.arange(1, 9)
     fall = 90 + 60 * np.exp(-epoch / 3) + random.normal(0, 0.5, 8)
     curves = {"train_loss": fall, "validation_loss": fall + 2}
@@ -111,7 +111,7 @@ def _run(folder, variant, seed, settings, place, random, arrays):
         "swap_encoded_true": 0.95 + 0.02 * place,
         "swap_encoded_wrong": 0.4 + 0.55 * place,
         "prior_fidelity": 0.98,
-        "stay_encoded_true": 0.02,
+        "leakage_encoded_true": 0.02,
     }
     with_intervals = {
         f"{name}{end}": share + shift
@@ -134,28 +134,28 @@ def _run(folder, variant, seed, settings, place, random, arrays):
 
 
 def random_arrays(random, *, channels=1, labels=4, side=8):
-    """What runs/sheets.py writes, with noise for pictures."""
+    """What runs/sample grids.py writes, with noise for images."""
 
-    def pictures(count):
+    def images(count):
         return random.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
 
     true = np.arange(25) % labels
     return {
-        "swap_source": pictures(25),
+        "swap_source": images(25),
         "swap_true": true,
         "swap_given": (true + 1) % labels,
-        "swap_output": pictures(25),
-        "reconstruction_output": pictures(25),
+        "swap_output": images(25),
+        "reconstruction_output": images(25),
         "random_given": random.integers(labels, size=25),
-        "random_output": pictures(25),
-        "null_output": pictures(25),
-        "style_output": pictures(10 * labels),
-        "interpolation_output": pictures(10 * labels),
+        "random_output": images(25),
+        "unconditional_output": images(25),
+        "style_output": images(10 * labels),
+        "interpolation_output": images(10 * labels),
         "interpolation_label": np.arange(labels),
         "interpolation_to": np.arange(labels),
-        "traversal_output": pictures(50),
+        "traversal_output": images(50),
         "traversal_unit": np.array([3, 17, 0, 31, 8]),
-        "swap_wrong_output": pictures(25),
+        "swap_wrong_output": images(25),
     }
 
 
@@ -166,13 +166,13 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    folder = make_study(tmp_path_factory.mktemp("report") / "listening")
+    folder = make_study(tmp_path_factory.mktemp("report") / "label_use")
     write_report(folder)
     return folder
 
 
 def change_about(folder: Path, **fields) -> None:
-    path = folder / "about.json"
+    path = folder / "study.json"
     about = json.loads(path.read_text(encoding="utf-8")) | fields
     path.write_text(json.dumps(about), encoding="utf-8")
 
@@ -181,13 +181,13 @@ def words_on(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-# Sheets.
+# Sample grids.
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_of_the_swap_sheet_are_drawn_pixel_for_pixel_in_their_places(channels):
+def test_images_of_the_swap_sample_grid_are_drawn_pixel_for_pixel_in_their_places(channels):
     arrays = random_arrays(np.random.default_rng(1), channels=channels)
-    figure = SHEETS["swap"](arrays, NAMES, LIGHT)
+    figure = SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT)
     (image,) = figure.axes[0].images
     left, right, bottom, top = (round(edge) for edge in image.get_extent())
     drawn = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
@@ -197,31 +197,31 @@ def test_pictures_of_the_swap_sheet_are_drawn_pixel_for_pixel_in_their_places(ch
         row, column = divmod(place, 5)
         for kind, shift in (("source", 1), ("output", 1 + 88 + 2 + 4)):
             y, x = down * row + 1, across * column + shift
-            picture = np.broadcast_to(arrays[f"swap_{kind}"][place].transpose(1, 2, 0), (8, 8, 3))
-            expected = np.kron(picture, np.ones((11, 11, 1), dtype=np.uint8))
+            image = np.broadcast_to(arrays[f"swap_{kind}"][place].transpose(1, 2, 0), (8, 8, 3))
+            expected = np.kron(image, np.ones((11, 11, 1), dtype=np.uint8))
             assert np.array_equal(drawn[y : y + side, x : x + side], expected)
 
 
-def test_every_pair_of_the_swap_sheet_says_true_and_given(arrays):
-    words = words_on(SHEETS["swap"](arrays, NAMES, LIGHT))
+def test_every_pair_of_the_swap_sample_grid_says_true_and_given(arrays):
+    words = words_on(SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT))
     assert words[0] == "Encoded with the true label, decoded with a wrong one"
     pairs = zip(arrays["swap_true"], arrays["swap_given"], strict=True)
     assert words[2:] == [f"{NAMES[true]} → {NAMES[given]}" for true, given in pairs]
 
 
-def test_no_sheet_says_more_than_the_network_hears(arrays):
-    unheard = arrays | {"encoder_is_told": np.array(False)}
+def test_no_sample_grid_says_more_than_the_network_hears(arrays):
+    unheard = arrays | {"encoder_is_conditioned": np.array(False)}
     title = "Decoded with a wrong label"
-    assert words_on(SHEETS["swap"](unheard, NAMES, LIGHT))[0] == title
-    own_priors = arrays | {"prior_is_told": np.array(True)}
-    note = words_on(SHEETS["style"](own_priors, NAMES, LIGHT))[1]
+    assert words_on(SAMPLE_GRIDS["swap"](unheard, NAMES, LIGHT))[0] == title
+    own_priors = arrays | {"prior_is_conditioned": np.array(True)}
+    note = words_on(SAMPLE_GRIDS["style"](own_priors, NAMES, LIGHT))[1]
     assert note.replace("\n", " ") == (
         "Each row takes one draw of noise through the prior of every label."
     )
 
 
-def test_the_other_sheets_are_labelled(arrays):
-    said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SHEETS.items()}
+def test_the_other_sample_grids_are_labelled(arrays):
+    said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SAMPLE_GRIDS.items()}
     assert {kind: words[0] for kind, words in said.items()} == TITLES
     assert said["random"][2:] == [NAMES[label] for label in arrays["random_given"]]
     assert said["null"][2:] == ["no label"] * 25
@@ -235,45 +235,47 @@ def test_the_other_sheets_are_labelled(arrays):
     assert said["traversal"][11:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
     assert "label zero" in said["traversal"][1]
     assert said["style"][1] == "Each row decodes one draw of z under every label."
-    some = words_on(SHEETS["style"](arrays, [*NAMES, "and", "more"], LIGHT))
+    some = words_on(SAMPLE_GRIDS["style"](arrays, [*NAMES, "and", "more"], LIGHT))
     assert some[1].replace("\n", " ").endswith(" one draw of z under the first 4 of 6 labels.")
 
 
-def test_rows_between_two_pictures_are_named_by_what_both_show(arrays):
+def test_rows_between_two_images_are_named_by_what_both_show(arrays):
     many = [f"class {k}" for k in range(30)]
     arrays["interpolation_label"] = np.array([7, 9, 11, 12])
     arrays["interpolation_to"] = np.array([7, 9, 11, 3])
-    assert words_on(SHEETS["interpolation"](arrays, many, LIGHT))[12:] == [
+    assert words_on(SAMPLE_GRIDS["interpolation"](arrays, many, LIGHT))[12:] == [
         *("class 7", "class 9", "class 11", "class 12 → class 3")
     ]
 
 
-@pytest.mark.parametrize("kind", SHEETS)
-def test_a_sheet_without_its_pictures_is_no_figure(arrays, kind):
+@pytest.mark.parametrize("kind", SAMPLE_GRIDS)
+def test_a_sample_grid_without_its_images_is_no_figure(arrays, kind):
     own = next(key for key in arrays if key.startswith(kind) and key.endswith("output"))
     assert (
-        SHEETS[kind]({key: value for key, value in arrays.items() if key != own}, NAMES, LIGHT)
+        SAMPLE_GRIDS[kind](
+            {key: value for key, value in arrays.items() if key != own}, NAMES, LIGHT
+        )
         is None
     )
-    assert SHEETS[kind]({}, NAMES, LIGHT) is None
+    assert SAMPLE_GRIDS[kind]({}, NAMES, LIGHT) is None
 
 
 def test_long_names_break_after_the_arrow_and_are_cut_to_their_room(arrays):
     names = ("a very long name of a class indeed", "$x^2$", "ship", "frog")
-    words = words_on(SHEETS["swap"](arrays, names, LIGHT))[2:]
+    words = words_on(SAMPLE_GRIDS["swap"](arrays, names, LIGHT))[2:]
     assert re.fullmatch(r"a very long name.*… →\n\$x\^2\$|a very long name.*…\n\$x\^2\$", words[0])
     assert words[2] == "ship →\nfrog"
 
 
 def test_a_label_after_the_last_is_the_null_label(arrays):
     arrays["swap_given"][0] = len(NAMES)
-    assert words_on(SHEETS["swap"](arrays, NAMES, LIGHT))[2] == "zero → no label"
+    assert words_on(SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT))[2] == "zero → no label"
 
 
 def test_columns_of_labels_start_with_the_source_where_there_is_one():
     rows, sources = np.full((2, 3, 1, 8, 8), 128, np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
     figure = label_columns(rows, ["a", "b", "c"], sources, row_names=["one.png", "two.png"])
-    assert words_on(figure)[1:] == ["picture", "a", "b", "c", "one.png", "two.png"]
+    assert words_on(figure)[1:] == ["image", "a", "b", "c", "one.png", "two.png"]
     mosaic = figure.axes[0].images[0].get_array()
     assert mosaic[6, 6].tolist() == [0, 0, 0]
     assert mosaic[6, -6].tolist() == [128, 128, 128]
@@ -281,7 +283,7 @@ def test_columns_of_labels_start_with_the_source_where_there_is_one():
 
 
 def test_a_figure_is_written_where_it_is_asked_for(tmp_path):
-    path = tmp_path / "new" / "sheet.png"
+    path = tmp_path / "new" / "sample_grid.png"
     figure = label_columns(np.zeros((1, 1, 3, 8, 8), np.uint8), ["a"])
     assert write_figure(figure, path) == path
     with Image.open(path) as written:
@@ -306,10 +308,12 @@ def test_the_drawing_reads_fields_that_the_recipe_has():
     assert set(READ) <= set(settings_of(GenerateRecipe()))
 
 
-@pytest.mark.parametrize("fusion", ["add", "concat", "film"])
-def test_the_label_has_an_arrow_to_each_side_that_is_told(fusion):
+@pytest.mark.parametrize("conditioning", ["add", "concat", "film"])
+def test_the_label_has_an_arrow_to_each_side_that_is_conditioned(conditioning):
     def ends(where):
-        return ends_of_label_arrows(design(**{"model.where": where, "model.fusion": fusion}))
+        return ends_of_label_arrows(
+            design(**{"model.condition_on": where, "model.conditioning": conditioning})
+        )
 
     assert ends("none") == []
     (encoder,), (decoder,) = ends("encoder"), ends("decoder")
@@ -317,21 +321,21 @@ def test_the_label_has_an_arrow_to_each_side_that_is_told(fusion):
     assert ends("both") == [encoder, decoder]
 
 
-def test_a_prior_of_each_label_has_its_arrow_even_where_no_side_is_told():
-    figure = design(**{"model.where": "none", "model.prior": "per-label"})
+def test_a_prior_of_each_label_has_its_arrow_even_where_no_side_is_conditioned():
+    figure = design(**{"model.condition_on": "none", "model.prior": "per-label"})
     assert len(ends_of_label_arrows(figure)) == 1
     assert "$p(z\\,|\\,y)$" in words_on(figure)
     assert not any("nowhere" in words for words in words_on(figure))
-    assert any("nowhere" in words for words in words_on(design(**{"model.where": "none"})))
+    assert any("nowhere" in words for words in words_on(design(**{"model.condition_on": "none"})))
 
 
 def test_what_depends_on_the_label_says_so():
-    told = words_on(design(**{"model.where": "encoder"}))
-    assert "$q(z\\,|\\,x, y)$" in told
-    assert "$p(x\\,|\\,z)$" in told
-    told = words_on(design(**{"model.where": "decoder"}))
-    assert "$q(z\\,|\\,x)$" in told
-    assert "$p(x\\,|\\,z, y)$" in told
+    condition = words_on(design(**{"model.condition_on": "encoder"}))
+    assert "$q(z\\,|\\,x, y)$" in condition
+    assert "$p(x\\,|\\,z)$" in condition
+    condition = words_on(design(**{"model.condition_on": "decoder"}))
+    assert "$q(z\\,|\\,x)$" in condition
+    assert "$p(x\\,|\\,z, y)$" in condition
 
 
 def test_the_penalty_is_drawn_where_there_is_one():
@@ -340,12 +344,17 @@ def test_the_penalty_is_drawn_where_there_is_one():
 
 
 @pytest.mark.parametrize(
-    ("body", "fusion", "where"),
+    ("body", "conditioning", "where"),
     list(itertools.product(["residual", "resnet18"], ["add", "concat", "film"], ["both", "none"])),
 )
-def test_no_words_overlap_or_leave_the_drawing(body, fusion, where):
+def test_no_words_overlap_or_leave_the_drawing(body, conditioning, where):
     figure = design(
-        **{"model.body": body, "model.fusion": fusion, "model.where": where, "model.width": 128},
+        **{
+            "model.body": body,
+            "model.conditioning": conditioning,
+            "model.condition_on": where,
+            "model.width": 128,
+        },
         **{"model.latent": 1024, "model.prior": "per-label", "objective.invariance": "adversary"},
         **{"objective.likelihood": "discretised-logistic", "objective.beta": 0.25},
     )
@@ -364,7 +373,7 @@ def test_no_words_overlap_or_leave_the_drawing(body, fusion, where):
 
 
 def test_a_plan_gives_back_every_setting_of_a_variant(study):
-    plan = tomllib.loads((study / "plan.toml").read_text(encoding="utf-8"))
+    plan = tomllib.loads((study / "study.toml").read_text(encoding="utf-8"))
     assert "study" in plan
     complete = settings_of(GenerateRecipe()) | VARIANTS["told_adversary"]
     said = read_study(study).recipe_of("told_adversary")
@@ -374,7 +383,7 @@ def test_a_plan_gives_back_every_setting_of_a_variant(study):
 
 
 def test_every_finished_run_stands_with_its_shares_and_intervals(study):
-    table = listening_table(read_study(study))
+    table = label_use_table(read_study(study))
     results = pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
     *of_runs, control = table.rows
     assert len(of_runs) == 4
@@ -400,7 +409,7 @@ def test_every_finished_run_stands_with_its_shares_and_intervals(study):
 def test_runs_that_failed_do_not_stand_among_those_that_listen(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(status=["failed", *t["status"][1:]]))
-    of_runs = [row for row in listening_table(read_study(folder)).rows if not row.is_baseline]
+    of_runs = [row for row in label_use_table(read_study(folder)).rows if not row.is_baseline]
     assert len(of_runs) == 3
 
 
@@ -410,7 +419,7 @@ def test_headers_are_words_and_the_control_has_its_row(study):
     assert heads[1:5] == [
         "Swap success, encoded true ↑",
         "Swap success, encoded wrong ↑",
-        "Stay rate, encoded true ↓",
+        "Label leakage, encoded true ↓",
         "Prior fidelity ↑",
     ]
     assert heads[5:7] == ["NLL (nats) ↓", "ELBO (nats) ↑"]
@@ -423,14 +432,17 @@ def test_headers_are_words_and_the_control_has_its_row(study):
 
 
 def test_two_protocols_that_are_one_stand_once(tmp_path):
-    untold = {"told": {"model.where": "decoder"}, "reads": {"model.where": "read"}}
+    untold = {
+        "told": {"model.condition_on": "decoder"},
+        "reads": {"model.condition_on": "classifier"},
+    }
     folder = make_study(tmp_path / "s", variants=untold)
 
     def said():
         study = read_study(folder)
         heads = [
             c.text
-            for table in (variant_table(study), listening_table(study))
+            for table in (variant_table(study), label_use_table(study))
             for c in table.columns
         ]
         return sum("encoded wrong" in head for head in heads), yardsticks(study)[0][:23]
@@ -440,7 +452,7 @@ def test_two_protocols_that_are_one_stand_once(tmp_path):
     assert said() == (0, "No encoder here is told")
 
 
-def test_variants_are_told_apart_by_the_protocols_they_obey(tmp_path):
+def test_variants_are_conditioned_apart_by_the_protocols_they_obey(tmp_path):
     folder = make_study(tmp_path / "s")
     content = read_study(folder)
     assert [(group.text, group.details) for group in obeying(content)] == [
@@ -458,19 +470,19 @@ def test_variants_are_told_apart_by_the_protocols_they_obey(tmp_path):
 
 def test_a_weak_judge_is_a_notice(tmp_path):
     folder = make_study(tmp_path / "s")
-    assert not any("judge" in notice.text for notice in notices(read_study(folder)))
+    assert not any("judge" in warning.text for warning in study_warnings(read_study(folder)))
     change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
-    (said,) = (n.text for n in notices(read_study(folder)) if "judge" in n.text)
-    assert said.startswith("The judge says the true label of only 0.852 of the real test pictures")
+    (said,) = (n.text for n in study_warnings(read_study(folder)) if "judge" in n.text)
+    assert said.startswith("The judge says the true label of only 0.852 of the real test images")
 
 
-def test_the_page_says_why_a_sheet_without_labels_is_not_there(tmp_path):
+def test_the_page_says_why_a_sample_grid_without_labels_is_not_there(tmp_path):
     folder = make_study(tmp_path / "s")
-    words = "No sheet without labels: this network has never been without one"
+    words = "No sample grid without labels: this network has never been without one"
     assert words not in write_report(folder).read_text(encoding="utf-8")
-    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
-    plan["model"]["null_rate"] = 0.0
-    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+    plan["model"]["label_dropout"] = 0.0
+    (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
     assert write_report(folder).read_text(encoding="utf-8").count(words) == 2
 
 
@@ -478,25 +490,25 @@ def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
     folder = make_study(tmp_path / "s")
 
     def said(swaps):
-        control = {"name": "class medoids (control)", "scores": {"swap_encoded_true": swaps}}
+        control = {"name": "class medoids (control)", "metrics": {"swap_encoded_true": swaps}}
         change_about(folder, baselines=[control])
-        return [n.text for n in notices(read_study(folder)) if "medoid" in n.text]
+        return [n.text for n in study_warnings(read_study(folder)) if "medoid" in n.text]
 
     assert said(1.0) == []
     (text,) = said(0.904)
     assert text.startswith("The control of class medoids has a swap success of 0.904 where theory")
 
 
-def test_scores_say_of_how_many_pictures_they_are(tmp_path):
+def test_metrics_say_of_how_many_images_they_are(tmp_path):
     folder = make_study(tmp_path / "s")
-    change_results(folder, lambda t: t.assign(cas=0.5, frechet_pictures=[200, 200, 198, 200]))
+    change_results(folder, lambda t: t.assign(cas=0.5, frechet_images=[200, 200, 198, 200]))
     said = yardsticks(read_study(folder))
-    assert any(text.endswith("test pictures, is 1.500, 198 pictures in each.") for text in said)
+    assert any(text.endswith("test images, is 1.500, 198 images in each.") for text in said)
     assert not any("CAS" in text for text in said), "the plan does not say it"
-    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
-    plan["measure"]["cas_pictures"] = 2000
-    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert "CAS: its classifier learns from 2000 drawn pictures." in yardsticks(read_study(folder))
+    plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+    plan["measure"]["cas_images"] = 2000
+    (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert "CAS: its classifier learns from 2000 drawn images." in yardsticks(read_study(folder))
 
 
 def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
@@ -508,7 +520,7 @@ def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
 
 
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
-    said = [notice.text for notice in notices(read_study(study))]
+    said = [warning.text for warning in study_warnings(read_study(study))]
     assert any(text.startswith("The variants minimise different objectives") for text in said)
 
 
@@ -521,20 +533,20 @@ def test_obeying_is_measured_by_what_the_judge_can_say(tmp_path):
     assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
 
 
-def test_scores_of_different_likelihoods_are_said_not_to_compare(tmp_path):
+def test_metrics_of_different_likelihoods_are_said_not_to_compare(tmp_path):
     folder = make_study(tmp_path / "s")
     start = "The variants have different likelihoods"
-    assert not any(n.text.startswith(start) for n in notices(read_study(folder)))
-    plan = tomllib.loads((folder / "plan.toml").read_text(encoding="utf-8"))
+    assert not any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
+    plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["study"]["variants"][0].setdefault("objective", {})["likelihood"] = "gaussian"
-    (folder / "plan.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert any(n.text.startswith(start) for n in notices(read_study(folder)))
+    (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
+    assert any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
 
 
-def test_scores_stand_beside_what_they_are_read_against(study):
+def test_metrics_stand_beside_what_they_are_read_against(study):
     assert yardsticks(read_study(study)) == (
-        "NLL: its standard error over pictures is 0.600 nats; k = 100, at most 1000 test pictures.",
-        "Fréchet distance: its floor, of training to test pictures, is 1.500.",
+        "NLL: its standard error over images is 0.600 nats; k = 100, at most 1000 test images.",
+        "Fréchet distance: its floor, of training to test images, is 1.500.",
         "Style kept: pairs drawn at random give 0.000 to 0.010.",
     )
 
@@ -548,17 +560,17 @@ def test_curves_are_the_objective_and_the_elbo(study):
 # The page.
 
 
-def test_listening_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page):
+def test_label_use_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page):
     sections = re.findall(r'<h2 id="(\w+)"', page)
     assert sections == [
         *(
             "answer",
-            "scores",
+            "metrics",
             "verdicts",
-            "listening",
+            "label_use",
             "designs",
             "curves",
-            "sheets",
+            "sample_grids",
             "cost",
             "made",
         )
@@ -568,10 +580,10 @@ def test_listening_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page)
     assert "percentile" not in page
 
 
-def test_page_shows_every_sheet_with_words_and_the_designs(page):
+def test_page_shows_every_sample_grid_with_words_and_the_designs(page):
     for variant in VARIANTS:
         for title in TITLES.values():
-            assert f'alt="{title}: sheet of {variant}"' in page
+            assert f'alt="{title}: sample grid of {variant}"' in page
     assert (
         "Design of told: the label enters decoder by concat; prior standard; invariance none"
         in page
@@ -581,9 +593,9 @@ def test_page_shows_every_sheet_with_words_and_the_designs(page):
     assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+|http-equiv", "", page)
 
 
-def test_every_sheet_and_design_is_a_file(study):
+def test_every_sample_grid_and_design_is_a_file(study):
     written = {path.name for path in (study / "figures").iterdir()}
-    expected = {f"{v}_{kind}.png" for v in VARIANTS for kind in SHEETS}
+    expected = {f"{v}_{kind}.png" for v in VARIANTS for kind in SAMPLE_GRIDS}
     expected |= {f"architecture_{v}.png" for v in VARIANTS} | {"learning_curves.png", "cost.png"}
     assert written == expected
 
@@ -591,34 +603,38 @@ def test_every_sheet_and_design_is_a_file(study):
 def test_the_page_shows_the_lowest_finished_seed(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(1, 0))
     change_results(folder, lambda t: t.assign(status=t["seed"].map({0: "failed", 1: "finished"})))
-    shown = read_study(folder).sheets_of("told")
-    with np.load(folder / "runs" / "told" / "seed-1" / "sheets.npz") as expected:
+    shown = read_study(folder).sample_grids_of("told")
+    with np.load(folder / "runs" / "told" / "seed-1" / "sample_grids.npz") as expected:
         assert np.array_equal(shown["swap_output"], expected["swap_output"])
 
 
-def test_too_many_sheets_are_left_out_of_the_page_for_all_variants_alike(tmp_path, monkeypatch):
+def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
+    tmp_path, monkeypatch
+):
     folder = make_study(tmp_path / "s", seeds=(0,))
-    monkeypatch.setattr(vae_figures, "SHEETS", {k: SHEETS[k] for k in ("swap", "style", "null")})
-    swaps_only = len(
-        as_webp(as_png(SHEETS["swap"](random_arrays(np.random.default_rng(0)), NAMES, LIGHT)), 0)
+    monkeypatch.setattr(
+        vae_figures, "SAMPLE_GRIDS", {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "null")}
     )
-    monkeypatch.setattr(vae_figures, "_SHEETS_BYTES", 7 * swaps_only)
-    shown = vae_figures.variant_sheets(read_study(folder))
-    assert {v: [s.alt for s in sheets] for v, sheets in shown.items()} == {
-        v: [f"{TITLES['swap']}: sheet of {v}"] for v in VARIANTS
+    swaps_only = len(
+        as_webp(
+            as_png(SAMPLE_GRIDS["swap"](random_arrays(np.random.default_rng(0)), NAMES, LIGHT)), 0
+        )
+    )
+    monkeypatch.setattr(vae_figures, "_SAMPLE_GRIDS_BYTES", 7 * swaps_only)
+    shown = vae_figures.variant_sample_grids(read_study(folder))
+    assert {v: [s.alt for s in sample_grids] for v, sample_grids in shown.items()} == {
+        v: [f"{TITLES['swap']}: sample grid of {v}"] for v in VARIANTS
     }
     assert (folder / "figures" / "told_null.png").is_file()
 
 
-def test_small_pictures_are_embedded_without_loss():
-    picture = Image.fromarray(
-        np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    )
+def test_small_images_are_embedded_without_loss():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
     png = io.BytesIO()
-    picture.save(png, "PNG")
+    image.save(png, "PNG")
     exact = as_webp(png.getvalue(), most=10_000)
     assert np.array_equal(
-        np.asarray(Image.open(io.BytesIO(exact)).convert("RGB")), np.asarray(picture)
+        np.asarray(Image.open(io.BytesIO(exact)).convert("RGB")), np.asarray(image)
     )
     assert len(as_webp(png.getvalue(), most=100)) < len(exact)
 
@@ -628,8 +644,12 @@ def test_six_designs_at_most_and_equal_ones_once(tmp_path):
         itertools.product(("decoder", "both"), ("add", "concat"), ("standard", "per-label"))
     )[:7]
     variants = {
-        f"v{k}": {"model.where": where, "model.fusion": fusion, "model.prior": prior}
-        for k, (where, fusion, prior) in enumerate(looks)
+        f"v{k}": {
+            "model.condition_on": where,
+            "model.conditioning": conditioning,
+            "model.prior": prior,
+        }
+        for k, (where, conditioning, prior) in enumerate(looks)
     }
     folder = make_study(tmp_path / "s", variants=variants | {"again": variants["v0"]}, seeds=(0,))
     shown = vae_figures.designs(read_study(folder))
@@ -651,8 +671,8 @@ def test_what_is_drawn_otherwise_is_another_design(tmp_path, key, values):
     assert [design.names for design in shown] == [(name,) for name in variants]
 
 
-def test_where_no_side_is_told_the_fusion_makes_no_other_design(tmp_path):
-    variants = {f: {"model.where": "none", "model.fusion": f} for f in ("add", "film")}
+def test_where_no_side_is_conditioned_the_conditioning_makes_no_other_design(tmp_path):
+    variants = {f: {"model.condition_on": "none", "model.conditioning": f} for f in ("add", "film")}
     folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))
     (shown,) = vae_figures.designs(read_study(folder))
     assert shown.alt.startswith("Design of add, film: the label is told to no side;")
@@ -661,25 +681,25 @@ def test_where_no_side_is_told_the_fusion_makes_no_other_design(tmp_path):
 def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
     (folder / "results.csv").unlink()
-    (folder / "plan.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
+    (folder / "study.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
     page = write_report(folder).read_text(encoding="utf-8")
     assert "No run has finished." in page
-    assert "Sheets: not in this folder" in page
+    assert "Sample grids: not in this folder" in page
     assert "the plan in this folder does not say what the networks are" in page
 
 
-def test_broken_sheets_are_refused_by_name(tmp_path):
+def test_broken_sample_grids_are_rejected_by_name(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
-    path = folder / "runs" / "told" / "seed-0" / "sheets.npz"
+    path = folder / "runs" / "told" / "seed-0" / "sample_grids.npz"
     path.write_bytes(b"no zip")
-    with pytest.raises(Refusal, match=re.escape(f"{path}: cannot be read")):
-        read_study(folder).sheets_of("told")
+    with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read")):
+        read_study(folder).sample_grids_of("told")
 
 
-def test_the_report_of_a_classifier_has_neither_masks_nor_sheets(tmp_path):
+def test_the_report_of_a_classifier_has_neither_masks_nor_sample_grids(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
-    scores = [{"name": "prior_fidelity", "words": "Accuracy"}]
-    change_about(folder, task="classify", scores=scores, curve="accuracy")
+    metrics = [{"name": "prior_fidelity", "words": "Accuracy"}]
+    change_about(folder, task="classify", metrics=metrics, curve="accuracy")
     page = write_report(folder).read_text(encoding="utf-8")
-    sections = ["answer", "scores", "verdicts", "curves", "cost", "made"]
+    sections = ["answer", "metrics", "verdicts", "curves", "cost", "made"]
     assert re.findall(r'<h2 id="(\w+)"', page) == sections

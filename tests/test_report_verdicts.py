@@ -11,18 +11,26 @@ import pandas as pd
 import pytest
 
 import test_report_generate
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
 from isthmus.report import vae_figures
-from isthmus.report.about import About
-from isthmus.report.answer import NO_VERDICTS, Answer, answer, best_pairs, shown_effects
 from isthmus.report.curves_svg import charts
 from isthmus.report.effects_svg import effects, scale_of
-from isthmus.report.notices import notices
+from isthmus.report.image_tiles import image_groups
 from isthmus.report.page import write_report
-from isthmus.report.picture_tiles import picture_groups
-from isthmus.report.read import read_study
+from isthmus.report.recommendation import (
+    NO_VERDICTS,
+    Recommendation,
+    best_pairs,
+    recommendation,
+    shown_effects,
+)
 from isthmus.report.sizes_figure import sizes_figure
+from isthmus.report.study_record import About
+from isthmus.report.study_tables import read_study
+from isthmus.report.study_warnings import study_warnings
 from isthmus.report.tuning_table import tuning_table
+from isthmus.report.verdict_rows import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -30,9 +38,7 @@ from isthmus.report.verdict_tables import (
     variance_table,
     verdict_sections,
 )
-from isthmus.report.verdicts import Verdict
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.looks import planned_looks
+from isthmus.stats.looks import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
 from isthmus.study.verdicts import verdicts_on
@@ -57,30 +63,30 @@ def mean_iou(levels, seed, random) -> float:
     return 0.6 + of_seed + sum(EFFECTS.get(level, 0) for level in levels) + random.normal(0, 0.008)
 
 
-def write_analysis(folder: Path, settings, scores, margins) -> None:
+def write_analysis(folder: Path, settings, metrics, margins) -> None:
     """The tables that a study writes of its results, made by what makes them in a study."""
     results = pd.read_csv(folder / "results.csv")
     count = max(2, results["seed"].nunique())
     looks = planned_looks([count], np.random.default_rng(0))
-    found = found_in(results, comparisons_of(settings), [Score(*score, "") for score in scores])
-    is_whole = not (results["status"] == "missing").any()
-    table = verdicts_on(found, margins, looks, is_whole=is_whole)
+    found = found_in(results, comparisons_of(settings), [Metric(*metric, "") for metric in metrics])
+    is_complete = not (results["status"] == "missing").any()
+    table = verdicts_on(found, margins, looks, is_complete=is_complete)
     table.to_csv(folder / "verdicts.csv", index=False)
-    write_ranks(folder, results[results["status"] == "finished"], scores)
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    write_ranks(folder, results[results["status"] == "finished"], metrics)
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     about["analysis"] = {
         "alpha": 0.05,
         "looks": [count],
         "family": table["kind"].value_counts().to_dict(),
-        "scores": [name for name, _ in scores],
+        "metrics": [name for name, _ in metrics],
     }
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def write_ranks(folder: Path, results: pd.DataFrame, scores) -> None:
+def write_ranks(folder: Path, results: pd.DataFrame, metrics) -> None:
     random = np.random.default_rng(0)
     rows = []
-    for name, higher in scores:
+    for name, higher in metrics:
         table = results.pivot_table(index="seed", columns="variant", values=name).dropna()
         if len(table) < 2:
             continue
@@ -88,19 +94,19 @@ def write_ranks(folder: Path, results: pd.DataFrame, scores) -> None:
         means = table.to_numpy()[drawn].mean(axis=1) * (-1 if higher else 1)
         ranks = means.argsort(axis=1).argsort(axis=1)
         rows += [
-            {"score": name, "variant": variant, "rank": rank + 1, "share": share}
+            {"metric": name, "variant": variant, "rank": rank + 1, "share": share}
             for k, variant in enumerate(table.columns)
             for rank, share in enumerate((ranks[:, [k]] == np.arange(table.shape[1])).mean(axis=0))
         ]
-    pd.DataFrame(rows, columns=["score", "variant", "rank", "share"]).to_csv(
+    pd.DataFrame(rows, columns=["metric", "variant", "rank", "share"]).to_csv(
         folder / "ranks.csv", index=False
     )
 
 
 def write_variance(folder: Path, factors) -> None:
-    sources = [*factors, "interactions", "seed", "picture", "rest"]
+    sources = [*factors, "interactions", "seed", "image", "rest"]
     shares = np.array([0.09, 0.001, 0.01, 0.012, 0.03, 0.71, 0.147])[-len(sources) :]
-    table = pd.DataFrame({"score": "mean_iou", "source": sources, "share": shares / shares.sum()})
+    table = pd.DataFrame({"metric": "mean_iou", "source": sources, "share": shares / shares.sum()})
     table.to_csv(folder / "variance.csv", index=False)
 
 
@@ -108,8 +114,11 @@ def write_tuning(folder: Path, variants) -> None:
     rows = [
         {
             **{"variant": variant, "seed": seed, "train.lr": lr, "train.weight_decay": decay},
-            "score": 0.55 - 0.02 * abs(np.log10(lr / 2e-3)) - 0.003 * (decay > 0.01) + 0.001 * seed,
-            **{"score_name": "mean_iou", "status": "finished"},
+            "metric": 0.55
+            - 0.02 * abs(np.log10(lr / 2e-3))
+            - 0.003 * (decay > 0.01)
+            + 0.001 * seed,
+            **{"metric_name": "mean_iou", "status": "finished"},
             "chosen": (lr, decay) == (2e-3, 1e-2),
         }
         for variant in variants
@@ -121,8 +130,8 @@ def write_tuning(folder: Path, variants) -> None:
 
 
 def mark_differing(folder: Path) -> None:
-    """The first two pictures are those where two variants differ most."""
-    path = folder / "pictures" / "pictures.json"
+    """The first two images are those where two variants differ most."""
+    path = folder / "images" / "images.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     for entry in entries[:2]:
         a, *_, b = entry["predictions"]
@@ -137,9 +146,9 @@ def make_factorial(
     make_study(folder, variants=tuple(settings), seeds=tuple(seeds), mean_iou=mean_iou, **more)
     if lower:
         change_results(folder, lambda table: table.assign(mean_iou=1 - table["mean_iou"]))
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        about["scores"][0]["higher_is_better"] = False
-        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        about["metrics"][0]["higher_is_better"] = False
+        (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     write_analysis(
         folder, settings, [("mean_iou", not lower)], {"mean_iou": margin} if margin else {}
     )
@@ -150,31 +159,33 @@ def make_factorial(
 
 PENALTIES = {"none": None, "adversary": 10.0, "hsic": 5.0}
 VAES = {
-    f"{where}_{penalty}": {"model.where": where, "objective.invariance": penalty}
+    f"{where}_{penalty}": {"model.condition_on": where, "objective.invariance": penalty}
     | ({"objective.invariance_weight": weight} if weight else {})
     for where in ("decoder", "both")
     for penalty, weight in PENALTIES.items()
 }
 
 
-def make_vaes(folder: Path, *, scores=(("nll_nats", False), ("swap_encoded_true", True))) -> Path:
-    """A study of six VAEs, told apart by a score that is better when lower, then by another."""
+def make_vaes(folder: Path, *, metrics=(("nll_nats", False), ("swap_encoded_true", True))) -> Path:
+    """A study of six VAEs, told apart by a metric that is better when lower, then by another."""
     test_report_generate.make_study(folder, variants=VAES, seeds=tuple(range(5)))
     random = np.random.default_rng(0)
 
     def measured(table: pd.DataFrame) -> pd.DataFrame:
         is_both, is_hsic = (
             (table[key] == level) * 1.0
-            for key, level in (("model.where", "both"), ("objective.invariance", "hsic"))
+            for key, level in (("model.condition_on", "both"), ("objective.invariance", "hsic"))
         )
         swap = 0.8 + 0.06 * is_both + random.normal(0, 0.01, len(table))
         nll = 83 + 2 * is_hsic - 0.1 * is_both + random.normal(0, 0.4, len(table))
         return table.assign(swap_encoded_true=swap, nll_nats=nll)
 
     change_results(folder, measured)
-    blank = dict.fromkeys(("model.where", "objective.invariance", "objective.invariance_weight"))
+    blank = dict.fromkeys(
+        ("model.condition_on", "objective.invariance", "objective.invariance_weight")
+    )
     settings = {name: blank | own for name, own in VAES.items()}
-    write_analysis(folder, settings, list(scores), {})
+    write_analysis(folder, settings, list(metrics), {})
     return folder
 
 
@@ -184,8 +195,8 @@ def analysed_again(folder: Path, change) -> None:
     write_analysis(folder, FOUR, [("mean_iou", True)], {"mean_iou": 0.012})
 
 
-def told(folder: Path) -> Answer:
-    found = answer(read_study(folder))
+def condition(folder: Path) -> Recommendation:
+    found = recommendation(read_study(folder))
     assert found
     return found
 
@@ -210,7 +221,7 @@ def test_a_factor_that_tells_is_taken_and_what_pairs_cannot_tell_is_left_open(st
         ("focal", "bce"): "equivalent",
         ("focal", "dice"): "cannot tell",
     }
-    found = told(study)
+    found = condition(study)
     assert found.text == (
         "Take strided (model.down). Which of the 6 variants left is best, these seeds cannot tell."
     )
@@ -226,7 +237,7 @@ def pair(a: str, b: str, verdict: str, difference: float = 0.03, **more) -> dict
         **{"low": difference - 0.01, "high": difference + 0.01},
         **{"family_low": difference - 0.02, "family_high": difference + 0.02},
     }
-    row = {"kind": "pair", "score": "mean_iou", "factor": "", "a": a, "b": b, "n": 5}
+    row = {"kind": "pair", "metric": "mean_iou", "factor": "", "a": a, "b": b, "n": 5}
     return row | ends | {"difference": difference, "verdict": verdict} | more
 
 
@@ -238,7 +249,7 @@ def three(tmp_path) -> Path:
     return make_study(
         tmp_path / "three",
         variants=names,
-        pictures=1,
+        images=1,
         seeds=tuple(range(5)),
         mean_iou=lambda levels, *_: means[levels[-1]],
     )
@@ -260,11 +271,13 @@ A, B, C = (f"max-pool_bilinear_{name}" for name in "abc")
         (("equivalent", "cannot tell"), f"Cannot tell {A} from {C}: any of them may be best."),
     ],
 )
-def test_the_answer_never_has_a_winner_that_was_not_told_from_all_others(three, verdicts, text):
+def test_the_answer_never_has_a_winner_that_was_not_conditioned_from_all_others(
+    three, verdicts, text
+):
     rows = [pair(A, B, verdicts[0], 0.1), pair(C, A, flipped(verdicts[1]), -0.2)]
     rows.append(pair(B, C, "better"))
     pd.DataFrame(rows).to_csv(three / "verdicts.csv", index=False)
-    found = told(three)
+    found = condition(three)
     assert found.text == text
     is_open = "cannot tell" in verdicts
     assert found.text.startswith("Cannot tell") == is_open
@@ -277,19 +290,19 @@ def flipped(verdict: str) -> str:
 
 
 def test_a_factor_that_another_one_reverses_is_not_taken(tmp_path):
-    folder = make_factorial(tmp_path / "s", settings=FOUR, pictures=1)
-    assert told(folder).text.startswith("Take strided (model.down)")
+    folder = make_factorial(tmp_path / "s", settings=FOUR, images=1)
+    assert condition(folder).text.startswith("Take strided (model.down)")
     table = pd.read_csv(folder / "verdicts.csv")
     both = table["factor"] == "model.down x loss.name"
     table.loc[both.idxmax(), ["verdict", "sentence"]] = ["interacts", "It depends."]
     table.to_csv(folder / "verdicts.csv", index=False)
-    assert told(folder).text.startswith("Take strided (model.down)"), "better in every setting"
+    assert condition(folder).text.startswith("Take strided (model.down)"), "better in every setting"
     turned = ("max-pool_bilinear_bce", "strided_bilinear_bce")
     pair_of_them = table["a"].isin(turned) & table["b"].isin(turned)
     assert pair_of_them.sum() == 1
     table.loc[pair_of_them, "difference"] *= -1
     table.to_csv(folder / "verdicts.csv", index=False)
-    assert "strided (model.down)" not in told(folder).text, "reversed with bce"
+    assert "strided (model.down)" not in condition(folder).text, "reversed with bce"
     assert "<p><strong>It depends.</strong></p>" in write_report(folder).read_text(encoding="utf-8")
 
 
@@ -299,28 +312,28 @@ DROPOUTS = {
 }
 
 
-def scored(folder: Path, settings, score, *, failed=()) -> Path:
-    """A study with these scores, of (variant, seed, source of chance), and these failed runs."""
+def evaluated(folder: Path, settings, metric, *, failed=()) -> Path:
+    """A study with these metrics, of (variant, seed, source of chance), and these failed runs."""
     make_study(
         folder,
         variants=tuple(settings),
         seeds=tuple(range(5)),
-        pictures=1,
-        mean_iou=lambda levels, seed, random: score("_".join(levels), seed, random),
+        images=1,
+        mean_iou=lambda levels, seed, random: metric("_".join(levels), seed, random),
     )
 
     factors = list(next(iter(settings.values())))
 
-    def as_told(table: pd.DataFrame) -> pd.DataFrame:
+    def as_conditioned(table: pd.DataFrame) -> pd.DataFrame:
         runs = zip(table["variant"], table["seed"], strict=True)
         levels = {key: [settings[v][key] for v in table["variant"]] for key in factors}
         status = ["failed" if run in failed else "finished" for run in runs]
         return table.assign(status=status, **levels)
 
-    change_results(folder, as_told)
+    change_results(folder, as_conditioned)
     write_analysis(folder, settings, [("mean_iou", True)], {})
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    (folder / "about.json").write_text(json.dumps(about | {"factors": factors}), encoding="utf-8")
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    (folder / "study.json").write_text(json.dumps(about | {"factors": factors}), encoding="utf-8")
     return folder
 
 
@@ -329,11 +342,11 @@ def test_a_field_whose_name_begins_like_another_is_another(tmp_path):
     level = dict(zip(DROPOUTS, (0.60, 0.65, 0.645), strict=True))
     swing = (0.02, -0.02, 0.01, -0.01, 0.0)
 
-    def score(variant, seed, random):
+    def metric(variant, seed, random):
         of_seed = swing[seed] if "channel" in variant else random.normal(0, 0.002)
         return level[variant] + of_seed
 
-    said = told(scored(tmp_path / "s", DROPOUTS, score))
+    said = condition(evaluated(tmp_path / "s", DROPOUTS, metric))
     assert said.text.startswith("Cannot tell element_0.3_ce from channel_0.1_ce")
 
 
@@ -342,27 +355,27 @@ def test_a_mean_over_easier_seeds_is_not_taken(tmp_path):
     level = dict(zip(FOUR, (0.65, 0.62, 0.60, 0.60), strict=True))
     first, second, *_ = FOUR
 
-    def score(variant, seed, random):
+    def metric(variant, seed, random):
         return level[variant] + random.normal(0, 0.002) - (0.2 if seed == 4 else 0)
 
-    folder = scored(tmp_path / "s", FOUR, score, failed={(second, 4)})
-    assert read_study(folder).by_judged_score[0] == second
-    assert told(folder).text.startswith(f"Take {first}: better than 3 others")
+    folder = evaluated(tmp_path / "s", FOUR, metric, failed={(second, 4)})
+    assert read_study(folder).by_judged_metric[0] == second
+    assert condition(folder).text.startswith(f"Take {first}: better than 3 others")
 
 
 def test_a_taken_variant_whose_runs_failed_says_so(tmp_path):
     best, *_ = FOUR
 
-    def score(variant, seed, random):
+    def metric(variant, seed, random):
         return 0.7 * (variant == best) + random.normal(0.2, 0.002)
 
-    said = told(scored(tmp_path / "s", FOUR, score, failed={(best, 1), (best, 3)}))
+    said = condition(evaluated(tmp_path / "s", FOUR, metric, failed={(best, 1), (best, 3)}))
     assert said.text.startswith(f"Take {best}: better than 3 others")
     assert f"Of the runs that did not fail; failed: {best} (2 of 5)." in said.details
 
 
 def test_five_seeds_that_all_say_the_same_are_not_called_one(tmp_path):
-    said = told(scored(tmp_path / "s", FOUR, lambda v, *_: list(FOUR).index(v) / 10))
+    said = condition(evaluated(tmp_path / "s", FOUR, lambda v, *_: list(FOUR).index(v) / 10))
     assert said.text.startswith("Cannot tell which of the 4 variants is best")
     assert said.details[0].endswith("all seeds say the same, so how they scatter is not known.")
 
@@ -376,8 +389,8 @@ def test_a_verdict_turned_round_says_the_same_of_the_other():
 
 
 def test_one_seed_says_nothing(tmp_path):
-    folder = make_factorial(tmp_path / "one", seeds=range(1), settings=FOUR, pictures=1)
-    said = told(folder)
+    folder = make_factorial(tmp_path / "one", seeds=range(1), settings=FOUR, images=1)
+    said = condition(folder)
     assert said.text == "One seed cannot tell which variant is better."
     assert said.details[1] == (
         "To learn it, run the study again with --seeds 5: what is trained is kept."
@@ -390,11 +403,11 @@ def test_one_seed_says_nothing(tmp_path):
 
 
 def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
-    folder = make_factorial(tmp_path / "lower", lower=True, settings=FOUR, pictures=1)
-    assert told(folder).text.startswith("Take strided (model.down)")
+    folder = make_factorial(tmp_path / "lower", lower=True, settings=FOUR, images=1)
+    assert condition(folder).text.startswith("Take strided (model.down)")
     content = read_study(folder)
-    assert best_pairs(content)[0].a == content.by_judged_score[0]
-    assert content.mean(content.by_judged_score[0], "mean_iou") < 0.4
+    assert best_pairs(content)[0].a == content.by_judged_metric[0]
+    assert content.mean(content.by_judged_metric[0], "mean_iou") < 0.4
     shown = effects(shown_effects(content), content.about)
     assert shown
     assert shown.ends == ("the first is better", "the second is better")
@@ -403,34 +416,34 @@ def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
 
 
 def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
-    folder = make_factorial(tmp_path / "collapsed", settings=FOUR, pictures=1)
+    folder = make_factorial(tmp_path / "collapsed", settings=FOUR, images=1)
 
     def collapse(table: pd.DataFrame) -> pd.DataFrame:
         one = table["variant"] == "strided_bilinear_dice"
         return fail_one(table).assign(status=table["status"].where(~one, "failed"))
 
     analysed_again(folder, collapse)
-    found = told(folder)
+    found = condition(folder)
     assert found.text.startswith("Take strided")
     assert "Not compared: strided_bilinear_dice." in found.details
     page = write_report(folder).read_text(encoding="utf-8")
-    top = page.split('<section aria-labelledby="scores">')[0]
+    top = page.split('<section aria-labelledby="metrics">')[0]
     assert "Failed: 6 of 20 runs, kept out of every mean." in top
     assert "max-pool_<wbr>bilinear_<wbr>bce, seed 0: all pixels are one class" in top
 
 
 def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
-    folder = make_factorial(tmp_path / "missing", settings=FOUR, pictures=1)
+    folder = make_factorial(tmp_path / "missing", settings=FOUR, images=1)
     analysed_again(folder, lambda t: t.assign(status=["finished"] * (len(t) - 2) + ["missing"] * 2))
     content = read_study(folder)
-    assert told(folder).text == "No verdict before all runs are done; 2 of 20 are not."
+    assert condition(folder).text == "No verdict before all runs are done; 2 of 20 are not."
     assert {v.verdict for v in content.verdicts} == {"cannot tell"}
     assert "Missing: 2 of 20 runs" in write_report(folder).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
 def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
-    folder = make_factorial(tmp_path / "bare", settings=FOUR, pictures=1)
+    folder = make_factorial(tmp_path / "bare", settings=FOUR, images=1)
     write_tuning(folder, FOUR)
     for name in ("verdicts", "ranks", "variance", "tuning"):
         path = folder / f"{name}.csv"
@@ -439,7 +452,7 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
         else:
             path.unlink()
     page = write_report(folder).read_text(encoding="utf-8")
-    assert told(folder) == Answer(NO_VERDICTS)
+    assert condition(folder) == Recommendation(NO_VERDICTS)
     for missing in ("Verdicts: no verdicts.csv", "Ranks: no ranks.csv", "Shares of variance: no"):
         assert missing in page
     assert 'id="tuning"' not in page
@@ -447,7 +460,7 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
 
 
 def test_one_variant_of_one_epoch_has_no_verdicts_and_a_dot_for_a_curve(tmp_path):
-    folder = make_study(tmp_path / "one", variants=(next(iter(FOUR)),), epochs=1, pictures=1)
+    folder = make_study(tmp_path / "one", variants=(next(iter(FOUR)),), epochs=1, images=1)
     page = write_report(folder).read_text(encoding="utf-8")
     assert 'id="verdicts"' not in page
     assert "#verdicts" not in page
@@ -456,14 +469,14 @@ def test_one_variant_of_one_epoch_has_no_verdicts_and_a_dot_for_a_curve(tmp_path
     assert all(first == second for first, second in drawn)
 
 
-def test_broken_verdicts_are_refused_by_name(study, tmp_path):
+def test_broken_verdicts_are_rejected_by_name(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "broken")
     path = folder / "verdicts.csv"
-    path.write_text("kind,score\npair,mean_iou\n", encoding="utf-8")
-    with pytest.raises(Refusal, match=r"verdicts\.csv: cannot be read .*no column a"):
+    path.write_text("kind,metric\npair,mean_iou\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"verdicts\.csv: cannot be read .*no column a"):
         read_study(folder)
     pd.DataFrame([pair("a", "b", "better", n="five")]).to_csv(path, index=False)
-    with pytest.raises(Refusal, match=re.escape(f"{path}: cannot be read")):
+    with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read")):
         read_study(folder)
 
 
@@ -525,12 +538,12 @@ def test_ranks_and_shares_of_variance_are_those_of_the_files(study):
     for row in ranks.rows:
         assert sum(cell.share or 0 for cell in row.cells[1:]) == pytest.approx(1)
     assert [row.cells[0].text for row in shares.rows] == [
-        *(*LEVELS, "interactions", "seed", "picture", "rest")
+        *(*LEVELS, "interactions", "seed", "image", "rest")
     ]
     assert shares.rows[5].cells[1].text == "71 %"
 
 
-def test_what_more_pictures_would_buy_is_said_and_tabled(study, tmp_path):
+def test_what_more_images_would_buy_is_said_and_tabled(study, tmp_path):
     folder = tmp_path / "sized"
     shutil.copytree(study, folder)
     rows = [
@@ -538,8 +551,8 @@ def test_what_more_pictures_would_buy_is_said_and_tabled(study, tmp_path):
         ("measured", 400, 0.6, ""),
         ("predicted", 600, 0.62, "Buy!"),
     ]
-    table = pd.DataFrame(rows, columns=["source", "pictures", "mean", "sentence"])
-    table = table.assign(score="mean_iou", variant="strided", low=table["mean"] - 0.01)
+    table = pd.DataFrame(rows, columns=["source", "images", "mean", "sentence"])
+    table = table.assign(metric="mean_iou", variant="strided", low=table["mean"] - 0.01)
     table.assign(high=table["mean"] + 0.01).to_csv(folder / "learning_curve.csv", index=False)
     content = size_table(read_study(folder))
     assert [cell.text for cell in content.rows[2].cells] == [
@@ -547,7 +560,7 @@ def test_what_more_pictures_would_buy_is_said_and_tabled(study, tmp_path):
     ]
     page = write_report(folder).read_text(encoding="utf-8")
     assert "<li>Buy!</li>" in page
-    assert 'alt="Mean IoU by number of labelled pictures"' in page
+    assert 'alt="Mean IoU by number of labelled images"' in page
     figure = sizes_figure(read_study(folder))
     assert figure
     [axes] = figure.axes
@@ -562,7 +575,7 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
     """A published table had one such cell, and nobody had looked at it."""
     folder = tmp_path / "slipped"
     shutil.copytree(study, folder)
-    assert not any("Far below" in notice.text for notice in notices(read_study(folder)))
+    assert not any("Far below" in warning.text for warning in study_warnings(read_study(folder)))
     slipped = "strided_bilinear_dice"
     change_results(
         folder,
@@ -570,7 +583,9 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
             mean_iou=t["mean_iou"].where(t["variant"] != slipped, t["mean_iou"] / 10)
         ),
     )
-    found = [notice for notice in notices(read_study(folder)) if "Far below" in notice.text]
+    found = [
+        warning for warning in study_warnings(read_study(folder)) if "Far below" in warning.text
+    ]
     assert len(found) == 1
     assert [line.split(":")[0] for line in found[0].details] == [
         f"{slipped}, seed {seed}" for seed in range(5)
@@ -579,11 +594,13 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
 
 def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "mixed")
-    assert not any("trained alike" in notice.text for notice in notices(read_study(folder)))
+    assert not any(
+        "trained alike" in warning.text for warning in study_warnings(read_study(folder))
+    )
     test_report_generate.change_about(folder, mixed=["precision", "threads"])
     assert any(
-        "they differ in precision and threads" in notice.text
-        for notice in notices(read_study(folder))
+        "they differ in precision and threads" in warning.text
+        for warning in study_warnings(read_study(folder))
     )
 
 
@@ -591,10 +608,12 @@ def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "late")
     names = read_study(folder).about.variants
     test_report_generate.change_about(folder, variants_seen=names)
-    assert not any("Added after" in notice.text for notice in notices(read_study(folder)))
+    assert not any("Added after" in warning.text for warning in study_warnings(read_study(folder)))
     test_report_generate.change_about(folder, variants_seen=names[1:])
-    found = [notice for notice in notices(read_study(folder)) if "Added after" in notice.text]
-    assert [notice.details for notice in found] == [names[:1]]
+    found = [
+        warning for warning in study_warnings(read_study(folder)) if "Added after" in warning.text
+    ]
+    assert [warning.details for warning in found] == [names[:1]]
 
 
 def test_a_design_has_the_fields_that_tuning_chose(study):
@@ -606,9 +625,13 @@ def test_a_design_has_the_fields_that_tuning_chose(study):
 def test_losses_that_were_not_tuned_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "untuned")
     test_report_generate.change_about(folder, loss_differs=True)
-    assert not any("Nothing was tuned" in notice.text for notice in notices(read_study(folder)))
+    assert not any(
+        "Nothing was tuned" in warning.text for warning in study_warnings(read_study(folder))
+    )
     (folder / "tuning.csv").unlink()
-    assert any("Nothing was tuned" in notice.text for notice in notices(read_study(folder)))
+    assert any(
+        "Nothing was tuned" in warning.text for warning in study_warnings(read_study(folder))
+    )
 
 
 def test_an_equivalent_pair_shows_the_test_that_it_rests_on(study):
@@ -630,8 +653,8 @@ def test_ranks_of_very_many_variants_are_left_to_their_file(study, tmp_path):
     more = [several.assign(variant=several["variant"] + f"+{k}") for k in (1, 2)]
     ranks = pd.read_csv(folder / "ranks.csv")
     names = sorted(set(several["variant"]) | set(more[0]["variant"]) | set(more[1]["variant"]))
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8")) | {"variants": names}
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8")) | {"variants": names}
+    (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     pd.concat([several, *more]).to_csv(folder / "results.csv", index=False)
     rows = [ranks, *(ranks.assign(variant=ranks["variant"] + f"+{k}") for k in (1, 2))]
     pd.concat(rows).to_csv(folder / "ranks.csv", index=False)
@@ -660,12 +683,12 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     edge = tuning_table(read_study(folder))
     assert edge
     assert edge.rows[0].cells[-1].text == "train.lr, train.weight_decay"
-    tried.loc[0, ["score", "score_name", "status"]] = [np.nan, np.nan, "failed"]
+    tried.loc[0, ["metric", "metric_name", "status"]] = [np.nan, np.nan, "failed"]
     tried.to_csv(folder / "tuning.csv", index=False)
     broken = tuning_table(read_study(folder))
     assert broken
-    assert broken.caption == edge.caption, "the first setting tried has no score to name"
-    tried.loc[0, ["score", "score_name"]] = [0.99, "mean_iou"]
+    assert broken.caption == edge.caption, "the first setting tried has no metric to name"
+    tried.loc[0, ["metric", "metric_name"]] = [0.99, "mean_iou"]
     tried.to_csv(folder / "tuning.csv", index=False)
     diverged = tuning_table(read_study(folder))
     assert diverged
@@ -689,7 +712,7 @@ def test_every_line_says_its_run_without_a_script(page):
 
 
 def test_a_failed_run_does_not_stretch_its_panel(tmp_path):
-    folder = make_study(tmp_path / "s", variants=tuple(FACTORIAL)[:1], seeds=(0, 1), pictures=1)
+    folder = make_study(tmp_path / "s", variants=tuple(FACTORIAL)[:1], seeds=(0, 1), images=1)
     before = charts(read_study(folder))
     change_results(folder, fail_one)
     metrics = folder / "runs" / next(iter(FACTORIAL)) / "seed-0" / "metrics.csv"
@@ -705,13 +728,13 @@ def test_a_failed_run_does_not_stretch_its_panel(tmp_path):
     assert len(loss.svg) == pytest.approx(len(loss_before.svg), rel=0.3)
 
 
-def test_pictures_where_two_variants_differ_come_first_with_these_two(study):
-    (heading, differing), *others = picture_groups(read_study(study))
+def test_images_where_two_variants_differ_come_first_with_these_two(study):
+    (heading, differing), *others = image_groups(read_study(study))
     assert heading == "Where two variants differ most"
     assert len(others) == 2
     a, *_, b = FACTORIAL
     assert differing[0].note == f"{a} against {b}"
-    assert [tile.label for tile in differing[0].shown] == ["picture", "truth", a, b]
+    assert [tile.label for tile in differing[0].shown] == ["image", "truth", a, b]
     assert len(differing[0].folded) == 10
 
 
@@ -793,8 +816,8 @@ def test_sixty_runs_of_sixty_epochs_stay_below_five_megabytes(study, page):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_a_study_of_vaes_is_answered_by_its_judged_score(visit, tmp_path, monkeypatch):
-    monkeypatch.setattr(vae_figures, "SHEETS", {"swap": vae_figures.SHEETS["swap"]})
+def test_a_study_of_vaes_is_answered_by_its_judged_metric(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(vae_figures, "SAMPLE_GRIDS", {"swap": vae_figures.SAMPLE_GRIDS["swap"]})
     folder = make_vaes(tmp_path / "vaes")
     write_report(folder)
     page = visit(folder)
@@ -805,16 +828,18 @@ def test_a_study_of_vaes_is_answered_by_its_judged_score(visit, tmp_path, monkey
     text = page.locator(".effects").inner_text()
     assert "hsic against none" in text
     assert "worse" in text
-    assert "Other scores may say otherwise: Swap success, encoded true; see Verdicts." in text
+    assert "Other metrics may say otherwise: Swap success, encoded true; see Verdicts." in text
     study = read_study(folder)
     rival = best_pairs(study)[0]
     table = pd.read_csv(folder / "verdicts.csv")
-    as_factor = table[table["kind"] == "pair"].assign(kind="factor", factor="model.fusion")
-    table = pd.concat([table, as_factor[as_factor["score"] == "swap_encoded_true"]])
+    as_factor = table[table["kind"] == "pair"].assign(kind="factor", factor="model.conditioning")
+    table = pd.concat([table, as_factor[as_factor["metric"] == "swap_encoded_true"]])
     table.to_csv(folder / "verdicts.csv", index=False)  # its two sides are named as two variants
-    said = [text for text in told(folder).details if text.startswith("Swap success, encoded true")]
+    said = [
+        text for text in condition(folder).details if text.startswith("Swap success, encoded true")
+    ]
     assert len(said) == 1
     assert re.match(rf".* against {re.escape(rival.b)}: [a-z ]+, .?0\.0\d+ \[", said[0])
-    scores = [v.score for v in study.verdicts if v.kind == "pair"]
-    assert scores.count("nll_nats") == scores.count("swap_encoded_true") == 15
+    metrics = [v.metric for v in study.verdicts if v.kind == "pair"]
+    assert metrics.count("nll_nats") == metrics.count("swap_encoded_true") == 15
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -16,21 +16,21 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from conftest import refusal_of
-from isthmus.statistics.families import holm
-from isthmus.statistics.looks import planned_looks
-from isthmus.statistics.paired import (
+from conftest import error_of
+from isthmus.stats.families import holm
+from isthmus.stats.looks import planned_looks
+from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,
     needed_seeds_for_equivalence,
     paired_difference,
     smallest_visible,
 )
-from isthmus.statistics.pictures import picture_difference
-from isthmus.statistics.power_law import power_law
-from isthmus.statistics.ranks import rank_shares
-from isthmus.statistics.seeds import SeedMean, seed_mean
-from isthmus.statistics.variance import variance_shares
+from isthmus.stats.paired_images import image_difference
+from isthmus.stats.power_law import power_law
+from isthmus.stats.ranks import rank_shares
+from isthmus.stats.seed_means import SeedMean, seed_mean
+from isthmus.stats.variance import variance_shares
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what its import may warn of is not ours
@@ -80,9 +80,9 @@ def test_p_equivalent_equals_statsmodels_and_pingouin(n, margin):
 
 @pytest.mark.parametrize("n", [2, 5, 9])
 def test_seed_mean_equals_scipy(n):
-    scores = pair(n)[0]
-    theirs = stats.ttest_1samp(scores, 0.0).confidence_interval()
-    assert seed_mean(scores).interval() == pytest.approx(theirs, rel=1e-9)
+    metrics = pair(n)[0]
+    theirs = stats.ttest_1samp(metrics, 0.0).confidence_interval()
+    assert seed_mean(metrics).interval() == pytest.approx(theirs, rel=1e-9)
 
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=6), st.floats(0.01, 5))
@@ -128,22 +128,22 @@ def test_rounding_is_no_difference():
     assert constant.p_value == 0.0
 
 
-def test_refusals_of_differences():
+def test_errors_of_differences():
     a = np.ones(3)
-    assert refusal_of(lambda: paired_difference(a, a[:2])) == (
-        "3 and 2 scores: both are of the same seeds; leave out each seed that lacks one"
+    assert error_of(lambda: paired_difference(a, a[:2])) == (
+        "3 and 2 metrics: both are of the same seeds; leave out each seed that lacks one"
     )
-    assert refusal_of(lambda: paired_difference(a, np.array([1.0, math.nan, math.inf]))) == (
-        "2 of 3 scores are not finite: a mean needs numbers; leave out each seed that has none, "
+    assert error_of(lambda: paired_difference(a, np.array([1.0, math.nan, math.inf]))) == (
+        "2 of 3 metrics are not finite: a mean needs numbers; leave out each seed that has none, "
         "from all that is compared, and say so"
     )
-    assert refusal_of(lambda: paired_difference(a[:0], a[:0])) == (
-        "no seed has a score: a mean needs one or more; run a seed"
+    assert error_of(lambda: paired_difference(a[:0], a[:0])) == (
+        "no seed has a metric: a mean needs one or more; run a seed"
     )
-    assert refusal_of(lambda: SeedMean(0.0, 1.0, 3).interval(95.0)) == (
+    assert error_of(lambda: SeedMean(0.0, 1.0, 3).interval(95.0)) == (
         "level is 95.0: it lies between 0 and 1; give it as a share, as in 0.05"
     )
-    assert refusal_of(lambda: PairedDifference(0.0, 1.0, 3).p_equivalent(0.0)) == (
+    assert error_of(lambda: PairedDifference(0.0, 1.0, 3).p_equivalent(0.0)) == (
         "the margin is 0.0: equivalence needs one that is finite and above 0; give the largest "
         "difference that would not matter"
     )
@@ -214,13 +214,13 @@ def test_needed_seeds_for_equivalence_at_the_edges():
     assert needed_seeds_for_equivalence(0.0, 1e-9, 1.0, 0.05) == 2
 
 
-def test_refusals_of_plans():
-    assert refusal_of(lambda: needed_seeds(1.0, math.nan, 0.05)) == (
+def test_errors_of_plans():
+    assert error_of(lambda: needed_seeds(1.0, math.nan, 0.05)) == (
         "the standard deviation is nan: it is finite and 0 or more; take it from two seeds or more"
     )
-    assert "alpha is 5.0:" in refusal_of(lambda: needed_seeds(1.0, 1.0, 5.0))
-    assert "power is 1.0:" in refusal_of(lambda: smallest_visible(1.0, 5, 0.05, power=1.0))
-    assert refusal_of(lambda: smallest_visible(1.0, 5, 0.5, power=0.4)) == (
+    assert "alpha is 5.0:" in error_of(lambda: needed_seeds(1.0, 1.0, 5.0))
+    assert "power is 1.0:" in error_of(lambda: smallest_visible(1.0, 5, 0.05, power=1.0))
+    assert error_of(lambda: smallest_visible(1.0, 5, 0.5, power=0.4)) == (
         "power 0.4 is not above alpha 0.5: a test is right by chance as often as alpha; ask for "
         "more power, as in 0.8"
     )
@@ -243,7 +243,7 @@ def test_holm_equals_statsmodels_and_pingouin_and_skips_what_cannot_speak(p_valu
 def test_holm_of_nothing_is_nothing():
     assert holm(np.array([])).shape == (0,)
     assert np.isnan(holm(np.array([np.nan]))).all()
-    assert refusal_of(lambda: holm(np.array([0.5, 1.5]))) == (
+    assert error_of(lambda: holm(np.array([0.5, 1.5]))) == (
         "a p-value is 1.5: it lies in 0 .. 1; give NaN for a test that cannot speak"
     )
 
@@ -257,7 +257,7 @@ def test_nominal_alpha_of_large_samples_equals_pocock(looks, published):
     assert planned.nominal_alpha(0.05) == pytest.approx(published, abs=0.0006)
 
 
-def test_corrected_equals_whole_studies_simulated_with_scipy():
+def test_corrected_equals_complete_studies_simulated_with_scipy():
     seeds, studies, draws = (5, 6, 8, 10), 200_000, 200_000
     differences = np.random.default_rng(1).normal(size=(studies, seeds[-1]))
     smallest = np.min(
@@ -310,32 +310,32 @@ def test_looks_depend_only_on_their_generator():
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2], [5, 5], [10, 5]])
-def test_looks_out_of_order_are_refused(seeds):
-    assert refusal_of(lambda: planned_looks(seeds, np.random.default_rng(0))) == (
+def test_looks_out_of_order_are_rejected(seeds):
+    assert error_of(lambda: planned_looks(seeds, np.random.default_rng(0))) == (
         f"looks at {seeds} seeds: they rise, from 2 seeds or more; give the seeds of each planned "
         "look once, in order"
     )
 
 
-# What scores vary with
+# What metrics vary with
 
 
 def test_variance_shares_equal_anova():
     rng = np.random.default_rng(0)
     shape = (3, 4, 2, 2, 3)
-    scores = rng.normal(size=shape)
+    metrics = rng.normal(size=shape)
     for axis in range(5):
         line = [1] * 5
         line[axis] = shape[axis]
-        scores = scores + rng.normal(size=shape[axis]).reshape(line)
-    scores[:, :, 1, 1] += 2.0
-    names = ["seed", "picture", "down", "up", "loss"]
+        metrics = metrics + rng.normal(size=shape[axis]).reshape(line)
+    metrics[:, :, 1, 1] += 2.0
+    names = ["seed", "image", "down", "up", "loss"]
     cells = list(itertools.product(*(range(size) for size in shape)))
-    table = pd.DataFrame(cells, columns=names).assign(score=scores.ravel())
-    fit = ols("score ~ C(seed) + C(picture) + C(down) * C(up) * C(loss)", data=table).fit()
+    table = pd.DataFrame(cells, columns=names).assign(metric=metrics.ravel())
+    fit = ols("metric ~ C(seed) + C(image) + C(down) * C(up) * C(loss)", data=table).fit()
     squares = anova_lm(fit, typ=2)["sum_sq"]
     squares = squares / squares.sum()
-    ours = variance_shares(scores, names[2:])
+    ours = variance_shares(metrics, names[2:])
     for name in names:
         assert ours[name] == pytest.approx(squares[f"C({name})"], rel=1e-8)
     assert ours["rest"] == pytest.approx(squares["Residual"], rel=1e-8)
@@ -351,103 +351,101 @@ def test_variance_shares_of_pure_tables():
     assert shares["interactions"] == pytest.approx(1.0)
     assert min(shares.values()) >= 0
     no_factor = variance_shares(np.array([[0.0, 1.0], [0.0, 1.0]]), [])
-    assert no_factor == {"interactions": 0.0, "seed": 0.0, "picture": 1.0, "rest": 0.0}
+    assert no_factor == {"interactions": 0.0, "seed": 0.0, "image": 1.0, "rest": 0.0}
 
 
-def test_refusals_of_variance_shares():
+def test_errors_of_variance_shares():
     flat = np.full((2, 2, 2), 0.1)
-    assert refusal_of(lambda: variance_shares(flat, ["a"])) == (
-        "all scores are the same: shares are of a variation that is not there; leave this score out"
+    assert error_of(lambda: variance_shares(flat, ["a"])) == (
+        "all metrics are the same: shares are of a variation that is not there; leave this metric out"
     )
-    assert refusal_of(lambda: variance_shares(flat, ["a", "b"])) == (
+    assert error_of(lambda: variance_shares(flat, ["a", "b"])) == (
         "2 factors for 1 axes of levels: each axis is a factor; name each once"
     )
-    assert refusal_of(lambda: variance_shares(flat, ["seed"])) == (
+    assert error_of(lambda: variance_shares(flat, ["seed"])) == (
         "factors ['seed']: their names differ from each other and from interactions, seed, "
-        "picture, rest; give a factor another name"
+        "image, rest; give a factor another name"
     )
-    assert "not finite" in refusal_of(lambda: variance_shares(flat * np.nan, ["a"]))
+    assert "not finite" in error_of(lambda: variance_shares(flat * np.nan, ["a"]))
 
 
 # The order of variants
 
 
 def test_rank_shares_equal_all_resamples_of_three_seeds():
-    scores = np.array([[0.9, 0.8, 0.1], [0.2, 0.7, 0.1], [0.6, 0.5, 0.1]])
+    metrics = np.array([[0.9, 0.8, 0.1], [0.2, 0.7, 0.1], [0.6, 0.5, 0.1]])
     expected = np.zeros((3, 3))
     for seeds in itertools.product(range(3), repeat=3):
-        ranks = stats.rankdata(-scores[list(seeds)].mean(axis=0).round(9))
+        ranks = stats.rankdata(-metrics[list(seeds)].mean(axis=0).round(9))
         for variant, rank in enumerate(ranks):
             tied = np.flatnonzero(ranks == rank)
             first = int(rank - (len(tied) - 1) / 2) - 1
             expected[variant, first : first + len(tied)] += 1 / 27 / len(tied)
-    ours = rank_shares(scores, np.random.default_rng(0), higher_is_better=True, draws=100_000)
+    ours = rank_shares(metrics, np.random.default_rng(0), higher_is_better=True, draws=100_000)
     np.testing.assert_allclose(ours, expected, atol=0.006)  # 4 standard errors
     assert ours.sum(axis=0) == pytest.approx(1.0)
     assert ours.sum(axis=1) == pytest.approx(1.0)
 
 
-def test_the_direction_of_a_score_turns_the_ranks():
-    scores = np.random.default_rng(0).normal(size=(5, 4))
-    up = rank_shares(scores, np.random.default_rng(1), higher_is_better=True)
-    down = rank_shares(scores, np.random.default_rng(1), higher_is_better=False)
+def test_the_direction_of_a_metric_turns_the_ranks():
+    metrics = np.random.default_rng(0).normal(size=(5, 4))
+    up = rank_shares(metrics, np.random.default_rng(1), higher_is_better=True)
+    down = rank_shares(metrics, np.random.default_rng(1), higher_is_better=False)
     np.testing.assert_allclose(up, down[:, ::-1])
 
 
 def test_variants_that_tie_share_their_ranks():
-    scores = np.tile(np.random.default_rng(0).normal(size=(5, 1)), 2)
-    scores[:, 1] = scores[:, 1] + 1e-16
+    metrics = np.tile(np.random.default_rng(0).normal(size=(5, 1)), 2)
+    metrics[:, 1] = metrics[:, 1] + 1e-16
     shares = rank_shares(
-        np.c_[scores, scores[:, 0] - 9], np.random.default_rng(0), higher_is_better=True
+        np.c_[metrics, metrics[:, 0] - 9], np.random.default_rng(0), higher_is_better=True
     )
     np.testing.assert_array_equal(shares, [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     zeros = rank_shares(np.zeros((2, 2)), np.random.default_rng(0), higher_is_better=True)
     assert (zeros == 0.5).all()
 
 
-def test_ranks_of_one_seed_are_refused():
+def test_ranks_of_one_seed_are_rejected():
     one = np.ones((1, 2))
-    assert refusal_of(
-        lambda: rank_shares(one, np.random.default_rng(0), higher_is_better=True)
-    ) == (
+    assert error_of(lambda: rank_shares(one, np.random.default_rng(0), higher_is_better=True)) == (
         "10000 draws of 1 seeds of 2 variants: resampling needs 1 draw, 2 seeds and 1 variant or "
         "more; run more seeds"
     )
 
 
-# Two networks on the same pictures
+# Two networks on the same images
 
 
-def test_picture_interval_nears_the_t_interval_where_pictures_are_many():
+def test_image_interval_nears_the_t_interval_where_images_are_many():
     a, b = pair(2000)
-    ours = picture_difference(a, b, np.random.default_rng(0))
+    ours = image_difference(a, b, np.random.default_rng(0))
     low, high = stats.ttest_rel(a, b).confidence_interval()
     assert (ours.mean, ours.n) == (pytest.approx((a - b).mean()), 2000)
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.04 * (high - low))
 
 
-def test_picture_interval_leans_as_the_differences_do():
+def test_image_interval_leans_as_the_differences_do():
     a = np.random.default_rng(0).exponential(size=60)
-    ours = picture_difference(a, np.zeros(60), np.random.default_rng(0))
+    ours = image_difference(a, np.zeros(60), np.random.default_rng(0))
     assert ours.high - ours.mean > ours.mean - ours.low
 
 
-def test_pictures_that_all_differ_alike():
-    ours = picture_difference(
+def test_images_that_all_differ_alike():
+    ours = image_difference(
         np.array([0.4, 0.8, 0.7]), np.array([0.3, 0.7, 0.6]), np.random.default_rng(0)
     )
     assert ours.low == ours.mean == ours.high == pytest.approx(0.1)
 
 
-def test_refusals_of_pictures():
+def test_errors_of_images():
     rng, a = np.random.default_rng(0), np.ones(3)
     sentence = (
-        "3 and 2 scores: both are of the same 2 or more pictures; leave out each picture that "
+        "3 and 2 metrics: both are of the same 2 or more images; leave out each image that "
         "lacks one"
     )
-    assert refusal_of(lambda: picture_difference(a, a[:2], rng)) == sentence
-    assert "1 and 1 scores" in refusal_of(lambda: picture_difference(a[:1], a[:1], rng))
-    assert "not finite" in refusal_of(lambda: picture_difference(a, a * np.nan, rng))
+    assert error_of(lambda: image_difference(a, a[:2], rng)) == sentence
+    assert "1 and 1 metrics" in error_of(lambda: image_difference(a[:1], a[:1], rng))
+    assert "not finite" in error_of(lambda: image_difference(a, a * np.nan, rng))
 
 
 # The learning curve
@@ -469,19 +467,19 @@ def test_exact_power_laws_are_found(limit, gap, exponent, count):
     np.testing.assert_allclose(law.exponent, exponent, rtol=1e-3)
     np.testing.assert_allclose(law.limit, [limit, limit + 1], atol=abs(gap) * 1e-2)
     truth = limit - gap * (1600 / 50) ** -exponent
-    np.testing.assert_allclose(law.score(1600), [truth, truth + 1], atol=abs(gap) * 1e-3)
+    np.testing.assert_allclose(law.metric(1600), [truth, truth + 1], atol=abs(gap) * 1e-3)
     gained = law.gained(100, 800)
     assert gained.mean == pytest.approx(gap * (2**-exponent - 16**-exponent), abs=abs(gap) * 1e-3)
     assert gained.n == 2
 
 
-def test_a_noisy_law_is_nearer_to_its_scores_than_the_true_one():
+def test_a_noisy_law_is_nearer_to_its_metrics_than_the_true_one():
     rng = np.random.default_rng(0)
-    scores = 0.9 - 2 * SIZES**-0.5 + 0.01 * rng.normal(size=(20, 5))
-    law = power_law(scores, SIZES)
-    fitted = np.stack([law.score(int(n)) for n in SIZES], axis=1)
-    squares = ((fitted - scores) ** 2).sum(axis=1)
-    assert (squares <= ((0.9 - 2 * SIZES**-0.5 - scores) ** 2).sum(axis=1)).all()
+    metrics = 0.9 - 2 * SIZES**-0.5 + 0.01 * rng.normal(size=(20, 5))
+    law = power_law(metrics, SIZES)
+    fitted = np.stack([law.metric(int(n)) for n in SIZES], axis=1)
+    squares = ((fitted - metrics) ** 2).sum(axis=1)
+    assert (squares <= ((0.9 - 2 * SIZES**-0.5 - metrics) ** 2).sum(axis=1)).all()
     assert law.predicted(400).mean == pytest.approx(0.8, abs=0.01)
     assert ((law.exponent >= 0.01) & (law.exponent <= 2.0)).all()
 
@@ -493,22 +491,22 @@ def test_a_flat_curve_gains_nothing():
 
 
 def test_a_mean_of_the_law_is_that_of_its_seeds():
-    scores = 0.9 - np.array([[1.0], [2.0], [3.0]]) * SIZES**-0.5
-    law = power_law(scores, SIZES)
-    theirs = stats.ttest_1samp(law.score(200), 0.0).confidence_interval()
+    metrics = 0.9 - np.array([[1.0], [2.0], [3.0]]) * SIZES**-0.5
+    law = power_law(metrics, SIZES)
+    theirs = stats.ttest_1samp(law.metric(200), 0.0).confidence_interval()
     assert law.predicted(200).interval() == pytest.approx(theirs)
-    theirs = stats.ttest_rel(law.score(800), law.score(50)).confidence_interval()
+    theirs = stats.ttest_rel(law.metric(800), law.metric(50)).confidence_interval()
     assert law.gained(50, 800).interval() == pytest.approx(theirs)
 
 
-def test_refusals_of_learning_curves():
-    assert refusal_of(lambda: power_law(np.ones((2, 3)), np.array([50, 50, 100]))) == (
+def test_errors_of_learning_curves():
+    assert error_of(lambda: power_law(np.ones((2, 3)), np.array([50, 50, 100]))) == (
         "sizes [50, 50, 100]: a learning curve needs 3 different ones or more, all above 0; train "
-        "on another number of pictures"
+        "on another number of images"
     )
-    assert "not finite" in refusal_of(lambda: power_law(np.full((2, 5), np.nan), SIZES))
-    assert "run a seed" in refusal_of(lambda: power_law(np.ones((0, 5)), SIZES))
+    assert "not finite" in error_of(lambda: power_law(np.full((2, 5), np.nan), SIZES))
+    assert "run a seed" in error_of(lambda: power_law(np.ones((0, 5)), SIZES))
     law = power_law(np.ones((2, 5)), SIZES)
-    assert refusal_of(lambda: law.score(0)) == (
-        "0 training pictures: a size is 1 or more; give another"
+    assert error_of(lambda: law.metric(0)) == (
+        "0 training images: a size is 1 or more; give another"
     )

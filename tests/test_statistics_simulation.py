@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.families import holm
-from isthmus.statistics.looks import planned_looks
-from isthmus.statistics.paired import (
+from isthmus.metrics.metric import Metric
+from isthmus.stats.families import holm
+from isthmus.stats.looks import planned_looks
+from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,
     needed_seeds_for_equivalence,
     paired_difference,
     smallest_visible,
 )
-from isthmus.statistics.power_law import power_law
+from isthmus.stats.power_law import power_law
 from isthmus.study import verdicts
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
@@ -85,7 +85,7 @@ def test_intervals_fall_short_of_strong_skew(n, figure):
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_intervals_of_learning_curves_cover(n, figure):
-    """Seeds differ in limit and scale; scores have noise of 0.01; the law holds."""
+    """Seeds differ in limit and scale; metrics have noise of 0.01; the law holds."""
     rng, sizes, studies = np.random.default_rng(n), np.array([50, 100, 200, 400, 800]), 600
 
     def truth(size):
@@ -110,11 +110,11 @@ def test_intervals_of_learning_curves_cover(n, figure):
 ALPHA = 0.05
 
 
-def comparisons(scores):
+def comparisons(metrics):
     """The 5 matched differences of a table [seed, 2, 2, 3]: two factors, and three of a third."""
-    first = scores[:, 0].mean(axis=(1, 2)), scores[:, 1].mean(axis=(1, 2))
-    second = scores[:, :, 0].mean(axis=(1, 2)), scores[:, :, 1].mean(axis=(1, 2))
-    third = scores.mean(axis=(1, 2)).T
+    first = metrics[:, 0].mean(axis=(1, 2)), metrics[:, 1].mean(axis=(1, 2))
+    second = metrics[:, :, 0].mean(axis=(1, 2)), metrics[:, :, 1].mean(axis=(1, 2))
+    third = metrics.mean(axis=(1, 2)).T
     pairs = [first, second, *((third[i], third[j]) for i, j in ((0, 1), (0, 2), (1, 2)))]
     return np.array([paired_difference(a, b).p_value for a, b in pairs])
 
@@ -126,23 +126,23 @@ VARIANTS = {
 }
 COMPARISONS = comparisons_of(VARIANTS)
 FACTORS = [of for of in COMPARISONS if of.kind == "factor"]
-SCORE = Score("score", True, "")
+METRIC = Metric("metric", True, "")
 
 
-def drawn_of(scores, compared, looks):
+def drawn_of(metrics, compared, looks):
     """The verdicts of a table [seed, 2, 2, 3]."""
-    seeds, variants = np.indices((len(scores), len(VARIANTS))).reshape(2, -1)
+    seeds, variants = np.indices((len(metrics), len(VARIANTS))).reshape(2, -1)
     runs = {"variant": np.array(list(VARIANTS))[variants], "seed": seeds, "status": "finished"}
-    table = pd.DataFrame({**runs, "score": scores.ravel()})
-    return verdicts_on(found_in(table, compared, (SCORE,)), {}, looks, is_whole=True)
+    table = pd.DataFrame({**runs, "metric": metrics.ravel()})
+    return verdicts_on(found_in(table, compared, (METRIC,)), {}, looks, is_complete=True)
 
 
-def claims(scores, looks):
+def claims(metrics, looks):
     """Whether any verdict of a study claims something, asked where some p-value allows it."""
-    p_values = comparisons(scores)
+    p_values = comparisons(metrics)
     if looks.corrected(p_values).min() > ALPHA:  # which a family makes no smaller
         return False
-    drawn = drawn_of(scores, FACTORS, looks)
+    drawn = drawn_of(metrics, FACTORS, looks)
     np.testing.assert_allclose(np.sort(drawn["p"]), np.sort(p_values))
     return bool((drawn["verdict"] != CANNOT_TELL).any())
 
@@ -163,19 +163,19 @@ def test_a_family_raises_no_more_false_alarms_than_it_says(figure):
     rng, studies = np.random.default_rng(0), 3000
     one_look = planned_looks([5], np.random.default_rng(1))
     drawn = [null_study(rng, 5) for _ in range(studies)]
-    p_values = [comparisons(scores) for scores in drawn]
+    p_values = [comparisons(metrics) for metrics in drawn]
     bare, _, bare_sentence = figure(
         "false alarms of a family of 5, uncorrected", [p.min() <= ALPHA for p in p_values]
     )
     share, error, sentence = figure(
-        "false alarms of a family of 5, Holm", [claims(scores, one_look) for scores in drawn]
+        "false alarms of a family of 5, Holm", [claims(metrics, one_look) for metrics in drawn]
     )
     assert share <= ALPHA + 3 * error, sentence
     assert bare > 2 * ALPHA, bare_sentence
 
 
 @pytest.mark.usefixtures("no_needs")
-def test_a_whole_study_raises_no_more_false_alarms_than_a_family(figure):
+def test_a_complete_study_raises_no_more_false_alarms_than_a_family(figure):
     """Factors, interactions and pairs are three families, and one of them may err."""
     rng, studies = np.random.default_rng(0), 1000
     one_look = planned_looks([5], np.random.default_rng(1))
@@ -186,12 +186,12 @@ def test_a_whole_study_raises_no_more_false_alarms_than_a_family(figure):
     kinds = np.array([of.kind for of in COMPARISONS])
     claimed, by_family = np.zeros((2, studies), bool)
     for study in range(studies):
-        scores = null_study(rng, 5)
-        p_values = stats.ttest_1samp(scores.reshape(5, -1) @ contrasts.T, 0).pvalue
+        metrics = null_study(rng, 5)
+        p_values = stats.ttest_1samp(metrics.reshape(5, -1) @ contrasts.T, 0).pvalue
         least = [p_values[kinds == kind].min() * (kinds == kind).sum() for kind in set(kinds)]
         by_family[study] = min(least) < ALPHA  # Holm's first is Bonferroni's
         if by_family[study]:
-            drawn = drawn_of(scores, COMPARISONS, one_look)
+            drawn = drawn_of(metrics, COMPARISONS, one_look)
             np.testing.assert_allclose(drawn["p"], p_values)
             claimed[study] = (drawn["verdict"] != CANNOT_TELL).any()
     share, error, sentence = figure("false alarms of a study of three families", claimed)
@@ -207,10 +207,10 @@ def test_early_looks_raise_no_more_false_alarms_than_they_say(figure):
     looks = planned_looks(seeds, np.random.default_rng(1))
     bare, corrected, one_test, one_test_bare = [], [], [], []
     for _ in range(studies):
-        scores = null_study(rng, seeds[-1])
-        p_values = [comparisons(scores[:n]) for n in seeds]
+        metrics = null_study(rng, seeds[-1])
+        p_values = [comparisons(metrics[:n]) for n in seeds]
         bare.append(any(holm(p).min() <= ALPHA for p in p_values))
-        corrected.append(any(claims(scores[:n], looks) for n in seeds))
+        corrected.append(any(claims(metrics[:n], looks) for n in seeds))
         one_test.append(any(looks.corrected(p[:1])[0] <= ALPHA for p in p_values))
         one_test_bare.append(any(p[0] <= ALPHA for p in p_values))
     share, error, sentence = figure("false alarms at 6 looks, corrected, then Holm", corrected)

@@ -23,14 +23,14 @@ from safetensors.numpy import load_file
 
 from isthmus import recipe as r
 from isthmus.cli import main
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.segmenter import Segmenter
-from isthmus.runs.train import train_run, tune_run
+from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.train import train_run, tune_run
+from isthmus.errors import UserError
 from isthmus.study import run as study_run
 from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
-from isthmus.study.differences import is_whole, read_results
+from isthmus.study.differences import is_complete, read_results
+from isthmus.tasks.segment.module import Segmenter
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.trains
-def test_a_study_ends_with_tables_pictures_and_a_report(
+def test_a_study_ends_with_tables_images_and_a_report(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "study"
@@ -56,13 +56,13 @@ def test_a_study_ends_with_tables_pictures_and_a_report(
     assert set(results["status"]) == {"finished"}
     assert len(results) == 4
     assert (results["mean_iou"] > 0.5).all(), "a bright disc on dark noise is easy"
-    per_picture = pd.read_parquet(study / "per_picture.parquet")
-    assert len(per_picture) == 4 * 4, "4 runs x a fifth of 20 pictures"
-    pictures = json.loads((study / "pictures" / "pictures.json").read_text())
-    assert {name for entry in pictures for name in entry["predictions"]} == {"max-pool", "strided"}
-    assert all((study / "pictures" / entry["truth"]).exists() for entry in pictures)
-    about = json.loads((study / "about.json").read_text())
-    assert about["baselines"][0]["scores"]["mean_iou"] < 0.5
+    per_image = pd.read_parquet(study / "per_image.parquet")
+    assert len(per_image) == 4 * 4, "4 runs x a fifth of 20 images"
+    images = json.loads((study / "images" / "images.json").read_text())
+    assert {name for entry in images for name in entry["predictions"]} == {"max-pool", "strided"}
+    assert all((study / "images" / entry["truth"]).exists() for entry in images)
+    about = json.loads((study / "study.json").read_text())
+    assert about["baselines"][0]["metrics"]["mean_iou"] < 0.5
     html = (study / "report.html").read_text(encoding="utf-8")
     assert "max-pool" in html
     assert "strided" in html
@@ -77,11 +77,11 @@ def test_a_study_ends_with_tables_pictures_and_a_report(
 
 @pytest.mark.trains
 def test_seeds_pair_variants_by_split(small_recipe: Path, tmp_path: Path) -> None:
-    """The test set is the same everywhere; scores of one seed stand on the same pictures."""
+    """The test set is the same everywhere; metrics of one seed stand on the same images."""
     study = tmp_path / "study"
     main(["study", str(small_recipe), "--out", str(study), "--train.epochs", "1", "--seeds", "2"])
-    per_picture = pd.read_parquet(study / "per_picture.parquet")
-    tested = per_picture.groupby(["variant", "seed"])["picture"].apply(tuple)
+    per_image = pd.read_parquet(study / "per_image.parquet")
+    tested = per_image.groupby(["variant", "seed"])["image"].apply(tuple)
     assert tested.nunique() == 1
 
 
@@ -122,7 +122,7 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
 
     broken = RunFolder(tmp_path / "broken")
     with pytest.raises(PowerCut):
-        train_run(recipe, 7, broken, watch=cut)
+        train_run(recipe, 7, broken, on_progress=cut)
     assert not broken.is_finished
     train_run(recipe, 7, broken)
     ours, theirs = load_file(whole.weights), load_file(broken.weights)
@@ -134,7 +134,7 @@ def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path
 
 
 @pytest.mark.trains
-def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_path: Path) -> None:
+def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path: Path) -> None:
     """What it has trained on may lie in the test part now."""
     folder = shutil.copytree(discs, tmp_path / "mine")
     settings = {
@@ -160,16 +160,16 @@ def test_a_run_cut_short_does_not_go_on_with_other_pictures(discs: Path, tmp_pat
 
     is_early = True  # before an epoch was whole nothing is kept
     with pytest.raises(PowerCut):
-        train_run(recipe, 0, run, watch=cut)
+        train_run(recipe, 0, run, on_progress=cut)
     take_one_out()
     is_early = False
     with pytest.raises(PowerCut):
-        train_run(recipe, 0, run, watch=cut)
+        train_run(recipe, 0, run, on_progress=cut)
     take_one_out()
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other pictures than the data are now: what has trained it may lie in the "
+        f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
         "test part today; put the data back, or delete the folder"
     )
 
@@ -195,7 +195,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 1, whole)
     with pytest.raises(PowerCut):
-        train_run(recipe, 1, RunFolder(tmp_path / "before"), watch=cut)
+        train_run(recipe, 1, RunFolder(tmp_path / "before"), on_progress=cut)
     moved = RunFolder((tmp_path / "before").rename(tmp_path / "after"))
     for checkpoint in moved.checkpoints.iterdir():
         content = torch.load(checkpoint, weights_only=True)
@@ -247,7 +247,9 @@ def test_a_run_that_another_command_trains_is_passed_over(
             ("strided", 0): "finished",
         }
         with (
-            pytest.raises(Refusal, match="another command trains this run, and two would spoil it"),
+            pytest.raises(
+                UserError, match="another command trains this run, and two would spoil it"
+            ),
             RunFolder(study / "runs" / "max-pool" / "seed-0").held(),
         ):
             pass
@@ -269,16 +271,14 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
         ("max-pool", 0): "missing",
     }
     assert main([*words, "--variant", "max-pool", "--seed", "0"]) == 0
-    scores = pd.read_parquet(study / "per_picture.parquet").set_index(
-        ["variant", "seed", "picture"]
-    )
-    for entry in json.loads((study / "pictures" / "pictures.json").read_text()):
-        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["picture"])
-        assert shown == scores.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
+    metrics = pd.read_parquet(study / "per_image.parquet").set_index(["variant", "seed", "image"])
+    for entry in json.loads((study / "images" / "images.json").read_text()):
+        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["image"])
+        assert shown == metrics.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
 
 
 @pytest.mark.trains
-def test_another_recipe_under_an_old_name_is_refused(
+def test_another_recipe_under_an_old_name_is_rejected(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
@@ -305,7 +305,7 @@ def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_
 
 
 @pytest.mark.trains
-def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_told_of(
+def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_conditioned_of(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attempt_beside_another(*of: Any) -> Any:
@@ -315,7 +315,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_told_o
     monkeypatch.setattr(study_run, "attempt", attempt_beside_another)
     plan = dataclasses.replace(r.load_plan(small_recipe), seeds=(0, 1))
     study_run.run_study(plan, tmp_path, console=Console(quiet=True))
-    assert r.load_plan(tmp_path / "plan.toml").seeds == (0, 1)
+    assert r.load_plan(tmp_path / "study.toml").seeds == (0, 1)
     assert set(read_results(tmp_path)["seed"]) == {0, 1}
 
 
@@ -334,11 +334,11 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     assert "Error: " in results.loc[("max-pool", 0), "reason"]
     assert results.loc[("strided", 0), "status"] == "finished"
     page = (study / "report.html").read_text(encoding="utf-8")
-    top = page.split('<section aria-labelledby="scores">')[0]
+    top = page.split('<section aria-labelledby="metrics">')[0]
     assert (
         "Broken off: 1 of 2 runs, kept out of every mean; the same command tries them again." in top
     )
-    assert not is_whole(read_results(study)), "so a verdict would be a look before the end"
+    assert not is_complete(read_results(study)), "so a verdict would be a look before the end"
     obstacle.rmdir()
     obstacle.parent.rmdir()
     assert main(words) == 0
@@ -395,5 +395,5 @@ def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.claim(r.SegmentRecipe(), "a")
     run.claim(r.SegmentRecipe(), "a")
-    with pytest.raises(Refusal, match=r"another recipe \(model.width differ\)"):
+    with pytest.raises(UserError, match=r"another recipe \(model.width differ\)"):
         run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}), "a")

@@ -47,13 +47,13 @@ def test_a_study_of_several_sizes_ends_with_its_learning_curve(
     recipe.write_text(SIZES.format(strokes=strokes), encoding="utf-8")
     assert main(["study", str(recipe), "--out", str(study)]) == 0
     curve = pd.read_csv(study / "learning_curve.csv")
-    assert curve["pictures"].tolist() == [48, 96, 144, 344]
+    assert curve["images"].tolist() == [48, 96, 144, 344]
     assert curve["source"].tolist() == ["measured"] * 3 + ["predicted"]
     results = pd.read_csv(study / "results.csv")
-    means = results.groupby("labelled_pictures")["accuracy"].mean()
+    means = results.groupby("labelled_images")["accuracy"].mean()
     np.testing.assert_allclose(curve["mean"][:3], means)
     sentence = curve["sentence"].iloc[-1]
-    assert sentence.startswith("200 more labelled pictures (144 to 344) would change ")
+    assert sentence.startswith("200 more labelled images (144 to 344) would change ")
     assert sentence.endswith(", if the law holds beyond the data; 2 seeds.")
 
 
@@ -67,38 +67,38 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     line = r"told, seed 1: finished, Swap success, encoded true \d\.\d{3} \(judge \d\.\d{3}\)\n"
     assert re.search(line, capsys.readouterr().err)
     verdicts = pd.read_csv(study / "verdicts.csv")
-    assert set(verdicts["score"]) == {"swap_encoded_true", "nll_nats"}
+    assert set(verdicts["metric"]) == {"swap_encoded_true", "nll_nats"}
     assert (verdicts["n"] == 2).all()
     results = pd.read_csv(study / "results.csv").set_index(["variant", "seed"])
-    for score, of in verdicts[verdicts["kind"] == "pair"].set_index("score").iterrows():
-        difference = (results.loc[of["a"], score] - results.loc[of["b"], score]).mean()
+    for metric, of in verdicts[verdicts["kind"] == "pair"].set_index("metric").iterrows():
+        difference = (results.loc[of["a"], metric] - results.loc[of["b"], metric]).mean()
         assert of["difference"] == pytest.approx(difference)
 
-    told, again = (study / "runs" / "told" / f"seed-{seed}" for seed in (0, 1))
+    condition, again = (study / "runs" / "told" / f"seed-{seed}" for seed in (0, 1))
     untold = study / "runs" / "not_told" / "seed-0"
-    status, text = said(["compare", str(told), str(untold)], capsys)
+    status, text = said(["compare", str(condition), str(untold)], capsys)
     assert status == 0
     assert "different seeds" not in text
     judge = results.loc[("told", 0), "judge_accuracy"]
     assert re.search(rf"\nscored on: .+; judge \S+, accuracy {judge:.3f}\n", text)
-    with np.load(told / "scores.npz") as a, np.load(untold / "scores.npz") as b:
+    with np.load(condition / "scores.npz") as a, np.load(untold / "scores.npz") as b:
         difference = (a["elbo_nats"].astype(float) - b["elbo_nats"]).mean()
     assert_tells(text, r"ELBO \(nats\)", difference)
-    status, text = said(["compare", str(told), str(again)], capsys)
+    status, text = said(["compare", str(condition), str(again)], capsys)
     assert status == 0
     assert (
-        "The runs have different seeds, so initial weights, validation pictures, wrong labels, "
-        "binarisations of the test pictures and the order of training pictures differ too." in text
+        "The runs have different seeds, so initial weights, validation images, wrong labels, "
+        "binarisations of the test images and the order of training images differ too." in text
     )
 
     other = tmp_path / "other"
-    shutil.copytree(told, other)
+    shutil.copytree(condition, other)
     recipe = r.load_recipe((other / "recipe.toml").read_text())
-    changed = r.with_settings(recipe, {"measure.nll_pictures": 6})
+    changed = r.with_settings(recipe, {"measure.nll_images": 6})
     (other / "recipe.toml").write_text(r.recipe_as_toml(changed))
-    assert said(["compare", str(told), str(other)], capsys) == (
+    assert said(["compare", str(condition), str(other)], capsys) == (
         2,
-        f"isthmus: {told} and {other} differ in measure.nll_pictures: their scores were not measured "
+        f"isthmus: {condition} and {other} differ in measure.nll_images: their metrics were not measured "
         "alike; run one of them again with the other's settings",
     )
 
@@ -107,4 +107,4 @@ def test_seeds_of_a_split_without_validation_part_differ_in_none() -> None:
     recipe = r.load_recipe(
         'task = "segment"\n[data]\nname = "oxford-pets"\nsplit = "reference"\n[train]\nkeep = "last"'
     )
-    assert _of_seeds(recipe) == "initial weights and the order of training pictures"
+    assert _of_seeds(recipe) == "initial weights and the order of training images"

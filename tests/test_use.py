@@ -1,4 +1,4 @@
-"""Sheets of any VAE and of one's own pictures: what goes in, what comes out, and what they say."""
+"""Sample grids of any VAE and of one's own images: what goes in, what comes out, and what they say."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.data.store import as_bytes
-from isthmus.refusal import Refusal
+from isthmus.engine.run_folder import RunFolder
+from isthmus.errors import UserError
 from isthmus.report import page
-from isthmus.report.class_sheets import SHEETS, sheet_figure
-from isthmus.report.look import LIGHT
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.listening import TestPart
-from isthmus.runs.sheets import UNSAID, sheets_of
-from isthmus.use.generate import drawn_sheet, generated
-from isthmus.use.swap import OwnPictures, read_pictures, redrawn_sheet, swapped_pictures
-from isthmus.use.vae import TrainedVAE, load_vae
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
+from isthmus.report.formatting import LIGHT
+from isthmus.tasks.generate.draw import drawn_sample_grid, generated
+from isthmus.tasks.generate.label_swap import TestPart
+from isthmus.tasks.generate.redraw import (
+    OwnImages,
+    read_images,
+    redrawn_sample_grid,
+    swapped_images,
+)
+from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
+from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
 SAME = "This decoder is not told the label: it draws the same in every column."
 
 
 def make_run(folder: Path, **settings: object) -> Path:
-    """A run of a small VAE that nobody has trained; its z says something of the picture."""
+    """A run of a small VAE that nobody has trained; its z says something of the image."""
     small = {"model.width": 4, "model.latent": 3, "data.size_px": 16, "train.precision": "float32"}
     recipe = r.with_settings(r.GenerateRecipe(), small | settings)
     assert isinstance(recipe, r.GenerateRecipe)
@@ -47,8 +52,8 @@ def make_run(folder: Path, **settings: object) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
-    """Three pictures: two in a folder that is named as a label, one in a folder that is not."""
+def images(tmp_path: Path) -> list[str]:
+    """Three images: two in a folder that is named as a label, one in a folder that is not."""
     rng = np.random.default_rng(0)
     files = [tmp_path / "newt" / "a.png", tmp_path / "mine" / "b.png", tmp_path / "newt" / "c.png"]
     for file in files:
@@ -62,18 +67,18 @@ Say = Callable[..., list[str]]
 
 @pytest.fixture
 def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Run a command; the words on its sheet, or its refusal."""
+    """Run a command; the words on its sample grid, or its error."""
 
     def said(*words: str) -> list[str]:
         drawn: list[Figure] = []
         write = page.write_figure
         with monkeypatch.context() as patched:
             patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
-            status = main([*words, "--out", str(tmp_path / "sheet.png")])
+            status = main([*words, "--out", str(tmp_path / "sample_grid.png")])
         if status == 2:
             return [capsys.readouterr().err.removeprefix("isthmus: ").strip()]
         assert status == 0
-        assert (tmp_path / "sheet.png").is_file()
+        assert (tmp_path / "sample_grid.png").is_file()
         return words_on(drawn[0])
 
     return said
@@ -84,19 +89,19 @@ def words_on(figure: Figure) -> list[str]:
     return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
 
 
-def redrawn(model: TrainedVAE, sheet: str, pictures: OwnPictures) -> dict[str, np.ndarray]:
-    """The arrays of a sheet, with their order checked against the seed."""
-    arrays, again = (redrawn_sheet(model, sheet, pictures, seed=3) for _ in range(2))
+def redrawn(model: TrainedVAE, sample_grid: str, images: OwnImages) -> dict[str, np.ndarray]:
+    """The arrays of a sample grid, with their order checked against the seed."""
+    arrays, again = (redrawn_sample_grid(model, sample_grid, images, seed=3) for _ in range(2))
     assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
     return arrays
 
 
-def of_network(model: TrainedVAE, pictures: OwnPictures, told: list[int], given: list[int]):
-    """What the network itself makes of pictures, as bytes."""
+def of_network(model: TrainedVAE, images: OwnImages, condition: list[int], given: list[int]):
+    """What the network itself makes of images, as bytes."""
     network = model.vae.network
-    target = model.vae.target(pictures.images, torch.Generator().manual_seed(3))
+    target = model.vae.target(images.images, torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        mu, _ = network.encode(torch.from_numpy(target), torch.tensor(told))
+        mu, _ = network.encode(torch.from_numpy(target), torch.tensor(condition))
         return as_bytes(network.likelihood.mean(network.decode(mu, torch.tensor(given))).numpy())
 
 
@@ -105,33 +110,33 @@ def of_network(model: TrainedVAE, pictures: OwnPictures, told: list[int], given:
 
 def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None:
     run = str(make_run(tmp_path / "run"))
-    title, note, *captions = say("generate", run, "--sheet", "random")
+    title, note, *captions = say("generate", run, "--grid", "random")
     assert (title, note) == (
         "Drawn from the prior, each with a label",
         "Below: the label given, drawn at random.",
     )
     assert len(captions) == 25
     assert set(captions) == set(NAMES)
-    assert captions == say("generate", run, "--sheet", "random")[2:]
-    assert captions != say("generate", run, "--sheet", "random", "--seed", "1")[2:]
-    few = say("generate", run, "--sheet", "random", "--labels", "toad,none")[2:]
+    assert captions == say("generate", run, "--grid", "random")[2:]
+    assert captions != say("generate", run, "--grid", "random", "--seed", "1")[2:]
+    few = say("generate", run, "--grid", "random", "--labels", "toad,none")[2:]
     assert set(few) == {"toad", "no label"}
 
 
 @pytest.mark.parametrize("prior", ["standard", "per-label"])
 def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: str) -> None:
     """Where nothing hears the label, so nothing at all differs."""
-    settings = {"model.where": "none", "model.prior": prior}
+    settings = {"model.condition_on": "none", "model.prior": prior}
     model = load_vae(make_run(tmp_path, **settings))  # a prior's table starts as the standard one
     labels = np.arange(len(NAMES))
-    random = drawn_sheet(model, "random", labels, seed=1)["random_output"]
-    null = drawn_sheet(model, "null", labels, seed=1)["null_output"]
+    random = drawn_sample_grid(model, "random", labels, seed=1)["random_output"]
+    null = drawn_sample_grid(model, "null", labels, seed=1)["unconditional_output"]
     np.testing.assert_array_equal(random, null)
-    assert (random != drawn_sheet(model, "random", labels, seed=2)["random_output"]).any()
+    assert (random != drawn_sample_grid(model, "random", labels, seed=2)["random_output"]).any()
     images = np.random.default_rng(0).random((9, 1, 16, 16), np.float32)
     test = TestPart(images, images, labels.repeat(3), (labels.repeat(3) + 1) % 3)
-    of_run = sheets_of(model.vae, test, torch.Generator().manual_seed(0), model.recipe.model)
-    np.testing.assert_array_equal(of_run["random_output"], of_run["null_output"])
+    of_run = sample_grids_of(model.vae, test, torch.Generator().manual_seed(0), model.recipe.model)
+    np.testing.assert_array_equal(of_run["random_output"], of_run["unconditional_output"])
 
 
 def test_the_first_styles_are_the_same_however_many_are_drawn(tmp_path: Path) -> None:
@@ -140,24 +145,24 @@ def test_the_first_styles_are_the_same_however_many_are_drawn(tmp_path: Path) ->
     np.testing.assert_allclose(three, five[:3], atol=1e-6)
 
 
-def test_a_label_with_one_test_picture_has_no_line(tmp_path: Path) -> None:
+def test_a_label_with_one_test_image_has_no_line(tmp_path: Path) -> None:
     model, rng = load_vae(make_run(tmp_path)), np.random.default_rng(0)
     for labels, lines in (([0, 1, 2], None), ([0, 0, 1, 2, 2], [0, 2])):
         images, of = rng.random((len(labels), 1, 16, 16), np.float32), np.array(labels)
         test = TestPart(images, images, of, (of + 1) % 3)
-        sheets = sheets_of(model.vae, test, torch.Generator(), model.recipe.model)
-        shown = sheets.get("interpolation_label")
+        sample_grids = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
+        shown = sample_grids.get("interpolation_label")
         assert (shown if shown is None else shown.tolist()) == lines
 
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:
     assert (
-        say("generate", str(make_run(tmp_path / "run")), "--sheet", "null")[2:] == ["no label"] * 25
+        say("generate", str(make_run(tmp_path / "run")), "--grid", "null")[2:] == ["no label"] * 25
     )
-    never = str(make_run(tmp_path / "never", **{"model.null_rate": 0.0}))
-    assert say("generate", never, "--sheet", "null") == [
-        "--sheet null: this model has no null label (model.null_rate = 0): only one that was trained "
-        "without labels now and then can draw without; use --sheet random"
+    never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
+    assert say("generate", never, "--grid", "null") == [
+        "--grid null: this model has no unconditional label (model.label_dropout = 0): only one that was trained "
+        "without labels now and then can draw without; use --grid random"
     ]
 
 
@@ -165,23 +170,23 @@ def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, sa
     ("words", "sentence"),
     [
         (
-            ["generate", "--sheet", "null", "--labels", "toad"],
-            "--labels does nothing for --sheet null: only --sheet labels or random reads it; leave "
+            ["generate", "--grid", "null", "--labels", "toad"],
+            "--labels does nothing for --grid null: only --grid labels or random reads it; leave "
             "one of the two out",
         ),
         (
-            ["generate", "--sheet", "random", "--count", "3"],
-            "--count does nothing for --sheet random: only --sheet labels reads it; leave one of "
+            ["generate", "--grid", "random", "--count", "3"],
+            "--count does nothing for --grid random: only --grid labels reads it; leave one of "
             "the two out",
         ),
         (
-            ["swap", "--sheet", "swap", "--labels", "toad"],
-            "--labels does nothing for --sheet swap: only --sheet labels reads it; leave one of the "
+            ["swap", "--grid", "swap", "--labels", "toad"],
+            "--labels does nothing for --grid swap: only --grid labels reads it; leave one of the "
             "two out",
         ),
     ],
 )
-def test_a_flag_that_a_sheet_does_not_read_is_refused(
+def test_a_flag_that_a_sample_grid_does_not_read_is_rejected(
     words: list[str], sentence: str, say: Say
 ) -> None:
     command, *flags = words
@@ -192,40 +197,38 @@ def test_a_flag_that_a_sheet_does_not_read_is_refused(
 
 
 def test_a_swap_says_true_and_given_beside_its_source(
-    tmp_path: Path, pictures: list[str], say: Say
+    tmp_path: Path, images: list[str], say: Say
 ) -> None:
     run = str(make_run(tmp_path / "run"))
-    title, note, *captions = say("swap", run, *pictures, "--sheet", "swap", "--true", "frog")
+    title, note, *captions = say("swap", run, *images, "--grid", "swap", "--true", "frog")
     assert title == "Decoded with a wrong label", "this encoder hears none"
     assert note == (
-        "Left: a picture; right: what the network makes of it. Below: true label → label given."
+        "Left: an image; right: what the network makes of it. Below: true label → label given."
     )
     assert len(captions) == 3
     assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
     assert {caption.split(" → ")[1] for caption in captions} <= {"newt", "toad"}
-    each = say("swap", run, *pictures, "--sheet", "swap", "--true", "newt,toad,frog")[2:]
+    each = say("swap", run, *images, "--grid", "swap", "--true", "newt,toad,frog")[2:]
     assert [caption.split(" → ")[0] for caption in each] == ["newt", "toad", "frog"]
 
 
-def test_a_picture_can_be_said_to_show_no_label(
-    tmp_path: Path, pictures: list[str], say: Say
-) -> None:
+def test_a_image_can_be_said_to_show_no_label(tmp_path: Path, images: list[str], say: Say) -> None:
     run = str(make_run(tmp_path / "run"))
-    assert say("swap", run, pictures[0], "--true", "none")[-1].endswith("(none)")
+    assert say("swap", run, images[0], "--true", "none")[-1].endswith("(none)")
 
 
-def test_a_folder_named_as_a_label_says_it(tmp_path: Path, pictures: list[str], say: Say) -> None:
+def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], say: Say) -> None:
     run = str(make_run(tmp_path / "run"))
-    a, b, c = pictures
-    captions = say("swap", run, a, c, "--sheet", "swap")[2:]
+    a, b, c = images
+    captions = say("swap", run, a, c, "--grid", "swap")[2:]
     assert {caption.split(" → ")[0] for caption in captions} == {"newt"}
-    captions = say("swap", run, a, c, "--sheet", "swap", "--true", "toad")[2:]
+    captions = say("swap", run, a, c, "--grid", "swap", "--true", "toad")[2:]
     assert {caption.split(" → ")[0] for caption in captions} == {"toad"}, "--true says it first"
-    assert say("swap", run, a, b, "--sheet", "swap") == [
+    assert say("swap", run, a, b, "--grid", "swap") == [
         f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
         "--true, or put it into a folder of that name"
     ]
-    title, _, *captions = say("swap", run, a, b, "--sheet", "reconstruction")
+    title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
         "Reconstructed with the true label, where it was said",
         ["newt"],  # and nothing under the other
@@ -233,25 +236,25 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, pictures: list[str], 
     assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
 
 
-def test_labels_that_fit_no_number_of_pictures_are_refused(
-    tmp_path: Path, pictures: list[str], say: Say
+def test_labels_that_fit_no_number_of_images_are_rejected(
+    tmp_path: Path, images: list[str], say: Say
 ) -> None:
     run = str(make_run(tmp_path / "run"))
-    assert say("swap", run, *pictures, "--true", "frog,newt") == [
-        "--true has 2 labels, which fit 2 pictures, not 3: it takes one label for all or one for "
+    assert say("swap", run, *images, "--true", "frog,newt") == [
+        "--true has 2 labels, which fit 2 images, not 3: it takes one label for all or one for "
         "each; name as many"
     ]
-    assert say("swap", run, pictures[0], "--sheet", "interpolation") == [
-        f"--sheet interpolation: {pictures[0]} is the only picture, and a row leads from each to "
+    assert say("swap", run, images[0], "--grid", "interpolation") == [
+        f"--grid interpolation: {images[0]} is the only image, and a row leads from each to "
         "the next one; name two or more"
     ]
 
 
-def test_sheets_hold_what_the_network_makes(tmp_path: Path, pictures: list[str]) -> None:
+def test_sample_grids_hold_what_the_network_makes(tmp_path: Path, images: list[str]) -> None:
     """Every array again from the network itself; an encoder that is told has two protocols."""
-    model = load_vae(make_run(tmp_path / "run", **{"model.where": "both"}))
-    files = [Path(picture) for picture in pictures]
-    own = read_pictures(model, files, ("frog", "toad", "newt"))
+    model = load_vae(make_run(tmp_path / "run", **{"model.condition_on": "both"}))
+    files = [Path(image) for image in images]
+    own = read_images(model, files, ("frog", "toad", "newt"))
     true = [0, 2, 1]
     swap = redrawn(model, "swap", own)
     given = swap["swap_given"].tolist()
@@ -271,27 +274,27 @@ def test_sheets_hold_what_the_network_makes(tmp_path: Path, pictures: list[str])
     assert sorted(moved["traversal_unit"]) == [0, 1, 2]
     assert moved["traversal_output"].shape == (30, 1, 16, 16)
 
-    columns = swapped_pictures(model, own, [2, 0], seed=3)
+    columns = swapped_images(model, own, [2, 0], seed=3)
     for column, label in zip(columns.swapaxes(0, 1), [2, 0], strict=True):
         assert np.array_equal(as_bytes(column), of_network(model, own, true, [label] * 3))
 
 
 def test_a_line_between_labels_changes_the_label_half_way(
-    tmp_path: Path, pictures: list[str], say: Say
+    tmp_path: Path, images: list[str], say: Say
 ) -> None:
-    one_z = {"objective.likelihood": "bernoulli-threshold"}  # a picture twice has it twice
-    run = make_run(tmp_path / "run", **one_z, **{"model.where": "decoder"})
-    asked = ("swap", str(run), *pictures, "--sheet", "interpolation")
+    one_z = {"objective.likelihood": "bernoulli-threshold"}  # an image twice has it twice
+    run = make_run(tmp_path / "run", **one_z, **{"model.condition_on": "decoder"})
+    asked = ("swap", str(run), *images, "--grid", "interpolation")
     words = say(*asked, "--true", "frog,toad,toad")
     assert words[1] == (
-        "z moves in a straight line; 0 % and 100 % are the reconstructions of two pictures; "
+        "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
         "the label told changes half-way."
     )
     assert words[12:] == ["frog → toad", "toad"]
     assert say(*asked)[12:] == [], "nobody said what the second shows"
     model = load_vae(run)
-    files = [Path(pictures[0])] * 2  # one z under two labels
-    line = redrawn(model, "interpolation", read_pictures(model, files, ("frog", "toad")))
+    files = [Path(images[0])] * 2  # one z under two labels
+    line = redrawn(model, "interpolation", read_images(model, files, ("frog", "toad")))
     output = line["interpolation_output"].astype(int)
     assert (abs(output[:5] - output[0]) <= 1).all()
     assert (abs(output[5:] - output[9]) <= 1).all()
@@ -301,138 +304,144 @@ def test_a_line_between_labels_changes_the_label_half_way(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"model.where": "read"}, 3),
-        ({"model.where": "decoder"}, 3),
-        ({"model.where": "none"}, 3),
-        ({"model.where": "none", "model.null_rate": 0.0}, 0),
+        ({"model.condition_on": "classifier"}, 3),
+        ({"model.condition_on": "decoder"}, 3),
+        ({"model.condition_on": "none"}, 3),
+        ({"model.condition_on": "none", "model.label_dropout": 0.0}, 0),
     ],
 )
 def test_a_label_that_nobody_said_is_the_null_label(
-    settings: dict[str, object], told: int, tmp_path: Path, pictures: list[str]
+    settings: dict[str, object], condition: int, tmp_path: Path, images: list[str]
 ) -> None:
     model = load_vae(make_run(tmp_path / "run", **settings))
-    own = read_pictures(model, [Path(pictures[1])])
-    assert own.true.tolist() == [UNSAID]
-    sheet = redrawn(model, "reconstruction", own)
-    assert np.array_equal(sheet["reconstruction_output"], of_network(model, own, [told], [told]))
+    own = read_images(model, [Path(images[1])])
+    assert own.true.tolist() == [UNKNOWN_LABEL]
+    sample_grid = redrawn(model, "reconstruction", own)
+    assert np.array_equal(
+        sample_grid["reconstruction_output"], of_network(model, own, [condition], [condition])
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (
-            {"model.where": "both"},
-            "--true is missing: the encoder of this model (model.where = 'both') is told what a "
-            "picture shows; name its label",
+            {"model.condition_on": "both"},
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what a "
+            "image shows; name its label",
         ),
         (
-            {"model.where": "decoder", "model.null_rate": 0.0},
-            "--true is missing: this model (model.where = 'decoder', model.prior = 'standard') is "
-            "told what a picture shows and has never been without (model.null_rate = 0); name its "
+            {"model.condition_on": "decoder", "model.label_dropout": 0.0},
+            "--true is missing: this model (model.condition_on = 'decoder', model.prior = 'standard') is "
+            "told what an image shows and has never been without (model.label_dropout = 0); name its "
             "label",
         ),
     ],
 )
 def test_a_label_that_is_needed_is_asked_for(
-    settings: dict[str, object], sentence: str, tmp_path: Path, pictures: list[str], say: Say
+    settings: dict[str, object], sentence: str, tmp_path: Path, images: list[str], say: Say
 ) -> None:
     run = str(make_run(tmp_path / "run", **settings))
-    assert say("swap", run, *pictures, "--sheet", "traversal") == [sentence]
+    assert say("swap", run, *images, "--grid", "traversal") == [sentence]
 
 
 def test_the_second_protocol_is_drawn_where_it_is_another(
-    tmp_path: Path, pictures: list[str], say: Say
+    tmp_path: Path, images: list[str], say: Say
 ) -> None:
-    words = ["--sheet", "swap_wrong", "--true", "toad"]
-    told = make_run(tmp_path / "told", **{"model.where": "both"})
-    assert say("swap", str(told), *pictures, *words)[0] == "Encoded and decoded with a wrong label"
-    read = make_run(tmp_path / "read")
-    assert say("swap", str(read), *pictures, *words) == [
-        "--sheet swap_wrong: the encoder of this model (model.where = 'read') is not told a label, so both "
-        "protocols are one; use --sheet swap"
+    words = ["--grid", "swap_wrong", "--true", "toad"]
+    condition = make_run(tmp_path / "told", **{"model.condition_on": "both"})
+    assert (
+        say("swap", str(condition), *images, *words)[0] == "Encoded and decoded with a wrong label"
+    )
+    read = make_run(tmp_path / "classifier")
+    assert say("swap", str(read), *images, *words) == [
+        "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not told a label, so both "
+        "protocols are one; use --grid swap"
     ]
 
 
 # What is not told
 
 
-def test_a_decoder_that_is_not_told_heads_no_column_with_a_label(
-    tmp_path: Path, pictures: list[str], say: Say
+def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
+    tmp_path: Path, images: list[str], say: Say
 ) -> None:
-    run = str(make_run(tmp_path / "run", **{"model.where": "none"}))
+    run = str(make_run(tmp_path / "run", **{"model.condition_on": "none"}))
     assert say("generate", run, "--count", "1") == [
         "One style a row, one label a column",
         SAME,
         "z 1",
     ]
-    assert say("swap", run, pictures[0])[1:] == [SAME, "picture", "a (newt)"]
-    assert say("generate", run, "--sheet", "random")[1:] == [
+    assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
+    assert say("generate", run, "--grid", "random")[1:] == [
         "This decoder is not told the label, so none is named."
     ]
-    said = say("swap", run, pictures[0], "--sheet", "swap")[1]
+    said = say("swap", run, images[0], "--grid", "swap")[1]
     assert said.endswith("true label → label given. This decoder is not told the label.")
 
 
-def test_a_prior_of_each_label_hears_it(tmp_path: Path, pictures: list[str], say: Say) -> None:
-    settings = {"model.where": "none", "model.prior": "per-label"}
+def test_a_prior_of_each_label_hears_it(tmp_path: Path, images: list[str], say: Say) -> None:
+    settings = {"model.condition_on": "none", "model.prior": "per-label"}
     run = str(make_run(tmp_path / "run", **settings))
     assert say("generate", run, "--count", "1")[1:] == [*NAMES, "noise 1"]
-    assert say("swap", run, pictures[0])[1] == SAME, "what is decoded is not drawn from it"
+    assert say("swap", run, images[0])[1] == SAME, "what is decoded is not drawn from it"
 
 
-# The sheets of a run
+# The sample grids of a run
 
 
-@pytest.mark.parametrize("where", ["both", "read"])
-def test_only_a_told_encoder_has_a_sheet_of_the_second_protocol(where: str, tmp_path: Path) -> None:
-    model = load_vae(make_run(tmp_path / "run", **{"model.where": where}))
+@pytest.mark.parametrize("where", ["both", "classifier"])
+def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
+    where: str, tmp_path: Path
+) -> None:
+    model = load_vae(make_run(tmp_path / "run", **{"model.condition_on": where}))
     labels = np.arange(7) % 3
     images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
     test = TestPart(images, images, labels, (labels + 1) % 3)
-    arrays = sheets_of(model.vae, test, torch.Generator(), model.recipe.model)
-    figure = SHEETS["swap_wrong"](arrays, NAMES, LIGHT)
-    if where == "read":
+    arrays = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
+    figure = SAMPLE_GRIDS["swap_wrong"](arrays, NAMES, LIGHT)
+    if where == "classifier":
         assert figure is None
         return
     assert figure is not None
     title, note, *captions = words_on(figure)
     assert title == "Encoded and decoded with a wrong label"
-    assert note.startswith("Left: a test picture;")
-    assert captions == words_on(sheet_figure("swap", arrays, NAMES))[2:]
-    mosaics = [sheet_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
+    assert note.startswith("Left: a test image;")
+    assert captions == words_on(sample_grid_figure("swap", arrays, NAMES))[2:]
+    mosaics = [sample_grid_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
     shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
     assert (shown != wrong).any()
-    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SHEETS.values())
-    assert words_on(sheet_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
+    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SAMPLE_GRIDS.values())
+    assert words_on(sample_grid_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
 
 
-# One's own pictures
+# One's own images
 
 
-def test_pictures_take_the_models_size_and_colours(tmp_path: Path, pictures: list[str]) -> None:
+def test_images_take_the_models_size_and_colours(tmp_path: Path, images: list[str]) -> None:
     model = load_vae(make_run(tmp_path / "run"))
     colours = tmp_path / "colours.png"
     Image.new("RGB", (40, 40), (255, 0, 0)).save(colours)
-    own = read_pictures(model, [Path(pictures[0]), colours])
+    own = read_images(model, [Path(images[0]), colours])
     assert own.images.shape == (2, 1, 16, 16)
     assert own.images[1] == pytest.approx(76 / 255), "red as luma"
 
 
-def test_a_picture_that_would_be_squeezed_is_refused(tmp_path: Path) -> None:
+def test_a_image_that_would_be_squeezed_is_rejected(tmp_path: Path) -> None:
     model = load_vae(make_run(tmp_path / "run"))
     wide = tmp_path / "wide.png"
     Image.new("L", (23, 20)).save(wide)
-    with pytest.raises(Refusal) as caught:
-        read_pictures(model, [wide])
+    with pytest.raises(UserError) as caught:
+        read_images(model, [wide])
     assert str(caught.value) == (
-        f"{wide}: 23 x 20 px: the model draws squares, and a picture whose sides differ by more "
+        f"{wide}: 23 x 20 px: the model draws squares, and an image whose sides differ by more "
         "than a factor of 1.1 would be squeezed; crop it square"
     )
     Image.new("L", (22, 20)).save(wide)
-    assert read_pictures(model, [wide]).images.shape == (1, 1, 16, 16)
+    assert read_images(model, [wide]).images.shape == (1, 1, 16, 16)
 
 
-def test_weights_of_another_version_are_refused(tmp_path: Path, say: Say) -> None:
+def test_weights_of_another_version_are_rejected(tmp_path: Path, say: Say) -> None:
     weights = RunFolder(make_run(tmp_path)).weights
     with safe_open(weights, "pt") as file:
         about = file.metadata()

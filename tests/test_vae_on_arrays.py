@@ -10,9 +10,9 @@ import scipy.stats
 import torch
 from torch import nn
 
-from isthmus.models.cvae import ConditionalVAE, LabelPrior, Normal
-from isthmus.runs import vae_on_arrays
-from isthmus.runs.vae_on_arrays import VAEOnArrays, posterior_draws
+from isthmus.nn.cvae import ConditionalVAE, LabelPrior, Normal
+from isthmus.tasks.generate import vae_on_arrays
+from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays, posterior_draws
 
 SIGMA_X = 0.5
 WEIGHT = torch.tensor([[1.0, 0.2], [-0.5, 0.8], [0.3, 0.3]])
@@ -48,23 +48,23 @@ class LinearGaussian(ConditionalVAE):
             raw = 6 * torch.atanh(PRIOR_SIGMA.log() / 6)  # log sigmas are softly bounded at 6
             self.prior.table.weight.copy_(torch.cat([PRIOR_MU, raw], dim=1))
 
-    def encode_told(self, image, label):
+    def encode_with_label(self, image, label):
         mu, covariance = exact_posterior(image.flatten(1), label)
         spread = covariance.diagonal(dim1=1, dim2=2).sqrt()
         return Normal(mu, (WIDER * spread).log())
 
     def encode(self, image, label):
-        return self.encode_told(image, label)
+        return self.encode_with_label(image, label)
 
     def decode(self, z, label):  # noqa: ARG002
         return (z @ WEIGHT.T + OFFSET)[..., None, None, :]
 
 
-class Misreading(LinearGaussian):
-    """Its encoder takes every picture for one of the next label."""
+class Misclassifying(LinearGaussian):
+    """Its encoder takes every image for one of the next label."""
 
     def encode(self, image, label):
-        return self.encode_told(image, (label + 1) % 3)
+        return self.encode_with_label(image, (label + 1) % 3)
 
 
 def exact_posterior(x, label):
@@ -77,10 +77,10 @@ def exact_posterior(x, label):
 def exact_nll(x, label):
     """Of x = WEIGHT z + OFFSET + noise: normal, with a mean and a covariance for each label."""
     nll = []
-    for picture, y in zip(x.reshape(len(x), 3), label, strict=True):
+    for image, y in zip(x.reshape(len(x), 3), label, strict=True):
         mean = WEIGHT @ PRIOR_MU[y] + OFFSET
         covariance = WEIGHT @ torch.diag(PRIOR_SIGMA[y] ** 2) @ WEIGHT.T + SIGMA_X**2 * torch.eye(3)
-        nll.append(-scipy.stats.multivariate_normal(mean.numpy(), covariance).logpdf(picture))
+        nll.append(-scipy.stats.multivariate_normal(mean.numpy(), covariance).logpdf(image))
     return np.array(nll)
 
 
@@ -90,8 +90,8 @@ def vae() -> VAEOnArrays:
     return VAEOnArrays(LinearGaussian(), "float32", batch=8)
 
 
-def pictures(n):
-    """Pictures of both labels and of none, drawn from the model."""
+def images(n):
+    """Images of both labels and of none, drawn from the model."""
     rng = np.random.default_rng(0)
     label = np.arange(n) % 3
     z = PRIOR_MU.numpy()[label] + PRIOR_SIGMA.numpy()[label] * rng.standard_normal((n, 2))
@@ -102,38 +102,38 @@ def pictures(n):
 @pytest.mark.parametrize("values_at_once", [2**22, 8 * 3 * 700])  # one portion of samples, six
 def test_the_nll_is_the_exact_marginal(vae, values_at_once, monkeypatch):
     monkeypatch.setattr(vae_on_arrays, "_VALUES_AT_ONCE", values_at_once)
-    x, label = pictures(30)
+    x, label = images(30)
     nll = vae.nll(x, label, 4_000, torch.Generator().manual_seed(0))
     exact = exact_nll(x, label)
     assert (nll.k, nll.n) == (4_000, 30)
     assert nll.nats == pytest.approx(exact.mean(), abs=4 * nll.monte_carlo_error)
     assert nll.monte_carlo_error < 0.01
-    np.testing.assert_allclose(nll.per_picture, exact, atol=0.2)
+    np.testing.assert_allclose(nll.per_image, exact, atol=0.2)
 
 
-def test_the_nll_is_of_the_label_that_is_told(vae):
-    x, label = pictures(30)
+def test_the_nll_is_of_the_label_that_is_conditioned(vae):
+    x, label = images(30)
     other = (label + 1) % 3
     nll = vae.nll(x, other, 4_000, torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(nll.per_picture, exact_nll(x, other), rtol=0.1)
+    np.testing.assert_allclose(nll.per_image, exact_nll(x, other), rtol=0.1)
     assert nll.nats > exact_nll(x, label).mean() + 1
 
 
 def test_a_misreading_encoder_changes_no_nll(vae):
     """p(x | y) is the decoder's; the ELBO, which is the encoder's too, suffers."""
-    x, label = pictures(30)
-    misreading = VAEOnArrays(Misreading(), "float32", batch=8)
-    nll, misread = (of.nll(x, label, 100, torch.Generator()) for of in (vae, misreading))
-    np.testing.assert_array_equal(nll.per_picture, misread.per_picture)
+    x, label = images(30)
+    misclassifying = VAEOnArrays(Misclassifying(), "float32", batch=8)
+    nll, misclassified = (of.nll(x, label, 100, torch.Generator()) for of in (vae, misclassifying))
+    np.testing.assert_array_equal(nll.per_image, misclassified.per_image)
     noise = np.zeros((30, 2), dtype=np.float32)
-    elbo, misread = (
-        of.elbo_nats(x, of.encoded(x, label), label, noise).mean() for of in (vae, misreading)
+    elbo, misclassified = (
+        of.elbo_nats(x, of.encoded(x, label), label, noise).mean() for of in (vae, misclassifying)
     )
-    assert misread < elbo - 1
+    assert misclassified < elbo - 1
 
 
 def test_the_elbo_is_the_exact_marginal_less_the_divergence_from_the_exact_posterior(vae):
-    x, label = pictures(10)
+    x, label = images(10)
     times = 4_000
     q = vae.encoded(x, label)
     noise = torch.randn(times * 10, 2, generator=torch.Generator().manual_seed(0)).numpy()
@@ -155,7 +155,7 @@ def test_the_elbo_is_the_exact_marginal_less_the_divergence_from_the_exact_poste
 
 
 def test_batches_change_no_elbo(vae):
-    x, label = pictures(30)
+    x, label = images(30)
     noise = np.random.default_rng(1).standard_normal((30, 2)).astype(np.float32)
     in_batches = vae.elbo_nats(x, vae.encoded(x, label), label, noise)
     whole = VAEOnArrays(vae.network, "float32", batch=30)

@@ -19,21 +19,21 @@ from conftest import SMALL
 from isthmus import build
 from isthmus import recipe as r
 from isthmus.cli import main
-from isthmus.refusal import Refusal
-from isthmus.report.notices import notices
-from isthmus.report.read import read_study
-from isthmus.runs.folder import RunFolder
-from isthmus.runs.seeds import numpy_draws
+from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.seeds import numpy_draws
+from isthmus.errors import UserError
+from isthmus.report.study_tables import read_study
+from isthmus.report.study_warnings import study_warnings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
-from isthmus.study.planned import (
+from isthmus.study.planned_runs import (
     planned_runs,
     tuning_runs,
     untrainable_variants,
     untuned_variants,
 )
-from isthmus.study.until import StoppingRule, run_until
+from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 
 FACTORS = """
 [study]
@@ -83,11 +83,9 @@ def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
     assert row["difference"] == pytest.approx(expected)
     assert pd.read_csv(finished / "ranks.csv")["share"].sum() == pytest.approx(4)
     assert pd.read_csv(finished / "variance.csv")["share"].sum() == pytest.approx(1)
-    about = json.loads((finished / "about.json").read_text())
+    about = json.loads((finished / "study.json").read_text())
     assert about["analysis"]["looks"] == [2]
-    roles = [
-        entry["role"] for entry in json.loads((finished / "pictures/pictures.json").read_text())
-    ]
+    roles = [entry["role"] for entry in json.loads((finished / "images/images.json").read_text())]
     assert roles == sorted(roles, key=["typical", "differing", "hardest", "easiest"].index)
 
 
@@ -101,7 +99,7 @@ def unsure(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactor
         down, loss = path.parent.parent.name.split("_")
         result = json.loads(path.read_text())
         levels = (down == "strided") + (loss == "bce+dice")
-        result["scores"]["mean_iou"] = 0.5 + 0.2 * sign * levels
+        result["metrics"]["mean_iou"] = 0.5 + 0.2 * sign * levels
         path.write_text(json.dumps(result))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISTHMUS_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -123,12 +121,12 @@ def longer(unsure: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.trains
 def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     study = longer
-    about = json.loads((study / "about.json").read_text())
+    about = json.loads((study / "study.json").read_text())
     assert about["analysis"]["looks"] == [2, 3]
     assert about["looked_last"] == [2, 3], "each was the last that was planned then"
-    (late,) = (of.text for of in notices(read_study(study)) if "had been seen" in of.text)
+    (late,) = (of.text for of in study_warnings(read_study(study)) if "had been seen" in of.text)
     assert late.startswith("Verdicts on 2 seeds had been seen, and no further look was planned")
-    assert r.load_plan(study / "plan.toml").looks == (2,), "and what the last seed makes it"
+    assert r.load_plan(study / "study.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 
 
@@ -190,7 +188,7 @@ def test_the_forecast_counts_the_batches_that_train(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One picture more than a batch holds: it is left out."""
+    """One image more than a batch holds: it is left out."""
     monkeypatch.setattr(forecast, "seconds_per_step", lambda _recipe, _store: 1.0)
     recipe = r.load_plan(stroke_recipe).recipe
     store = build.store_for(recipe.data)
@@ -238,14 +236,14 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     table = pd.read_csv(study / "tuning.csv")
     assert len(table) == 4 * 2
     chosen = table[table["chosen"]].set_index("variant")
-    best = table.loc[table.groupby("variant")["score"].idxmax()].set_index("variant")
+    best = table.loc[table.groupby("variant")["metric"].idxmax()].set_index("variant")
     assert chosen["train.lr"].to_dict() == best["train.lr"].to_dict()
     assert set(chosen["train.lr"]) == {1e-2}, "a learning rate of 1e-9 learns nothing"
     results = pd.read_csv(study / "results.csv")
     assert set(results["train.lr"]) == {1e-2}
     for run in study.glob("tuning/*/*"):
         result = json.loads((run / "result.json").read_text())
-        assert "scores" not in result, "the test set is not looked at"
+        assert "metrics" not in result, "the test set is not looked at"
         assert not (run / "scores.npz").exists()
     status, sentence = said(["study", str(tuned), "--out", str(study), "--train.lr", "0.1"], capsys)
     assert (status, sentence) == (
@@ -262,18 +260,18 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     )
 
 
-def test_what_was_tuned_on_other_pictures_is_not_gone_on_with(
+def test_what_was_tuned_on_other_images_is_not_gone_on_with(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tuned = tuned_recipe(recipe, tmp_path / "tuned.toml", "[1e-3, 1e-2]")
     study = tmp_path / "study"
     plan = r.load_plan(tuned)
     for run in tuning_runs(plan, study):
-        score = {"score": 0.5, "score_name": "mean_iou", "higher_is_better": True}
-        run.folder.finish({"status": "finished", "content": "other"} | score)
+        metric = {"metric": 0.5, "metric_name": "mean_iou", "higher_is_better": True}
+        run.folder.finish({"status": "finished", "content": "other"} | metric)
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,
-        f"isthmus: {study}: its finished runs were made on other pictures than the data are now: runs of one "
+        f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of one "
         "study share their test set; put the data back, or choose another --out",
     )
 
@@ -281,14 +279,14 @@ def test_what_was_tuned_on_other_pictures_is_not_gone_on_with(
 def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     plan: r.StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuned = dataclasses.replace(plan, nuisance={"train.lr": (1e-3, 1e-2)})
+    tuned = dataclasses.replace(plan, tune={"train.lr": (1e-3, 1e-2)})
     broken = tmp_path / "tuning" / "a" / "setting-0"
 
     def tune_run(recipe: r.AnyRecipe, _seed: int, folder: RunFolder, **_: object) -> None:
         folder.claim(recipe, "content")
         if folder.path == broken and not folder.error.exists():
             raise OSError("disk full")
-        result = {"status": "finished", "score": 0.5, "score_name": "mean_iou"}
+        result = {"status": "finished", "metric": 0.5, "metric_name": "mean_iou"}
         folder.finish(result | {"higher_is_better": True})
 
     monkeypatch.setattr(tuning, "tune_run", tune_run)
@@ -321,7 +319,7 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     tuned = "seeds = 2\nnuisance.train.epochs = [1, 10]"
     path.write_text(recipe.read_text().replace("seeds = 2", tuned))
     words = ["study", str(path), "--dry-run", "--out", str(tmp_path / "s")]
-    status, shown = said([*words, "--until-width", "0.1", "--most-seeds", "5"], capsys)
+    status, shown = said([*words, "--stop-width", "0.1", "--max-seeds", "5"], capsys)
     assert status == 0
     assert len(timed) == min(4, most_timings), "a kind of step is timed once"
     assert shown.count(", tuning train.epochs 10 ") == 4
@@ -330,9 +328,9 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
         most_timings == 2
     )
     left_out = (
-        "left out: random changes of training pictures and validation, which add about a tenth; "
+        "left out: random changes of training images and validation, which add about a tenth; "
     )
-    assert f"{left_out}scoring of the test set, once a run\n" in shown
+    assert f"{left_out}evaluation of the test set, once a run\n" in shown
     if most_timings == 12:
         minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
         assert (
@@ -362,7 +360,7 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
         half = widths[len(plan.seeds)] / 2
         verdict = {
             "kind": "factor",
-            "score": "mean_iou",
+            "metric": "mean_iou",
             "n": 0 if math.isnan(half) else 2,
             "low": 0.5 - half,
             "high": 0.5 + half,
@@ -393,7 +391,7 @@ def test_commands_that_begin_together_plan_together(plan: r.StudyPlan, tmp_path:
     assert {variant.name for variant in joined.variants} == {"a", "b"}
     assert joined.seeds == (0, 1)
     assert written_plan(ours, tmp_path).seeds == (0, 1), "and the tables of the first tell of both"
-    with pytest.raises(Refusal, match=r"holds a study of another recipe \(train.epochs differ\)"):
+    with pytest.raises(UserError, match=r"holds a study of another recipe \(train.epochs differ\)"):
         write_plan(other, tmp_path)
 
 
@@ -401,13 +399,13 @@ def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: r.StudyPlan, tmp_p
     """Another command has joined the folder, with a variant and a seed that has begun."""
     first, second = plan.variants
     write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), tmp_path)
-    (joined,) = planned_runs(r.load_plan(tmp_path / "plan.toml"), tmp_path)
+    (joined,) = planned_runs(r.load_plan(tmp_path / "study.toml"), tmp_path)
     joined.folder.claim(joined.recipe, "content")
     ours = dataclasses.replace(plan, variants=(first,), seeds=(0, 1, 2))
-    rule = StoppingRule(width=None, budget_minutes=1.5, most_seeds=20)
-    ended, reason = run_until(ours, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+    rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
+    ended, reason = run_with_rule(ours, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
     assert "planned seeds are left out" in reason
-    written = r.load_plan(tmp_path / "plan.toml")
+    written = r.load_plan(tmp_path / "study.toml")
     assert {variant.name for variant in written.variants} == {"a", "b"}
     assert {0, 7} <= set(written.seeds)
     assert set(ended.seeds) == set(written.seeds)
@@ -425,8 +423,8 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(
         results.to_csv(tmp_path / "results.csv")
         return plan
 
-    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
-    ended, reason = run_until(plan, tmp_path, rule, run)
+    rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
+    ended, reason = run_with_rule(plan, tmp_path, rule, run)
     assert ended.seeds == (0, 1)
     assert reason == (
         "fewer than two variants have a finished run, and more seeds would hardly mend that"
@@ -434,23 +432,23 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(
 
 
 def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_path: Path) -> None:
-    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
-    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
+    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 4
     assert reason == "the widest interval is 0.1, within 0.2"
     assert ended.looks == (2, 3, 4, 5), "the look that was spared is corrected for too"
 
 
 def test_the_most_seeds_end_it(plan: r.StudyPlan, tmp_path: Path) -> None:
-    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=3)
-    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=3)
+    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 3
     assert reason == "3 seeds are the most that were allowed"
 
 
-def test_a_budget_ends_it_and_looks_at_no_score(plan: r.StudyPlan, tmp_path: Path) -> None:
-    rule = StoppingRule(width=None, budget_minutes=4.5, most_seeds=20)
-    ended, reason = run_until(plan, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+def test_a_budget_ends_it_and_looks_at_no_metric(plan: r.StudyPlan, tmp_path: Path) -> None:
+    rule = StoppingRule(width=None, budget_minutes=4.5, max_seeds=20)
+    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
     assert len(ended.seeds) == 4
     assert reason == "4 minutes of training are spent, and another seed of 1 would go beyond 4.5"
     assert ended.looks == ()
@@ -458,8 +456,8 @@ def test_a_budget_ends_it_and_looks_at_no_score(plan: r.StudyPlan, tmp_path: Pat
 
 def test_a_budget_bounds_the_planned_seeds_too(plan: r.StudyPlan, tmp_path: Path) -> None:
     planned = dataclasses.replace(plan, seeds=(0, 1, 2, 3, 4))
-    rule = StoppingRule(width=None, budget_minutes=3.5, most_seeds=20)
-    ended, reason = run_until(planned, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    rule = StoppingRule(width=None, budget_minutes=3.5, max_seeds=20)
+    ended, reason = run_with_rule(planned, tmp_path, rule, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2)
     assert reason == (
         "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
@@ -467,7 +465,7 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: r.StudyPlan, tmp_path: Path
     )
     assert not read_results(tmp_path)["status"].eq("missing").any(), "what was spent has verdicts"
     more = dataclasses.replace(rule, budget_minutes=4.5)
-    ended, reason = run_until(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
+    ended, reason = run_with_rule(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2, 3)
     assert reason.endswith("; 1 planned seed is left out")
 
@@ -477,16 +475,16 @@ def test_a_budget_hides_no_run_that_has_begun(plan: r.StudyPlan, tmp_path: Path)
     run(plan, (0,))
     last = planned_runs(plan, tmp_path)[-1]
     last.folder.claim(last.recipe, "content")
-    rule = StoppingRule(width=None, budget_minutes=1.5, most_seeds=20)
-    ended, reason = run_until(plan, tmp_path, rule, run)
+    rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
+    ended, reason = run_with_rule(plan, tmp_path, rule, run)
     assert ended.seeds == (0, 1)
     assert reason.endswith("would go beyond 1.5; seeds that have begun wait for more")
 
 
 def test_where_every_run_has_failed_no_seed_is_added(plan: r.StudyPlan, tmp_path: Path) -> None:
-    rule = StoppingRule(width=0.2, budget_minutes=None, most_seeds=5)
+    rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
     run = pretended(tmp_path, WIDTHS, status="failed")
-    ended, reason = run_until(plan, tmp_path, rule, run)
+    ended, reason = run_with_rule(plan, tmp_path, rule, run)
     assert ended.seeds == (0, 1)
     assert reason == "every run has failed, and more seeds would not mend that"
 
@@ -512,13 +510,13 @@ def test_a_study_adds_the_seed_that_makes_it_sure(
     study, width = tmp_path / "factors", 1.01 * widest(longer)
     assert width < widest(unsure)
     shutil.copytree(unsure, study)
-    words = ["study", str(recipe), "--out", str(study), "--until-width", str(width)]
+    words = ["study", str(recipe), "--out", str(study), "--stop-width", str(width)]
     capsys.readouterr()
-    assert main([*words, "--most-seeds", "3"]) == 0
+    assert main([*words, "--max-seeds", "3"]) == 0
     assert (
         f"3 seeds: the widest interval is {widest(longer):.3g}, within" in capsys.readouterr().err
     )
-    assert json.loads((study / "about.json").read_text())["analysis"]["looks"] == [2, 3]
+    assert json.loads((study / "study.json").read_text())["analysis"]["looks"] == [2, 3]
     pd.testing.assert_frame_equal(
         pd.read_csv(study / "verdicts.csv"), pd.read_csv(longer / "verdicts.csv")
     )
@@ -532,9 +530,9 @@ def test_one_variant_has_no_interval_to_narrow(
         small_recipe.read_text().replace('[[study.variants]]\nmodel.down = "strided"\n', "")
     )
     words = ["study", str(one), "--out", str(tmp_path / "s"), "--seeds", "2"]
-    assert said([*words, "--until-width", "0.1"], capsys) == (
+    assert said([*words, "--stop-width", "0.1"], capsys) == (
         2,
-        "isthmus: --until-width with one variant: there is no difference to be sure of; add a variant, or "
+        "isthmus: --stop-width with one variant: there is no difference to be sure of; add a variant, or "
         "use --budget-minutes",
     )
 
@@ -542,22 +540,22 @@ def test_one_variant_has_no_interval_to_narrow(
 def test_a_rule_that_cannot_start_gets_its_sentence(
     recipe: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = ["study", str(recipe), "--out", str(tmp_path / "s"), "--until-width", "0.1"]
+    words = ["study", str(recipe), "--out", str(tmp_path / "s"), "--stop-width", "0.1"]
     assert said([*words, "--seeds", "1"], capsys) == (
         2,
-        "isthmus: --until-width with one seed: an interval needs two or more to start from; give "
+        "isthmus: --stop-width with one seed: an interval needs two or more to start from; give "
         "--seeds 2 or more",
     )
-    for rule in ("--until-width", "--budget-minutes"):
+    for rule in ("--stop-width", "--budget-minutes"):
         words = ["study", str(recipe), "--out", str(tmp_path / "s"), rule, "1", "--seeds", "5"]
-        assert said([*words, "--most-seeds", "3"], capsys) == (
+        assert said([*words, "--max-seeds", "3"], capsys) == (
             2,
-            "isthmus: --most-seeds 3 is less than the 5 seeds of the study: there would be none to add; "
+            "isthmus: --max-seeds 3 is less than the 5 seeds of the study: there would be none to add; "
             "give more",
         )
 
 
-def test_a_score_that_the_task_has_not_is_refused_before_training(
+def test_a_metric_that_the_task_has_not_is_rejected_before_training(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.toml"
@@ -565,7 +563,7 @@ def test_a_score_that_the_task_has_not_is_refused_before_training(
     status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
     assert status == 2
     assert sentence == (
-        "isthmus: study.scores: no score 'mean_uio' of this task; did you mean mean_iou?"
+        "isthmus: study.metrics: no metric 'mean_uio' of this task; did you mean mean_iou?"
     )
     assert not (tmp_path / "s").exists()
 
@@ -578,12 +576,12 @@ def test_a_budget_takes_no_look_but_does_not_forget_one(
     study = tmp_path / "factors"
     shutil.copytree(finished, study)
     if not was_seen:
-        for name in ("about.json", "results.csv", "verdicts.csv"):
+        for name in ("study.json", "results.csv", "verdicts.csv"):
             (study / name).unlink()
-    words = ["study", str(recipe), "--out", str(study), "--most-seeds", "3"]
+    words = ["study", str(recipe), "--out", str(study), "--max-seeds", "3"]
     assert main([*words, "--budget-minutes", "1000"]) == 0
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
-    about = json.loads((study / "about.json").read_text())
+    about = json.loads((study / "study.json").read_text())
     assert about["analysis"]["looks"] == ([2, 3] if was_seen else [3])
     assert about["looks_taken"] == about["analysis"]["looks"]
     assert about["variants_seen"] == about["variants"]
@@ -618,7 +616,7 @@ def test_what_is_asked_is_settled_before_the_answer_is_seen(
 
 
 @pytest.mark.trains
-def test_runs_on_other_pictures_are_not_added(
+def test_runs_on_other_images_are_not_added(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "factors"
@@ -627,7 +625,7 @@ def test_runs_on_other_pictures_are_not_added(
     result.write_text(result.read_text().replace('"content": "', '"content": "other'))
     assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
         2,
-        f"isthmus: {study}: its finished runs were made on other pictures than the data are now: runs of "
+        f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of "
         "one study share their test set; put the data back, or choose another --out",
     )
 
@@ -635,29 +633,27 @@ def test_runs_on_other_pictures_are_not_added(
 def assert_tells(text: str, title: str, difference: float) -> None:
     """The difference stands there rounded, with as many decimals as its interval needs."""
     number = r"[+-]\d+\.(\d+)"
-    told = re.search(rf"{title}: A - B ({number}) \[{number}, {number}\], ", text)
-    assert told, text
-    rounded, *decimals = told.groups()
+    condition = re.search(rf"{title}: A - B ({number}) \[{number}, {number}\], ", text)
+    assert condition, text
+    rounded, *decimals = condition.groups()
     assert len({len(of) for of in decimals}) == 1
     assert len(decimals[0]) >= (3 if abs(difference) < 9.999 else 2)
     assert float(rounded) == pytest.approx(difference, abs=0.51 * 0.1 ** len(decimals[0]))
 
 
 @pytest.mark.trains
-def test_two_runs_are_compared_by_picture(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_are_compared_by_image(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = (finished / "runs" / name / "seed-0" for name in ("max-pool_dice", "strided_dice"))
     status, text = said(["compare", str(a), str(b)], capsys)
     assert status == 0
-    contract = json.loads((a / "result.json").read_text())["contract"]
-    assert f"\nscored on: {contract}\ndiffer in: model.down\n" in text
+    label_scheme = json.loads((a / "result.json").read_text())["label_scheme"]
+    assert f"\nscored on: {label_scheme}\ndiffer in: model.down\n" in text
     assert "mean IoU: A - B " in text
     assert text.endswith("this speaks of these two networks, not of their recipes.")
     with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:
         difference = (of_a["mean_iou"] - of_b["mean_iou"]).mean()
     assert_tells(text, "mean IoU", difference)
-    assert ", 4 pictures." in text
+    assert ", 4 images." in text
 
 
 @pytest.mark.trains
@@ -674,15 +670,15 @@ def test_two_studies_are_compared_by_seed(
     assert text.count(", 2 seeds") == 4
 
 
-def other_contract(finished: Path, folder: Path, change: dict[str, object]) -> Path:
+def other_scheme(finished: Path, folder: Path, change: dict[str, object]) -> Path:
     """The same study as if it had been run with some other settings."""
     shutil.copytree(finished, folder)
     for path in folder.glob("runs/*/*/recipe.toml"):
         recipe = r.with_settings(r.load_recipe(path.read_text()), change)
         path.write_text(r.recipe_as_toml(recipe))
-    plan = r.load_plan(folder / "plan.toml")
+    plan = r.load_plan(folder / "study.toml")
     plan = dataclasses.replace(plan, recipe=r.with_settings(plan.recipe, change))
-    (folder / "plan.toml").write_text(r.plan_as_toml(plan))
+    (folder / "study.toml").write_text(r.plan_as_toml(plan))
     return folder
 
 
@@ -693,17 +689,17 @@ def other_contract(finished: Path, folder: Path, change: dict[str, object]) -> P
         (
             "data.size_px",
             64,
-            "their scores are not of the same pictures and labels; train both on the same data",
+            "their metrics are not of the same images and labels; train both on the same data",
         ),
         (
             "data.validation",
             0.4,
-            "the test pictures are the same, but other shares of the rest have trained and chosen the "
+            "the test images are the same, but other shares of the rest have trained and chosen the "
             "epoch; train both with one share",
         ),
     ],
 )
-def test_what_does_not_compare_is_refused_by_its_field(
+def test_what_does_not_compare_is_rejected_by_its_field(
     finished: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -711,7 +707,7 @@ def test_what_does_not_compare_is_refused_by_its_field(
     value: object,
     why: str,
 ) -> None:
-    other = other_contract(finished, tmp_path / "other", {setting: value})
+    other = other_scheme(finished, tmp_path / "other", {setting: value})
     run = Path("runs/strided_dice/seed-0")
     for a, b in ((finished, other), (finished / run, other / run)):
         assert said(["compare", str(a), str(b)], capsys) == (
@@ -721,20 +717,20 @@ def test_what_does_not_compare_is_refused_by_its_field(
 
 
 @pytest.mark.trains
-def test_scores_that_are_asked_for_by_name_are_those_of_their_task(
+def test_metrics_that_are_asked_for_by_name_are_those_of_their_task(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = tmp_path / "named"
     shutil.copytree(finished, named)
-    for scores, status in ((("mean_iou",), 0), (("mean_dice",), 2)):
-        plan = dataclasses.replace(r.load_plan(named / "plan.toml"), scores=scores, margins={})
-        (named / "plan.toml").write_text(r.plan_as_toml(plan))
+    for metrics, status in ((("mean_iou",), 0), (("mean_dice",), 2)):
+        plan = dataclasses.replace(r.load_plan(named / "study.toml"), metrics=metrics, margins={})
+        (named / "study.toml").write_text(r.plan_as_toml(plan))
         plain = tmp_path / f"plain{status}"
         shutil.copytree(finished, plain)
-        plan = dataclasses.replace(r.load_plan(plain / "plan.toml"), margins={})
-        (plain / "plan.toml").write_text(r.plan_as_toml(plan))
+        plan = dataclasses.replace(r.load_plan(plain / "study.toml"), margins={})
+        (plain / "study.toml").write_text(r.plan_as_toml(plan))
         ended, text = said(["compare", str(plain), str(named)], capsys)
-        assert (ended, "differ in study.scores" in text) == (status, status == 2)
+        assert (ended, "differ in study.metrics" in text) == (status, status == 2)
 
 
 @pytest.mark.trains
@@ -749,12 +745,12 @@ def test_a_failed_run_is_no_evidence(
     )
     assert said(["compare", str(good), str(bad)], capsys) == (
         2,
-        f"isthmus: {bad}: this run is failed (collapsed), so its scores are no evidence; name one that has "
+        f"isthmus: {bad}: this run is failed (collapsed), so its metrics are no evidence; name one that has "
         "finished",
     )
     (bad / "result.json").write_text(json.dumps(result | {"content": "another"}))
     assert said(["compare", str(good), str(bad)], capsys)[1].endswith(
-        "were scored on different pictures: their scores do not compare; run one of them again"
+        "were evaluated on different images: their metrics do not compare; run one of them again"
     )
 
 

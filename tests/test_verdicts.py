@@ -17,19 +17,19 @@ from statsmodels.stats.multitest import multipletests
 
 import isthmus.study.verdicts
 from isthmus import recipe as r
-from isthmus.refusal import Refusal
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.looks import planned_looks
-from isthmus.study.analysis import analyse, scores_of
-from isthmus.study.by_picture import picture_differences
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
+from isthmus.stats.looks import planned_looks
+from isthmus.study.analysis import analyse, metrics_of
+from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of
-from isthmus.study.differences import found_in, is_whole
+from isthmus.study.differences import found_in, is_complete
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.power import Visible, visible_differences
 from isthmus.study.verdicts import verdicts_on
 
-IOU = Score("mean_iou", True, "")
-NLL = Score("nll_nats", False, "")
+IOU = Metric("mean_iou", True, "")
+NLL = Metric("nll_nats", False, "")
 LEVELS = {
     "down": ["pool", "strided"],
     "up": ["transposed", "bilinear"],
@@ -50,9 +50,11 @@ def results(
     for seed in range(seeds):
         of_seed = rng.normal(0, 0.05)
         for variant, levels in VARIANTS.items():
-            score = 0.6 + of_seed + rng.normal(0, noise)
-            score += sum(effects.get(level, 0.0) for level in levels.values())
-            rows.append({"variant": variant, "seed": seed, "status": "finished", "mean_iou": score})
+            metric = 0.6 + of_seed + rng.normal(0, noise)
+            metric += sum(effects.get(level, 0.0) for level in levels.values())
+            rows.append(
+                {"variant": variant, "seed": seed, "status": "finished", "mean_iou": metric}
+            )
     table = pd.DataFrame(rows)
     return table.assign(nll_nats=100 - table["mean_iou"])
 
@@ -61,19 +63,19 @@ def verdicts(
     table: pd.DataFrame,
     margins: dict[str, float] | None = None,
     looks: list[int] | None = None,
-    scores: tuple[Score, ...] = (IOU,),
+    metrics: tuple[Metric, ...] = (IOU,),
     *,
     with_pairs: bool = False,
 ) -> pd.DataFrame:
     seeds = max(2, table["seed"].nunique())
     planned = planned_looks(looks or [seeds], np.random.default_rng(0))
     comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
-    found = found_in(table, comparisons, scores)
-    return verdicts_on(found, margins or {}, planned, is_whole=is_whole(table))
+    found = found_in(table, comparisons, metrics)
+    return verdicts_on(found, margins or {}, planned, is_complete=is_complete(table))
 
 
-def row_of(table: pd.DataFrame, factor: str, a: str, score: str = "mean_iou") -> pd.Series:
-    rows = table[(table["factor"] == factor) & (table["a"] == a) & (table["score"] == score)]
+def row_of(table: pd.DataFrame, factor: str, a: str, metric: str = "mean_iou") -> pd.Series:
+    rows = table[(table["factor"] == factor) & (table["a"] == a) & (table["metric"] == metric)]
     return rows.iloc[0]
 
 
@@ -96,14 +98,14 @@ def test_a_factorial_is_compared_where_one_thing_differs():
 def test_a_field_that_another_determines_is_no_factor_of_its_own():
     variants = {
         "plain": {"penalty": "none", "weight": None, "where": "both"},
-        "plain_read": {"penalty": "none", "weight": None, "where": "read"},
+        "plain_read": {"penalty": "none", "weight": None, "where": "classifier"},
         "hsic": {"penalty": "hsic", "weight": 3.0, "where": "both"},
-        "hsic_read": {"penalty": "hsic", "weight": 3.0, "where": "read"},
+        "hsic_read": {"penalty": "hsic", "weight": 3.0, "where": "classifier"},
     }
     factors = [c for c in comparisons_of(variants) if c.kind == "factor"]
     assert [(c.factor, c.a, c.b, len(c.groups)) for c in factors] == [
         ("penalty (with weight)", "hsic", "none", 2),
-        ("where", "read", "both", 2),
+        ("where", "classifier", "both", 2),
     ]
 
 
@@ -180,12 +182,12 @@ def test_a_factor_of_two_variants_is_one_family_with_their_pair():
     two = table[table["variant"].isin(("pool_bilinear_dice", "strided_bilinear_dice"))]
     settings = {name: {"down": name.split("_")[0]} for name in two["variant"].unique()}
     found = found_in(two, comparisons_of(settings), (IOU,))
-    drawn = verdicts_on(found, {}, planned_looks([5], np.random.default_rng(0)), is_whole=True)
+    drawn = verdicts_on(found, {}, planned_looks([5], np.random.default_rng(0)), is_complete=True)
     assert list(drawn["kind"]) == ["factor", "pair"]
     np.testing.assert_allclose(drawn["p_study"], drawn["p"])
 
 
-def test_large_effects_have_a_direction_and_small_ones_are_not_told():
+def test_large_effects_have_a_direction_and_small_ones_are_not_conditioned():
     ours = verdicts(results(5, {"strided": 0.03, "mix": -0.03}))
     assert row_of(ours, "down", "strided")["verdict"] == "better"
     assert row_of(ours, "loss", "mix")["verdict"] == "worse"
@@ -195,8 +197,8 @@ def test_large_effects_have_a_direction_and_small_ones_are_not_told():
     assert up["sentence"].endswith(" seeds would tell.")
 
 
-def test_for_a_score_that_should_be_low_better_is_less():
-    ours = verdicts(results(5, {"strided": 0.03}), scores=(IOU, NLL))
+def test_for_a_metric_that_should_be_low_better_is_less():
+    ours = verdicts(results(5, {"strided": 0.03}), metrics=(IOU, NLL))
     row = row_of(ours, "down", "strided", "nll_nats")
     assert row["difference"] < 0
     assert row["verdict"] == "better"
@@ -339,99 +341,108 @@ def plan() -> r.StudyPlan:
     ("where", "judged"),
     [
         ("both", ["swap_encoded_wrong", "swap_encoded_true", "nll_nats"]),
-        ("read", ["swap_encoded_true", "nll_nats"]),
+        ("classifier", ["swap_encoded_true", "nll_nats"]),
     ],
 )
-def test_where_an_encoder_is_told_the_harder_protocol_is_judged_first(where, judged):
-    variants = tuple(r.Variant(name=of, settings={"model.where": of}) for of in (where, "none"))
+def test_where_an_encoder_is_conditioned_the_harder_protocol_is_judged_first(where, judged):
+    variants = tuple(
+        r.Variant(name=of, settings={"model.condition_on": of}) for of in (where, "none")
+    )
     vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=variants)
-    assert [score.name for score in scores_of(vaes)] == judged
+    assert [metric.name for metric in metrics_of(vaes)] == judged
 
 
-def test_pictures_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
+def test_images_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
     random = np.random.default_rng(0)
-    pictures = {"a": random.normal(0.5, 0.1, 40), "b": random.normal(0.6, 0.1, 40)}
-    runs = [(variant, seed) for variant in pictures for seed in (0, 1)]
-    per_picture = pd.DataFrame(
-        {"variant": v, "seed": s, "picture": f"p{i}", "mean_iou": score + (s - 0.5) / 10}
+    images = {"a": random.normal(0.5, 0.1, 40), "b": random.normal(0.6, 0.1, 40)}
+    runs = [(variant, seed) for variant in images for seed in (0, 1)]
+    per_image = pd.DataFrame(
+        {"variant": v, "seed": s, "image": f"p{i}", "mean_iou": metric + (s - 0.5) / 10}
         for v, s in runs
-        for i, score in enumerate(pictures[v])
+        for i, metric in enumerate(images[v])
     )
     results = pd.DataFrame(runs, columns=["variant", "seed"]).assign(
         status="finished", mean_iou=[0.5, 0.5, 0.6, 0.6]
     )
-    score, draws = Score("mean_iou", True, ""), 2_000
-    table = picture_differences(results, per_picture, score, np.random.default_rng(0))
+    metric, draws = Metric("mean_iou", True, ""), 2_000
+    table = image_differences(results, per_image, metric, np.random.default_rng(0))
     (row,) = table.to_dict("records")
     assert (row["a"], row["b"], row["n"]) == ("b", "a", 40)
-    differences = pictures["b"] - pictures["a"]
+    differences = images["b"] - images["a"]
     assert row["difference"] == pytest.approx(differences.mean())
     known = bootstrap((differences,), np.mean, n_resamples=draws, rng=np.random.default_rng(1))
     ends = known.confidence_interval
     assert [row["low"], row["high"]] == pytest.approx([ends.low, ends.high], abs=0.005)
     fewer = results.assign(status=["finished", "finished", "failed", "failed"])
-    assert picture_differences(fewer, per_picture, score, np.random.default_rng(0)).empty
+    assert image_differences(fewer, per_image, metric, np.random.default_rng(0)).empty
 
 
-def test_scores_that_no_verdict_can_speak_of_are_refused():
+def test_metrics_that_no_verdict_can_speak_of_are_rejected():
     likelihoods = tuple(
         r.Variant(name=name, settings={"objective.likelihood": name})
         for name in ("bernoulli-dynamic", "bernoulli-threshold")
     )
     vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=likelihoods)
-    assert [score.name for score in scores_of(vaes)] == ["swap_encoded_true"]
-    with pytest.raises(Refusal, match=r"nll_nats is of other things under another objective\.like"):
-        scores_of(dataclasses.replace(vaes, scores=("nll_nats",)))
-    with pytest.raises(Refusal, match=r"cas is not measured without measure\.cas_pictures: set it"):
-        scores_of(dataclasses.replace(vaes, scores=("cas",)))
-    with pytest.raises(Refusal, match=r"study\.margins: nll_nats is of other things"):
-        scores_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
-    unhidden = r.GenerateRecipe(model=r.VAE(null_rate=0.0))
-    with pytest.raises(Refusal, match=r"elbo_null_nats is not measured where training hides no"):
-        scores_of(
+    assert [metric.name for metric in metrics_of(vaes)] == ["swap_encoded_true"]
+    with pytest.raises(
+        UserError, match=r"nll_nats is of other things under another objective\.like"
+    ):
+        metrics_of(dataclasses.replace(vaes, metrics=("nll_nats",)))
+    with pytest.raises(UserError, match=r"cas is not measured without measure\.cas_images: set it"):
+        metrics_of(dataclasses.replace(vaes, metrics=("cas",)))
+    with pytest.raises(UserError, match=r"study\.margins: nll_nats is of other things"):
+        metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
+    unhidden = r.GenerateRecipe(model=r.VAE(label_dropout=0.0))
+    with pytest.raises(
+        UserError, match=r"elbo_unconditional_nats is not measured where training hides no"
+    ):
+        metrics_of(
             r.StudyPlan(
-                name="x", recipe=unhidden, variants=(likelihoods[0],), scores=("elbo_null_nats",)
+                name="x",
+                recipe=unhidden,
+                variants=(likelihoods[0],),
+                metrics=("elbo_unconditional_nats",),
             )
         )
 
 
 def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
     table = results(5, {"strided": 0.03})
-    pictures = pd.DataFrame({"picture": [f"p{i}" for i in range(4)], "hard": [0.0, 0.1, 0.2, 0.3]})
-    per_picture = table.merge(pictures, how="cross")
-    per_picture["mean_iou"] -= per_picture["hard"]
-    said = analyse(plan, tmp_path, table, per_picture)
+    images = pd.DataFrame({"image": [f"p{i}" for i in range(4)], "hard": [0.0, 0.1, 0.2, 0.3]})
+    per_image = table.merge(images, how="cross")
+    per_image["mean_iou"] -= per_image["hard"]
+    said = analyse(plan, tmp_path, table, per_image)
     assert said == {
         "alpha": 0.05,
         "looks": [5],
         "family": {"factor": 5, "interaction": 7, "pair": 66},
-        "scores": ["mean_iou"],
+        "metrics": ["mean_iou"],
     }
     variance = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
     assert list(variance.index) == [
         *("model.down", "model.up", "loss.name"),
-        *("interactions", "seed", "picture", "rest"),
+        *("interactions", "seed", "image", "rest"),
     ]
     assert variance.sum() == pytest.approx(1)
-    assert variance["picture"] > variance["seed"] > variance["rest"]
+    assert variance["image"] > variance["seed"] > variance["rest"]
     ranks = pd.read_csv(tmp_path / "ranks.csv")
     best = ranks[ranks["rank"] == 1].set_index("variant")["share"]
     assert best.sum() == pytest.approx(1)
     assert best[best.index.str.startswith("strided")].sum() > 0.99
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 78
-    gone = (per_picture["picture"] == "p0") & (per_picture["seed"] == 0)
-    gone |= (per_picture["picture"] == "p3") & (per_picture["seed"] == 1)
-    analyse(plan, tmp_path, table, per_picture.assign(mean_iou=per_picture["mean_iou"].mask(gone)))
+    gone = (per_image["image"] == "p0") & (per_image["seed"] == 0)
+    gone |= (per_image["image"] == "p3") & (per_image["seed"] == 1)
+    analyse(plan, tmp_path, table, per_image.assign(mean_iou=per_image["mean_iou"].mask(gone)))
     of_the_rest = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
-    assert of_the_rest["picture"] > 0.3, "pictures that every seed has, each with itself"
+    assert of_the_rest["image"] > 0.3, "images that every seed has, each with itself"
     assert of_the_rest["rest"] < 0.1
-    analyse(plan, tmp_path, table, per_picture.assign(mean_iou=1.0))
+    analyse(plan, tmp_path, table, per_image.assign(mean_iou=1.0))
     assert pd.read_csv(tmp_path / "variance.csv").empty, (
         "of what does not vary, nothing has a share"
     )
 
 
-def test_more_pictures_would_buy_what_the_law_says():
+def test_more_images_would_buy_what_the_law_says():
     sizes = [50, 100, 200, 400]
     variants = {
         f"{size}_{down}": {"data.limit": size, "model.down": down}
@@ -444,7 +455,7 @@ def test_more_pictures_would_buy_what_the_law_says():
             "variant": variant,
             "seed": seed,
             "status": "finished",
-            "labelled_pictures": levels["data.limit"],
+            "labelled_images": levels["data.limit"],
             "mean_iou": 0.8 - 2 * levels["data.limit"] ** -0.5 + rng.normal(0, 1e-4),
         }
         for seed in range(5)
@@ -452,35 +463,35 @@ def test_more_pictures_would_buy_what_the_law_says():
     ]
     curves = learning_curves(pd.DataFrame(rows), variants, (IOU,))
     assert list(curves["variant"].unique()) == ["pool", "strided"]
-    one = curves[curves["variant"] == "pool"].set_index("pictures")
+    one = curves[curves["variant"] == "pool"].set_index("images")
     assert list(one.index) == [*sizes, 600]
     assert one.loc[600, "source"] == "predicted"
     assert one.loc[600, "mean"] == pytest.approx(0.8 - 2 * 600**-0.5, abs=1e-3)
     gain = 2 * (400**-0.5 - 600**-0.5)
     assert one.loc[600, "sentence"].startswith(
-        "200 more labelled pictures (400 to 600) would change mean IoU of pool by "
+        "200 more labelled images (400 to 600) would change mean IoU of pool by "
     )
     said = float(one.loc[600, "sentence"].split(" by ")[1].split(" [")[0])
     assert said == pytest.approx(gain, abs=1e-3)
     assert (one["low"] < one["mean"]).all()
 
 
-def test_all_the_pictures_are_a_size_too():
+def test_all_the_images_are_a_size_too():
     variants = {str(size): {"data.limit": size} for size in (50, 100, None)}
     rows = [
         {"variant": v, "seed": s, "status": "finished", "mean_iou": 0.8 - 2 * n**-0.5 + 1e-4 * s}
-        | {"labelled_pictures": n}
+        | {"labelled_images": n}
         for s in range(3)
         for v, n in zip(variants, (50, 100, 800), strict=True)
     ]
     curve = learning_curves(pd.DataFrame(rows), variants, (IOU,))
-    assert curve["pictures"].tolist() == [50, 100, 800, 1000]
+    assert curve["images"].tolist() == [50, 100, 800, 1000]
 
 
 def test_a_limit_above_what_there_is_makes_no_law():
     variants = {str(size): {"data.limit": size} for size in (50, 100, 400)}
     rows = [
-        {"variant": v, "seed": 0, "status": "finished", "mean_iou": 0.5, "labelled_pictures": count}
+        {"variant": v, "seed": 0, "status": "finished", "mean_iou": 0.5, "labelled_images": count}
         for v, count in zip(variants, (50, 100, 100), strict=True)
     ]
     assert learning_curves(pd.DataFrame(rows), variants, (IOU,)).empty
@@ -507,7 +518,7 @@ def power_of(effect: float, n: int, alpha: float) -> float:
 def test_what_a_study_can_see_is_what_the_t_test_finds():
     of = visible({"mean_iou": 0.01})
     pair = of["two variants"]
-    assert (pair.source, pair.score) == ("study.expected_sd", IOU)
+    assert (pair.source, pair.metric) == ("study.expected_sd", IOU)
     power = power_of(pair.smallest / 0.01, 5, 0.05 / 66 / 3)
     assert power == pytest.approx(0.8, abs=0.005)
     down = of["down"]  # six matched pairs in every seed, in a family of five, one of three
@@ -539,7 +550,7 @@ def test_needed_seeds_tell_four_times_in_five_at_the_look_that_they_are():
     pair = Comparison("pair", "", "a", "b", (("a", "b"),))
     seen = planned_looks([5], np.random.default_rng(0))
     found = found_in(table, [pair], (IOU,))
-    needs = int(verdicts_on(found, {}, seen, is_whole=True)["needs_seeds"].iloc[0])
+    needs = int(verdicts_on(found, {}, seen, is_complete=True)["needs_seeds"].iloc[0])
     rng = np.random.default_rng(1)
     for count, least, most in ((needs, 0.79, 1.0), (needs - 1, 0.0, 0.81)):
         looks = planned_looks([5, count], rng)

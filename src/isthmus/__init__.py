@@ -6,34 +6,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.models.cvae import ConditionalVAE as ConditionalVAE
-    from isthmus.models.unet import UNet as UNet
+    from isthmus.errors import UserError as UserError
+    from isthmus.losses import bce_loss as bce_loss
+    from isthmus.losses import ce_loss as ce_loss
+    from isthmus.losses import dice_loss as dice_loss
+    from isthmus.losses import focal_loss as focal_loss
+    from isthmus.losses import tversky_loss as tversky_loss
+    from isthmus.metrics.segmentation import segmentation_metrics as segmentation_metrics
+    from isthmus.nn.cvae import ConditionalVAE as ConditionalVAE
+    from isthmus.nn.unet import UNet as UNet
     from isthmus.recipe import GenerateRecipe as GenerateRecipe
     from isthmus.recipe import SegmentRecipe as SegmentRecipe
     from isthmus.recipe import StudyPlan as StudyPlan
     from isthmus.recipe import load_plan as load_plan
-    from isthmus.refusal import Refusal as Refusal
-    from isthmus.scoring.losses import bce_loss as bce_loss
-    from isthmus.scoring.losses import ce_loss as ce_loss
-    from isthmus.scoring.losses import dice_loss as dice_loss
-    from isthmus.scoring.losses import focal_loss as focal_loss
-    from isthmus.scoring.losses import tversky_loss as tversky_loss
-    from isthmus.scoring.segmentation import segmentation_scores as segmentation_scores
     from isthmus.study.run import run_study as run_study
 
 _HOMES = {
-    "isthmus.models.cvae": ("ConditionalVAE",),
-    "isthmus.models.unet": ("UNet",),
+    "isthmus.nn.cvae": ("ConditionalVAE",),
+    "isthmus.nn.unet": ("UNet",),
     "isthmus.recipe": ("GenerateRecipe", "SegmentRecipe", "StudyPlan", "load_plan"),
-    "isthmus.refusal": ("Refusal",),
-    "isthmus.scoring.losses": (
+    "isthmus.errors": ("UserError",),
+    "isthmus.losses": (
         "bce_loss",
         "ce_loss",
         "dice_loss",
         "focal_loss",
         "tversky_loss",
     ),
-    "isthmus.scoring.segmentation": ("segmentation_scores",),
+    "isthmus.metrics.segmentation": ("segmentation_metrics",),
     "isthmus.study.run": ("run_study",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)

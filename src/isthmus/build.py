@@ -21,10 +21,10 @@ from isthmus.data.class_folder import ClassFolder
 from isthmus.data.demo_digits import DemoDigits
 from isthmus.data.demo_scenes import DemoScenes
 from isthmus.data.folder import Folder
-from isthmus.data.labelled_pictures import LabelledPictures
+from isthmus.data.labelled_images import LabelledImages
 from isthmus.data.labelled_sets import TorchvisionSet
+from isthmus.data.masked_images import MaskedImages
 from isthmus.data.oxford_pets import OxfordPets
-from isthmus.data.pictures import Pictures
 from isthmus.data.splits import Split, split_of
 from isthmus.data.store import (
     LabelledStore,
@@ -36,37 +36,37 @@ from isthmus.data.store import (
     open_labelled_store,
     open_store,
 )
-from isthmus.models.autoencoder_blocks import BODIES, Reader, decoder_body, encoder_body
-from isthmus.models.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
-from isthmus.models.cvae import PRIORS, ConditionalVAE
-from isthmus.models.fusion import FUSIONS, WHERE
-from isthmus.models.judge import Judge
-from isthmus.models.unet import UNet
-from isthmus.refusal import Refusal
-from isthmus.scoring.invariance import Adversary
-from isthmus.scoring.likelihoods import likelihood_named
-from isthmus.scoring.losses import LossFunction, loss_named
-from isthmus.scoring.penalties import (
+from isthmus.errors import UserError
+from isthmus.losses import LossFunction, loss_named
+from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
+from isthmus.nn.classifier import Judge
+from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
+from isthmus.nn.cvae import PRIORS, ConditionalVAE
+from isthmus.nn.invariance import Adversary
+from isthmus.nn.likelihoods import likelihood_named
+from isthmus.nn.penalties import (
     KERNEL_PENALTIES,
     AdversaryPenalty,
     KernelPenalty,
     NoPenalty,
     Penalty,
 )
+from isthmus.nn.unet import UNet
+from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
 
 Rows = Int[np.ndarray, " n"]
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures and downloads are kept: ISTHMUS_CACHE, or the user's cache folder."""
+    """Where decoded images and downloads are kept: ISTHMUS_CACHE, or the user's cache folder."""
     return Path(os.environ.get("ISTHMUS_CACHE") or platformdirs.user_cache_dir("isthmus"))
 
 
 def masked_source_for(data: r.Data, data_root: Path | None) -> MaskedSource:
-    """The pictures with masks that a recipe names, not yet decoded.
+    """The images with masks that a recipe names, not yet decoded.
 
     Raises:
-        Refusal: If the data are not there or break a rule.
+        UserError: If the data are not there or break a rule.
     """
     if data.name == "demo-scenes":
         return DemoScenes(data.count)
@@ -78,10 +78,10 @@ def masked_source_for(data: r.Data, data_root: Path | None) -> MaskedSource:
 
 
 def labelled_source_for(data: r.LabelledData, data_root: Path | None) -> Source:
-    """The pictures with labels that a recipe names, not yet decoded.
+    """The images with labels that a recipe names, not yet decoded.
 
     Raises:
-        Refusal: If the data are not there or break a rule.
+        UserError: If the data are not there or break a rule.
     """
     if data.name == "demo-digits":
         return DemoDigits()
@@ -100,7 +100,7 @@ def _root(data_root: Path | None) -> tuple[Path, bool]:
     """
     named = data_root or (Path(text) if (text := os.environ.get("ISTHMUS_DATA")) else None)
     if named is not None and not named.is_dir():
-        raise Refusal(
+        raise UserError(
             f"data root {named} is not a folder: it must hold the data sets; "
             "name another with --data-root or ISTHMUS_DATA, or leave it out to download"
         )
@@ -120,7 +120,7 @@ def store_for(
     data_root: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> MaskedStore | LabelledStore:
-    """The pictures that a recipe names, decoded once and memory-mapped."""
+    """The images that a recipe names, decoded once and memory-mapped."""
     if isinstance(data, r.LabelledData):
         labelled = labelled_source_for(data, data_root)
         return open_labelled_store(
@@ -131,7 +131,7 @@ def store_for(
 
 
 def split_for(data: r.Data | r.LabelledData, store: Store, rng: np.random.Generator) -> Split:
-    """Which pictures train, choose the epoch, and score; the test part never depends on ``rng``."""
+    """Which images train, choose the epoch, and metric; the test part never depends on ``rng``."""
     validation = data.validation if data.has_validation else None
     return split_of(store, validation, data.limit, rng)
 
@@ -145,27 +145,27 @@ def augmentation_for(augment: r.Augment) -> Augmentation | None:
     )
 
 
-def training_pictures(
+def training_images(
     recipe: r.AnyRecipe, store: Any, rows: Rows, seed: int
-) -> Pictures | LabelledPictures:
+) -> MaskedImages | LabelledImages:
     """Rows of a store with the recipe's random changes, drawn from the seed."""
     if isinstance(recipe, r.SegmentRecipe):
-        return Pictures(store, rows, augmentation_for(recipe.augment), seed)
-    return LabelledPictures(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
+        return MaskedImages(store, rows, augmentation_for(recipe.augment), seed)
+    return LabelledImages(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
 
 
-def leaves_one_over(pictures: int, batch: int) -> bool:
-    """Whether the last batch of an epoch would be one picture: batch norm refuses it, so it is left out."""
-    return pictures > batch and pictures % batch == 1
+def leaves_one_over(images: int, batch: int) -> bool:
+    """Whether the last batch of an epoch would be one image: batch norm rejects it, so it is left out."""
+    return images > batch and images % batch == 1
 
 
 def loader_in_order(recipe: r.AnyRecipe, store: Any, rows: Rows) -> DataLoader[Any]:
     """Batches of these rows in order, without random changes."""
     if isinstance(recipe, r.SegmentRecipe):
-        pictures: Pictures | LabelledPictures = Pictures(store, rows, None, 0)
+        images: MaskedImages | LabelledImages = MaskedImages(store, rows, None, 0)
     else:
-        pictures = LabelledPictures(store, rows, 0.0, 0, 0)
-    return DataLoader(pictures, recipe.train.batch, collate_fn=pictures.collate)
+        images = LabelledImages(store, rows, 0.0, 0, 0)
+    return DataLoader(images, recipe.train.batch, collate_fn=images.collate)
 
 
 def unet_for(model: r.Model, channels_in: int, num_classes: int) -> UNet:
@@ -189,11 +189,13 @@ def vae_for(recipe: r.GenerateRecipe, num_labels: int) -> ConditionalVAE:
     model, data = recipe.model, recipe.data
     likelihood = likelihood_named(recipe.objective.likelihood)
     body = BODIES[model.body]
-    encoder_side, decoder_side = WHERE[model.where](FUSIONS[model.fusion])
+    encoder_side, decoder_side = CONDITION_ON[model.condition_on](CONDITIONINGS[model.conditioning])
     encoder = encoder_body(data.channels, data.size_px, model.width, body, encoder_side.modulate)
-    reader = None
-    if model.where == "read":
-        reader = Reader(encoder_body(data.channels, data.size_px, model.width, body), num_labels)
+    auxiliary_classifier = None
+    if model.condition_on == "classifier":
+        auxiliary_classifier = AuxiliaryClassifier(
+            encoder_body(data.channels, data.size_px, model.width, body), num_labels
+        )
     maps = data.channels * likelihood.params_per_channel
     decoder = decoder_body(
         model.latent, maps, data.size_px, model.width, body, decoder_side.modulate
@@ -207,7 +209,7 @@ def vae_for(recipe: r.GenerateRecipe, num_labels: int) -> ConditionalVAE:
         likelihood=likelihood,
         latent=model.latent,
         num_labels=num_labels,
-        reader=reader,
+        auxiliary_classifier=auxiliary_classifier,
     )
 
 

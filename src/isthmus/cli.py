@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.refusal import Refusal, nearest_name
+from isthmus.errors import UserError, nearest_name
 
 if TYPE_CHECKING:
     from isthmus.recipe import AnyRecipe, StudyPlan
     from isthmus.requests import RunRequest
-    from isthmus.study.until import StoppingRule
+    from isthmus.study.stopping_rule import StoppingRule
 
 Words = Sequence[str]
 
@@ -28,7 +28,7 @@ def demo(words: Words) -> int:
     from isthmus import flags
     from isthmus.requests import DemoRequest
 
-    request = flags.parse(DemoRequest(), words, "isthmus demo")
+    request = flags.parse_flags(DemoRequest(), words, "isthmus demo")
     return max([study([recipe, "--out", str(request.out / Path(recipe).stem)]) for recipe in DEMO])
 
 
@@ -45,10 +45,10 @@ def study(words: Words) -> int:
     if request.seeds is not None:
         plan = dataclasses.replace(plan, seeds=tuple(range(request.seeds)))
     rule = None
-    if request.until_width is not None or request.budget_minutes is not None:
-        from isthmus.study.until import StoppingRule
+    if request.stop_width is not None or request.budget_minutes is not None:
+        from isthmus.study.stopping_rule import StoppingRule
 
-        rule = StoppingRule(request.until_width, request.budget_minutes, request.most_seeds)
+        rule = StoppingRule(request.stop_width, request.budget_minutes, request.max_seeds)
     if request.dry_run:
         from isthmus.study.claim import claimed_plan
         from isthmus.study.forecast import print_forecast
@@ -72,12 +72,12 @@ def train(words: Words) -> int:
     plan = _with_flags(plan, recipe)
     names = [variant.name for variant in plan.variants]
     if request.variant is None and len(names) > 1:
-        raise Refusal(
+        raise UserError(
             f"this recipe has {len(names)} variants and train takes one: "
             f"name it with --variant ({', '.join(names)}), or use isthmus study"
         )
     if request.variant is not None and request.variant not in names:
-        raise Refusal(
+        raise UserError(
             f"--variant {request.variant}: unknown; {nearest_name(request.variant, names)}"
         )
     chosen = tuple(v for v in plan.variants if request.variant in (None, v.name))
@@ -90,7 +90,7 @@ def report(words: Words) -> int:
     from isthmus.report.page import write_report
 
     if len(words) != 1 or words[0].startswith("-"):
-        raise Refusal("report takes one word, the folder of a study: isthmus report studies/NAME")
+        raise UserError("report takes one word, the folder of a study: isthmus report studies/NAME")
     print(write_report(Path(words[0])))  # noqa: T201
     return 0
 
@@ -98,84 +98,88 @@ def report(words: Words) -> int:
 def compare(words: Words) -> int:
     """Two runs, or two studies, against each other: isthmus compare A B."""
     if len(words) != 2 or any(word.startswith("-") for word in words):
-        raise Refusal("compare takes two runs or two studies: isthmus compare A B")
+        raise UserError("compare takes two runs or two studies: isthmus compare A B")
 
-    from isthmus.runs.folder import RunFolder
+    from isthmus.engine.run_folder import RunFolder
     from isthmus.study.compare import compare_runs, compare_studies
 
     a, b = map(Path, words)
     are_runs = [RunFolder(path).is_claimed for path in (a, b)]
     if are_runs[0] != are_runs[1]:
-        raise Refusal(f"{a} and {b}: one is a run and one is not; name two runs or two studies")
+        raise UserError(f"{a} and {b}: one is a run and one is not; name two runs or two studies")
     found = compare_runs(a, b) if all(are_runs) else compare_studies(a, b)
-    print(f"A: {a}\nB: {b}\nscored on: {found.scored_on}")  # noqa: T201
+    print(f"A: {a}\nB: {b}\nscored on: {found.evaluated_on}")  # noqa: T201
     print(f"differ in: {', '.join(found.differing) or 'nothing'}")  # noqa: T201
     print("\n".join(found.sentences))  # noqa: T201
     return 0
 
 
 def generate(words: Words) -> int:
-    """Draw pictures by label: isthmus generate RUN --labels 3,7."""
+    """Draw images by label: isthmus generate RUN --labels 3,7."""
     from isthmus import flags
     from isthmus.requests import GenerateRequest
 
     leading, rest = _leading(words)
-    request = flags.parse(GenerateRequest(), rest, "isthmus generate RUN")
+    request = flags.parse_flags(GenerateRequest(), rest, "isthmus generate RUN")
     if len(leading) != 1:
-        raise Refusal("generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0")
+        raise UserError(
+            "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
+        )
 
     import numpy as np
 
     from isthmus.data.store import as_bytes
-    from isthmus.report.class_sheets import label_columns, sheet_figure
+    from isthmus.report.class_sample_grids import label_columns, sample_grid_figure
     from isthmus.report.page import write_figure
-    from isthmus.runs.sheets import told_sides
-    from isthmus.use.generate import drawn_sheet, generated
-    from isthmus.use.vae import load_vae
+    from isthmus.tasks.generate.draw import drawn_sample_grid, generated
+    from isthmus.tasks.generate.sample_grids import conditioned_sides
+    from isthmus.tasks.generate.trained_vae import load_vae
 
     model = load_vae(Path(leading[0]))
     names = _named(request.labels) or model.class_names
     labels = model.labels_named(names)
-    if request.sheet == "labels":
+    if request.grid == "labels":
         columns = [generated(model, np.full(request.count, of), request.seed) for of in labels]
-        sides = told_sides(model.recipe.model)
-        figure = label_columns(as_bytes(np.stack(columns, axis=1)), names, told_sides=sides)
+        sides = conditioned_sides(model.recipe.model)
+        figure = label_columns(as_bytes(np.stack(columns, axis=1)), names, conditioned_sides=sides)
     else:
-        arrays = drawn_sheet(model, request.sheet, np.array(labels), request.seed)
-        figure = sheet_figure(request.sheet, arrays, model.class_names)
+        arrays = drawn_sample_grid(model, request.grid, np.array(labels), request.seed)
+        figure = sample_grid_figure(request.grid, arrays, model.class_names)
     print(write_figure(figure, request.out))  # noqa: T201
     return 0
 
 
 def swap(words: Words) -> int:
-    """Draw pictures again under other labels: isthmus swap RUN PICTURES... --labels 3,7."""
+    """Draw images again under other labels: isthmus swap RUN PICTURES... --labels 3,7."""
     from isthmus import flags
     from isthmus.requests import SwapRequest
 
     leading, rest = _leading(words)
-    request = flags.parse(SwapRequest(), rest, "isthmus swap RUN PICTURES...")
+    request = flags.parse_flags(SwapRequest(), rest, "isthmus swap RUN PICTURES...")
     if len(leading) < 2:
-        raise Refusal("swap takes a model and pictures: isthmus swap RUN PICTURE.png ...")
+        raise UserError("swap takes a model and images: isthmus swap RUN PICTURE.png ...")
 
     from isthmus.data.store import as_bytes
-    from isthmus.report.class_sheets import label_columns, sheet_figure
+    from isthmus.report.class_sample_grids import label_columns, sample_grid_figure
     from isthmus.report.page import write_figure
-    from isthmus.runs.sheets import told_sides
-    from isthmus.use.swap import read_pictures, redrawn_sheet, swapped_pictures
-    from isthmus.use.vae import load_vae
+    from isthmus.tasks.generate.redraw import read_images, redrawn_sample_grid, swapped_images
+    from isthmus.tasks.generate.sample_grids import conditioned_sides
+    from isthmus.tasks.generate.trained_vae import load_vae
 
     model = load_vae(Path(leading[0]))
     names = _named(request.labels) or model.class_names
     labels = model.labels_named(names)
     files = [Path(word) for word in leading[1:]]
-    pictures = read_pictures(model, files, _named(request.true))
-    if request.sheet == "labels":
-        rows = as_bytes(swapped_pictures(model, pictures, labels, request.seed))
-        sources, sides = as_bytes(pictures.images), told_sides(model.recipe.model)
-        figure = label_columns(rows, names, sources, pictures.row_names(model), told_sides=sides)
+    images = read_images(model, files, _named(request.true))
+    if request.grid == "labels":
+        rows = as_bytes(swapped_images(model, images, labels, request.seed))
+        sources, sides = as_bytes(images.images), conditioned_sides(model.recipe.model)
+        figure = label_columns(
+            rows, names, sources, images.row_names(model), conditioned_sides=sides
+        )
     else:
-        arrays = redrawn_sheet(model, request.sheet, pictures, request.seed)
-        figure = sheet_figure(request.sheet, arrays, model.class_names)
+        arrays = redrawn_sample_grid(model, request.grid, images, request.seed)
+        figure = sample_grid_figure(request.grid, arrays, model.class_names)
     print(write_figure(figure, request.out))  # noqa: T201
     return 0
 
@@ -215,14 +219,14 @@ def main(argv: Words | None = None) -> int:
         return 0
     try:
         if words[0] not in COMMANDS:
-            raise Refusal(f"{words[0]}: unknown command; {nearest_name(words[0], COMMANDS)}")
+            raise UserError(f"{words[0]}: unknown command; {nearest_name(words[0], COMMANDS)}")
         command = COMMANDS[words[0]]
         if command in (report, compare) and words[1:] in (["-h"], ["--help"]):  # they have no flags
             sys.stdout.write(f"{command.__doc__}\n")
             return 0
         return command(words[1:])
-    except Refusal as refusal:
-        status, sentence = 2, str(refusal)
+    except UserError as error:
+        status, sentence = 2, str(error)
     except KeyboardInterrupt:
         status, sentence = 1, "stopped; the same command goes on where it stopped"
     except BrokenPipeError:  # whoever read our output has had enough
@@ -273,7 +277,9 @@ def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
         )
         return plan, words
     if not words or words[0].startswith("-"):
-        raise Refusal(f"{command} needs a recipe as its first word: isthmus {command} RECIPE.toml")
+        raise UserError(
+            f"{command} needs a recipe as its first word: isthmus {command} RECIPE.toml"
+        )
     return load_plan(shipped_recipe(Path(words[0]))), words[1:]
 
 
@@ -283,9 +289,9 @@ def _with_flags(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
 
     recipe = with_data_from(Path.cwd(), recipe)
     for key in differing_fields(plan.recipe, recipe):
-        if key in (*plan.factors, *plan.nuisance):
+        if key in (*plan.factors, *plan.tune):
             owner = "variants set" if key in plan.factors else "tuning sets"
-            raise Refusal(
+            raise UserError(
                 f"--{key}: this study's {owner} it, so the flag would do nothing; "
                 "change it in the recipe"
             )
@@ -308,7 +314,7 @@ def _run(
     import shlex
 
     from isthmus.report.page import write_report
-    from isthmus.study.planned import planned_runs
+    from isthmus.study.planned_runs import planned_runs
     from isthmus.study.run import run_study
 
     study = _folder_of(plan, request)
@@ -323,8 +329,8 @@ def _run(
     )
     print(write_report(study))  # noqa: T201
     folders = [run.folder for run in planned_runs(plan if only else whole, study)]
-    is_whole = all(f.is_finished and f.result()["status"] == "finished" for f in folders)
-    return 0 if is_whole else 1
+    is_complete = all(f.is_finished and f.result()["status"] == "finished" for f in folders)
+    return 0 if is_complete else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Command-line flags, generated from the dataclasses that they fill.
 
 tyro finds the flags and writes the help. Values stay text until they pass through the
-door of ``recipe.checked``, so that a bad flag gets the same sentence as a bad TOML key.
+door of ``recipe.parse``, so that a bad flag gets the same sentence as a bad TOML key.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
-from isthmus.recipe import checked, nested, settings_of
-from isthmus.refusal import Refusal, nearest_name
+from isthmus.errors import UserError, nearest_name
+from isthmus.recipe import nested, parse, settings_of
 
 Settings = TypeVar("Settings")
 Request = TypeVar("Request")
@@ -28,12 +28,12 @@ Request = TypeVar("Request")
 def parse_with_recipe(
     recipe: Settings, request: Request, arguments: Sequence[str], prog: str
 ) -> tuple[Settings, Request]:
-    """Recipe and request as the arguments change them; see ``parse``."""
+    """Recipe and request as the arguments change them; see ``parse_flags``."""
     changed: tuple[Settings, Request] = _parsed((recipe, request), arguments, prog)
     return changed
 
 
-def parse(request: Request, arguments: Sequence[str], prog: str) -> Request:
+def parse_flags(request: Request, arguments: Sequence[str], prog: str) -> Request:
     """The request as the arguments change it.
 
     Args:
@@ -42,7 +42,7 @@ def parse(request: Request, arguments: Sequence[str], prog: str) -> Request:
         prog: Name of the command, for the help.
 
     Raises:
-        Refusal: If a flag is unknown or a value breaks its rule.
+        UserError: If a flag is unknown or a value breaks its rule.
         SystemExit: With status 0, after printing the help.
     """
     changed: tuple[Request] = _parsed((request,), arguments, prog)
@@ -61,14 +61,14 @@ def _parsed(parts: tuple[Any, ...], arguments: Sequence[str], prog: str) -> Any:
     if unknown:
         flag = unknown[0]
         if not flag.startswith("-"):
-            raise Refusal(f"{flag}: this word belongs to no flag; see {prog} --help")
+            raise UserError(f"{flag}: this word belongs to no flag; see {prog} --help")
         known = ["--" + key.replace("_", "-") for key in given]
-        raise Refusal(f"{flag}: unknown flag; {nearest_name(flag.partition('=')[0], known)}")
+        raise UserError(f"{flag}: unknown flag; {nearest_name(flag.partition('=')[0], known)}")
     changed = {
         key: _value(types[key], given[key]) for key in given if given[key] != _text(before[key])
     }
     return tuple(
-        checked(
+        parse(
             type(part),
             nested({key: changed.get(key, old) for key, old in settings_of(part).items()}),
         )
@@ -86,11 +86,11 @@ def _filled(mirror: type, arguments: list[str], prog: str) -> tuple[Any, list[st
         flag = re.search(r"argument '(--\S+)'", complaint.getvalue())
         if not end.code or not flag:
             raise
-        raise Refusal(f"{flag[1]}: this flag needs a value; see {prog} --help") from None
+        raise UserError(f"{flag[1]}: this flag needs a value; see {prog} --help") from None
 
 
 def _mirror(*parts: Any) -> type:
-    """One dataclass with the fields of all parts, texts for values, which tyro cannot refuse."""
+    """One dataclass with the fields of all parts, texts for values, which tyro cannot reject."""
     fields = [field for part in parts for field in _mirrored_fields(part)]
     return dataclasses.make_dataclass(
         type(parts[-1]).__name__,

@@ -41,11 +41,11 @@ class StudyRequest(RunRequest):
     dry_run: bool = False
     """Train nothing: print the runs, what they will cost by a few steps timed here, and the smallest
     difference they can see."""
-    until_width: AboveZero | None = None
-    """Add seeds until no interval of a factor's effect on the first score is wider than this."""
+    stop_width: AboveZero | None = None
+    """Add seeds until no interval of a factor's effect on the first metric is wider than this."""
     budget_minutes: AboveZero | None = None
     """Train seeds, planned and added ones, while the training time of all runs together stays within this."""
-    most_seeds: Positive = 20
+    max_seeds: Positive = 20
     """Where adding seeds ends at the latest; every look that this leaves room for widens all intervals,
     so no higher than one would go."""
 
@@ -62,62 +62,62 @@ class TrainRequest(RunRequest):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GenerateRequest:
-    """Draw pictures by label and write them as one sheet."""
+    """Draw images by label and write them as one sample grid."""
 
-    sheet: Literal["labels", "random", "null"] = "labels"
+    grid: Literal["labels", "random", "null"] = "labels"
     """labels: a column a label, each row of one style; random: 25 draws, each with one of the labels;
     null: 25 draws without a label."""
     labels: str = ""
     """Names of labels with commas between, "none" for no label (unless a class has that name); left out:
     every label."""
     count: Positive = 5
-    """Rows of the sheet of labels."""
+    """Rows of the sample grid of labels."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the style, and the labels of a random sheet."""
+    """Draws the style, and the labels of a random sample grid."""
     out: Path = Path("generated.png")
-    """Where the sheet goes."""
+    """Where the sample grid goes."""
 
     def __post_init__(self) -> None:
-        """Refuse flags that nothing reads."""
-        if self.labels and self.sheet == "null":
-            raise ValueError(_idle("labels", self.sheet, "labels or random"))
-        if self.count != GenerateRequest.count and self.sheet != "labels":
-            raise ValueError(_idle("count", self.sheet, "labels"))
+        """Reject flags that nothing reads."""
+        if self.labels and self.grid == "null":
+            raise ValueError(_idle("labels", self.grid, "labels or random"))
+        if self.count != GenerateRequest.count and self.grid != "labels":
+            raise ValueError(_idle("count", self.grid, "labels"))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SwapRequest:
-    """Draw your own pictures again and write them as one sheet.
+    """Draw your own images again and write them as one sample grid.
 
     They are resized, and turned grey if the model is: crop them square, and show them as the model has
     learned them. One of MNIST expects white ink on black, in the middle, with a margin.
     """
 
-    sheet: Literal[
+    grid: Literal[
         "labels", "swap", "swap_wrong", "reconstruction", "interpolation", "traversal"
     ] = "labels"
-    """labels: each picture under every label; swap: each under one wrong label; swap_wrong: the same, with
+    """labels: each image under every label; swap: each under one wrong label; swap_wrong: the same, with
     that told to the encoder too; reconstruction: each under its own; interpolation: from each to the next
     one; traversal: the first, one unit of z moved."""
     labels: str = ""
-    """Names of labels with commas between, "none" for no label, for the sheet of labels; left out:
+    """Names of labels with commas between, "none" for no label, for the sample grid of labels; left out:
     every label."""
     true: str = ""
-    """What the pictures show: one label for all, or one for each with commas between; left out: the name
-    of a picture's folder, where the model has a label of that name."""
+    """What the images show: one label for all, or one for each with commas between; left out: the name
+    of an image's folder, where the model has a label of that name."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Draws the wrong labels, and the binarisation where the model has one."""
     out: Path = Path("swapped.png")
-    """Where the sheet goes."""
+    """Where the sample grid goes."""
 
     def __post_init__(self) -> None:
-        """Refuse a flag that nothing reads."""
-        if self.labels and self.sheet != "labels":
-            raise ValueError(_idle("labels", self.sheet, "labels"))
+        """Reject a flag that nothing reads."""
+        if self.labels and self.grid != "labels":
+            raise ValueError(_idle("labels", self.grid, "labels"))
 
 
-def _idle(flag: str, sheet: str, readers: str) -> str:
+def _idle(flag: str, grid: str, readers: str) -> str:
     return (
-        f"--{flag} does nothing for --sheet {sheet}: only --sheet {readers} reads it; "
+        f"--{flag} does nothing for --grid {grid}: only --grid {readers} reads it; "
         "leave one of the two out"
     )

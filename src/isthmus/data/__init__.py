@@ -1,1 +1,1 @@
-"""Where pictures come from: data sets, own folders, the offline demo set; splits; augmentation."""
+"""Where images come from: data sets, own folders, the offline demo set; splits; augmentation."""

@@ -1,4 +1,4 @@
-"""Random changes to training pictures, the same for picture and mask."""
+"""Random changes to training images, the same for image and mask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchvision.tv_tensors import Image, Mask
 from isthmus.recipe import IGNORE_INDEX
 
 Augmentation = Callable[[Image, Mask], tuple[Image, Mask]]
-"""Changes a uint8 picture and its mask alike; draws from torch's global generator."""
+"""Changes a uint8 image and its mask alike; draws from torch's global generator."""
 
 _GREY = 128
 
@@ -20,8 +20,8 @@ def augmentation(
 ) -> Augmentation:
     """The chain of random changes: colour, then flip, then one affine map; identity if all are 0.
 
-    The affine map reads pictures bilinearly and masks by nearest. Corners that it uncovers
-    are grey in the picture and ``IGNORE_INDEX`` in the mask, so no loss sees them.
+    The affine map reads images bilinearly and masks by nearest. Corners that it uncovers
+    are grey in the image and ``IGNORE_INDEX`` in the mask, so no loss sees them.
 
     Args:
         flip: Probability of a left-right flip.

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from isthmus.data.picture_files import decoded, file_stamps, undecodable
+from isthmus.data.image_files import decoded, file_stamps, undecodable
 from isthmus.data.store import Item, Part
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -51,7 +51,7 @@ class Cifar10Jpeg:
     """
 
     class_names = CIFAR10_CLASSES
-    contract = "cifar10 (JPEG copy)"
+    label_scheme = "cifar10 (JPEG copy)"
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -61,7 +61,7 @@ class Cifar10Jpeg:
         """All that decides the items: of a zip, its stamp as a whole."""
         files = [self._place] if self._is_zip else [self._path(entry) for entry in self._entries]
         return {
-            "source": self.contract,
+            "source": self.label_scheme,
             "version": _VERSION,
             "files": file_stamps(files, self._place.parent),
         }
@@ -70,7 +70,7 @@ class Cifar10Jpeg:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Item]:
-        with self._reader() as read:
+        with self._auxiliary_classifier() as read:
             for entry, (part, label, stem) in self._entries.items():
                 try:
                     content = read(entry)
@@ -81,12 +81,12 @@ class Cifar10Jpeg:
 
     @functools.cached_property
     def _entries(self) -> dict[str, tuple[str, str, str]]:
-        """Part, label and stem of each picture by its name, training first."""
+        """Part, label and stem of each image by its name, training first."""
         found = ((name, _ENTRY.fullmatch(name)) for name in sorted(self._names()))
         entries = {name: (match[1], match[2], match[3]) for name, match in found if match}
         if not entries:
-            raise Refusal(
-                f"{self._place}: no picture named like cifar10/train/frog/0001.jpg in it: the JPEG "
+            raise UserError(
+                f"{self._place}: no image named like cifar10/train/frog/0001.jpg in it: the JPEG "
                 "copy of CIFAR-10 has a folder a class; fetch it again or take it out"
             )
         return dict(sorted(entries.items(), key=lambda entry: entry[1][0] == "test"))
@@ -99,7 +99,7 @@ class Cifar10Jpeg:
         return [path.relative_to(above).as_posix() for path in self._place.glob("*/*/*.*")]
 
     @contextlib.contextmanager
-    def _reader(self) -> Iterator[Callable[[str], bytes]]:
+    def _auxiliary_classifier(self) -> Iterator[Callable[[str], bytes]]:
         if self._is_zip:
             with self._archive() as archive:
                 yield archive.read
@@ -110,11 +110,11 @@ class Cifar10Jpeg:
         try:
             return zipfile.ZipFile(self._place)
         except (zipfile.BadZipFile, OSError) as error:
-            raise Refusal(
+            raise UserError(
                 f"{self._place}: cannot be opened ({error}): it must be a whole zip file; "
                 "fetch it again or take it out"
             ) from None
 
     def _path(self, entry: str) -> Path:
-        """Where a picture is, in words that a user can follow."""
+        """Where an image is, in words that a user can follow."""
         return (self._place if self._is_zip else self._place.parent) / entry

@@ -1,4 +1,4 @@
-"""Your own pictures with labels, out of a folder that has a folder a class."""
+"""Your own images with labels, out of a folder that has a folder a class."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from isthmus.data.picture_files import file_stamps, no_picture_in, picture_files, read_image
+from isthmus.data.image_files import file_stamps, image_files, no_image_in, read_image
 from isthmus.data.splits import drawn_parts
 from isthmus.data.store import Item, Part
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 _VERSION = 1
 _MOST_LISTED = 12
@@ -18,7 +18,7 @@ _MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A picture by path, with its label."""
+    """An image by path, with its label."""
 
     path: Path
     label: str
@@ -26,33 +26,33 @@ class _Labelled:
 
 
 class ClassFolder:
-    """Pictures in FOLDER/CLASS, or in FOLDER/train/CLASS and FOLDER/test/CLASS.
+    """Images in FOLDER/CLASS, or in FOLDER/train/CLASS and FOLDER/test/CLASS.
 
     Classes stand in the order of their names, and a group is a class. Where no folder says
     so, a cut that never changes for the same files, stratified by class, makes the test part.
-    Folders within a class belong to it, however deep. Files that are no pictures by their suffix
+    Folders within a class belong to it, however deep. Files that are no images by their suffix
     and whatever is hidden are passed over.
 
     Args:
         folder: The folder, as torchvision's ``ImageFolder`` expects it.
-        test_share: Share of the pictures that is the test part, where no folder says so.
+        test_share: Share of the images that is the test part, where no folder says so.
 
     Raises:
-        Refusal: If the folder breaks a rule; pictures are decoded only when they are needed.
+        UserError: If the folder breaks a rule; images are decoded only when they are needed.
     """
 
     def __init__(self, folder: Path, test_share: float) -> None:
         self._folder = folder
         self._test_share = test_share
-        self._pictures = _pictures(folder, test_share)
+        self._images = _images(folder, test_share)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
-        return tuple(sorted({picture.label for picture in self._pictures}))
+        return tuple(sorted({image.label for image in self._images}))
 
     @property
-    def contract(self) -> str:
+    def label_scheme(self) -> str:
         """Which labels there are, in one line."""
         names = self.class_names
         listed = ", ".join(names[:_MOST_LISTED])
@@ -66,36 +66,36 @@ class ClassFolder:
             "version": _VERSION,
             "name": self._folder.name,
             "test_share": self._test_share,
-            "files": file_stamps([picture.path for picture in self._pictures], self._folder),
+            "files": file_stamps([image.path for image in self._images], self._folder),
         }
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __iter__(self) -> Iterator[Item]:
-        for picture in self._pictures:
-            name = picture.path.relative_to(self._folder).as_posix()
-            yield Item(name, picture.label, picture.part, read_image(picture.path))
+        for image in self._images:
+            name = image.path.relative_to(self._folder).as_posix()
+            yield Item(name, image.label, image.part, read_image(image.path))
 
 
-def _pictures(folder: Path, test_share: float) -> list[_Labelled]:
-    """All pictures with label and part, by part, class and name."""
+def _images(folder: Path, test_share: float) -> list[_Labelled]:
+    """All images with label and part, by part, class and name."""
     if not folder.is_dir():
-        raise Refusal(f"{folder}: no such folder: it must hold a folder a class; set data.folder")
+        raise UserError(f"{folder}: no such folder: it must hold a folder a class; set data.folder")
     parts: tuple[Part, ...] = get_args(Part)
-    # A folder named train that holds pictures is a class of trains.
+    # A folder named train that holds images is a class of trains.
     if any(_folders_in(folder / part) for part in parts):
-        found = [picture for part in parts for picture in _of_part(folder / part, part)]
+        found = [image for part in parts for image in _of_part(folder / part, part)]
     else:
         files = _by_label(folder)
         drawn = drawn_parts([label for _, label in files], test_share)
         found = [_Labelled(*file, part) for file, part in zip(files, drawn, strict=True)]
-    trained = {picture.label for picture in found if picture.part == "train"}
-    untrained = sorted({picture.label for picture in found} - trained)
+    trained = {image.label for image in found if image.part == "train"}
+    untrained = sorted({image.label for image in found} - trained)
     if untrained:
-        raise Refusal(
+        raise UserError(
             f"{folder}: class {untrained[0]} is in the test part but not in the training part: "
-            "every class that is scored must be learned; add training pictures of it, "
+            "every class that is evaluated must be learned; add training images of it, "
             "or take it out"
         )
     return found
@@ -103,7 +103,7 @@ def _pictures(folder: Path, test_share: float) -> list[_Labelled]:
 
 def _of_part(folder: Path, part: Part) -> list[_Labelled]:
     if not folder.is_dir():
-        raise Refusal(
+        raise UserError(
             f"{folder}: no such folder: where there is train/ or test/, both must be there, with "
             "a folder a class in each; add it"
         )
@@ -111,28 +111,28 @@ def _of_part(folder: Path, part: Part) -> list[_Labelled]:
 
 
 def _by_label(folder: Path) -> list[tuple[Path, str]]:
-    """The pictures below a folder, each with the name of its class."""
+    """The images below a folder, each with the name of its class."""
     classes = _folders_in(folder)
     if len(classes) < 2:
         found = f"only the class folder {classes[0].name}" if classes else "no class folder"
-        raise Refusal(
+        raise UserError(
             f"{folder}: {found} in it: labels need two classes or more, each a folder with its "
-            "pictures; add them, or set data.folder"
+            "images; add them, or set data.folder"
         )
     labelled = []
     for class_folder in classes:
-        paths = _pictures_below(class_folder)
+        paths = _images_below(class_folder)
         if not paths:
-            raise no_picture_in(class_folder, "put them there, or take the folder out")
+            raise no_image_in(class_folder, "put them there, or take the folder out")
         labelled += [(path, class_folder.name) for path in paths]
     return labelled
 
 
-def _pictures_below(folder: Path) -> list[Path]:
-    """The pictures in a folder and in those within it, in the order of ``ImageFolder``."""
-    found = picture_files(folder)
+def _images_below(folder: Path) -> list[Path]:
+    """The images in a folder and in those within it, in the order of ``ImageFolder``."""
+    found = image_files(folder)
     for inner in _folders_in(folder):
-        found += _pictures_below(inner)
+        found += _images_below(inner)
     return sorted(found, key=lambda path: (str(path.parent), path.name))
 
 

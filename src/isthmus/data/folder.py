@@ -1,4 +1,4 @@
-"""Your own pictures and masks, out of a folder."""
+"""Your own images and masks, out of a folder."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ImageOps
 
-from isthmus.data.picture_files import (
+from isthmus.data.image_files import (
     decoded,
     file_stamps,
-    no_picture_in,
-    picture_files,
+    image_files,
+    no_image_in,
     read_image,
     size_in_words,
 )
 from isthmus.data.splits import drawn_parts
 from isthmus.data.store import MaskedItem, Part
+from isthmus.errors import UserError
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.refusal import Refusal
 
 _VERSION = 2
-_FEWEST_PICTURES = 5
+_FEWEST_IMAGES = 5
 _MOST_LISTED = 8
 _MOST_UNNAMED = 50
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A picture and its mask by path."""
+    """An image and its mask by path."""
 
     name: str
     image: Path
@@ -42,7 +42,7 @@ class _Pair:
 
 
 class Folder:
-    """Pictures in PATH/images and masks in PATH/masks, matched by name without suffix.
+    """Images in PATH/images and masks in PATH/masks, matched by name without suffix.
 
     Or in PATH/train/ and PATH/test/, each with images/ and masks/; without these, a cut that
     never changes for the same masks makes the test part, whatever the classes are called. A group
@@ -53,10 +53,10 @@ class Folder:
         classes: Class names; empty: class-0, class-1, ...
         mask_values: The mask value of each class. Empty: 0 and 255 are two classes; else masks
             hold class indices 0, 1, 2, ..., and 255 where there is no truth.
-        test_share: Share of the pictures that is the test part, where no folder says so.
+        test_share: Share of the images that is the test part, where no folder says so.
 
     Raises:
-        Refusal: If the folder breaks a rule; masks are looked into only when they are needed.
+        UserError: If the folder breaks a rule; masks are looked into only when they are needed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Folder:
         return self._classes or tuple(f"class-{i}" for i in range(len(self._values)))
 
     @property
-    def contract(self) -> str:
+    def label_scheme(self) -> str:
         """Which mask value is which class, in one line."""
         pairs = zip(self._values, self.class_names, strict=True)
         return f"folder {self._path.name}, " + " ".join(f"{v}={name}" for v, name in pairs)
@@ -104,10 +104,10 @@ class Folder:
         for pair, classes, part in zip(self._pairs, shown, self._parts(shown), strict=True):
             image, mask = read_image(pair.image), read_mask(pair.mask)
             if image.shape[:2] != mask.shape:
-                raise Refusal(
+                raise UserError(
                     f"{pair.image}: {size_in_words(image)}, but its mask {pair.mask.name} is "
                     f"{size_in_words(mask)}: both must be of one size, once turned as their EXIF tags "
-                    "say; export the mask again at the picture's size"
+                    "say; export the mask again at the image's size"
                 )
             group = "+".join(self.class_names[index] for index in classes)
             yield MaskedItem(pair.name, group, part, image, self._class_indices(mask))
@@ -149,11 +149,11 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
     """The values of a mask file, turned as its EXIF tag says; palette masks give their indices.
 
     Raises:
-        Refusal: If the file cannot be decoded, is a JPEG, or has no one whole number a pixel.
+        UserError: If the file cannot be decoded, is a JPEG, or has no one whole number a pixel.
     """
     image = decoded(path)
     if image.format == "JPEG":
-        raise Refusal(
+        raise UserError(
             f"{path}: a mask must not be a JPEG, which changes values to save space; "
             "export the masks again as PNG"
         )
@@ -163,7 +163,7 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
-        raise Refusal(
+        raise UserError(
             f"{path}: holds fractions: a mask holds one class index a pixel; "
             "save it as a grey PNG with class indices"
         )
@@ -177,7 +177,7 @@ def _one_channel(
     has_alpha = bands[-1] == "A"
     colours = pixels[..., :-1] if has_alpha else pixels
     if (has_alpha and pixels[..., -1].min() < 255) or (colours != colours[..., :1]).any():
-        raise Refusal(
+        raise UserError(
             f"{path}: a mask in colours or with transparency: a mask holds one class index a "
             "pixel; save it as a palette PNG or a grey PNG with class indices"
         )
@@ -185,18 +185,18 @@ def _one_channel(
 
 
 def _check_classes(classes: Sequence[str], mask_values: Sequence[int]) -> None:
-    """Refuse classes and mask values that cannot belong together, before any file is read."""
+    """Reject classes and mask values that cannot belong together, before any file is read."""
     for key, given in (("data.classes", classes), ("data.mask_values", mask_values)):
         if len(given) == 1 or len(given) > IGNORE_INDEX:
-            raise Refusal(
+            raise UserError(
                 f"{key} has {len(given)} entries: 2 to {IGNORE_INDEX} classes can be told apart; "
                 "name them all, the background too"
             )
         twice = next((entry for entry in given if list(given).count(entry) > 1), None)
         if twice is not None:
-            raise Refusal(f"{key} has {twice} twice: each class stands there once; take one out")
+            raise UserError(f"{key} has {twice} twice: each class stands there once; take one out")
     if classes and mask_values and len(classes) != len(mask_values):
-        raise Refusal(
+        raise UserError(
             f"data.classes has {len(classes)} entries but data.mask_values has "
             f"{len(mask_values)}: each class has one mask value; make them equally many"
         )
@@ -214,7 +214,7 @@ def _class_values(
     if mask_values:
         outside = next((value for value in values if value not in mask_values), None)
         if outside is not None:
-            raise Refusal(
+            raise UserError(
                 f"{first_shown[outside]}: shows the value {outside}: data.mask_values allows "
                 f"only {_listed(mask_values)}; add it there, with its class, or mend the mask"
             )
@@ -225,13 +225,13 @@ def _class_values(
     num_classes = num_named or min(len(indices), _MOST_UNNAMED)
     outside = next((value for value in indices if not 0 <= value < num_classes), None)
     if outside is not None:
-        raise Refusal(
+        raise UserError(
             f"{first_shown[outside]}: shows the value {outside}: class indices run from 0 to "
             f"{num_classes - 1} without a gap, and 255 means no truth, but the masks hold "
             f"{_listed(values)}; {_remedy(values, num_named)}"
         )
     if len(indices) < 2:
-        raise Refusal(
+        raise UserError(
             f"{first_shown[values[0]]} and all other masks show only {_listed(values)}: at least "
             "two classes must be there; check that the masks are not empty"
         )
@@ -251,29 +251,29 @@ def _listed(values: Sequence[int]) -> str:
 
 
 def _pairs(path: Path) -> list[_Pair]:
-    """All pictures with their masks, by part and name."""
+    """All images with their masks, by part and name."""
     if not path.is_dir():
-        raise Refusal(f"{path}: no such folder: it must hold images/ and masks/; set data.folder")
+        raise UserError(f"{path}: no such folder: it must hold images/ and masks/; set data.folder")
     if (path / "train").is_dir() or (path / "test").is_dir():
         pairs = _pairs_of(path / "train", "train") + _pairs_of(path / "test", "test")
     else:
         pairs = _pairs_of(path, None)
-    if len(pairs) < _FEWEST_PICTURES:
-        rule = f"fewer than {_FEWEST_PICTURES} cannot be cut into training, validation and test"
-        raise Refusal(f"{path}: {len(pairs)} pictures: {rule}; add pictures")
+    if len(pairs) < _FEWEST_IMAGES:
+        rule = f"fewer than {_FEWEST_IMAGES} cannot be cut into training, validation and test"
+        raise UserError(f"{path}: {len(pairs)} images: {rule}; add images")
     return pairs
 
 
 def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     if not images:
-        raise no_picture_in(folder / "images", "put them there, or set data.folder")
+        raise no_image_in(folder / "images", "put them there, or set data.folder")
     unmatched = sorted(images.keys() ^ masks.keys())
     if unmatched:
         stem = unmatched[0]
         path = images.get(stem) or masks[stem]
-        what, lacks = ("mask", "masks") if stem in images else ("picture", "images")
-        raise Refusal(
+        what, lacks = ("mask", "masks") if stem in images else ("image", "images")
+        raise UserError(
             f"{path}: has no {what}: expected one of the same name, such as "
             f"{folder / lacks / stem}.png; add the {what} or take the file out"
         )
@@ -282,16 +282,16 @@ def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """The picture files of a folder by name without suffix, in order; others are passed over."""
+    """The image files of a folder by name without suffix, in order; others are passed over."""
     if not folder.is_dir():
-        raise Refusal(
+        raise UserError(
             f"{folder}: no such folder: a data folder holds images/ and masks/, or train/ and "
             "test/ that hold both; set data.folder"
         )
     found: dict[str, Path] = {}
-    for path in picture_files(folder):
+    for path in image_files(folder):
         if path.stem in found:
-            raise Refusal(
+            raise UserError(
                 f"{path}: has the same name as {found[path.stem].name} but for the suffix: masks "
                 "are matched by name without suffix; rename one or take it out"
             )

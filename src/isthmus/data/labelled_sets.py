@@ -13,9 +13,9 @@ from jaxtyping import Int64, UInt8
 from torchvision.datasets import CIFAR10, KMNIST, MNIST, FashionMNIST
 
 from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg, jpeg_copy
-from isthmus.data.picture_files import file_stamps
+from isthmus.data.image_files import file_stamps
 from isthmus.data.store import Item, Part, Source
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 SetName = Literal["mnist", "fashion-mnist", "kmnist", "cifar10"]
 
@@ -72,7 +72,7 @@ SETS: dict[str, LabelledSet] = {
 class TorchvisionSet:
     """A data set as torchvision lays it out, in its official parts; a group is a class.
 
-    Where CIFAR-10 itself is not there but its JPEG copy is, that is read, and the contract
+    Where CIFAR-10 itself is not there but its JPEG copy is, that is read, and the label scheme
     says so.
 
     Args:
@@ -81,7 +81,7 @@ class TorchvisionSet:
         download: Fetch what is missing into ``root``.
 
     Raises:
-        Refusal: If the data are not there.
+        UserError: If the data are not there.
     """
 
     def __init__(self, name: SetName, root: Path, download: bool) -> None:
@@ -89,9 +89,9 @@ class TorchvisionSet:
         self.class_names = SETS[name].class_names
 
     @property
-    def contract(self) -> str:
+    def label_scheme(self) -> str:
         """Which data set, in one line."""
-        return self._source.contract
+        return self._source.label_scheme
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the items."""
@@ -108,7 +108,7 @@ class _Official:
     """A data set read by torchvision itself."""
 
     def __init__(self, name: SetName, root: Path) -> None:
-        self.contract = name
+        self.label_scheme = name
         self._set = SETS[name]
         self._root = root
 
@@ -119,7 +119,7 @@ class _Official:
     def fingerprint(self) -> dict[str, Any]:
         files = (self._root / self._set.folder / name for name in self._set.files)
         return {
-            "source": self.contract,
+            "source": self.label_scheme,
             "version": _VERSION,
             "files": file_stamps(files, self._root),
         }
@@ -142,9 +142,9 @@ class _Official:
             read = self._set.torchvision(self._root, train=part == "train")
             images, labels = np.asarray(read.data), np.asarray(read.targets, np.int64)
             if len(images) != len(labels):
-                raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
+                raise ValueError(f"{len(images)} images but {len(labels)} labels")
         except _DAMAGED as error:
-            raise Refusal(
+            raise UserError(
                 f"{self._root / self._set.folder}: the {part} part cannot be read ({error}): "
                 "the data set must be whole; fetch it again"
             ) from None
@@ -162,7 +162,7 @@ def _found(name: SetName, root: Path, download: bool) -> Source:
     missing = _missing(known, folder)
     if missing is not None:
         instead = ", or the JPEG copy cifar10.zip" if name == "cifar10" else ""
-        raise Refusal(
+        raise UserError(
             f"no {known.title} in {root}: expected {missing}{instead}; name the folder with "
             "--data-root or ISTHMUS_DATA, or leave it out to download"
         )
@@ -178,7 +178,7 @@ def _download(known: LabelledSet, root: Path) -> None:
     try:
         known.torchvision(root, download=True)
     except _DAMAGED as error:
-        raise Refusal(
+        raise UserError(
             f"cannot download {known.title} into {root} ({error}): it is needed once; try again, "
             "or name a folder that holds it with --data-root or ISTHMUS_DATA"
         ) from None

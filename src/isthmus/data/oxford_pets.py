@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: cats and dogs with trimaps, read under one of five label contracts.
+"""Oxford-IIIT Pet: cats and dogs with trimaps, read under one of five label schemes.
 
 Source: Parkhi, Vedaldi, Zisserman and Jawahar 2012, Cats and Dogs (CVPR).
 """
@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 from torchvision.datasets import OxfordIIITPet
 
-from isthmus.data.picture_files import decoded, file_stamps, size_in_words
+from isthmus.data.image_files import decoded, file_stamps, size_in_words
 from isthmus.data.store import MaskedItem, Part
+from isthmus.errors import UserError
 from isthmus.recipe import IGNORE_INDEX
-from isthmus.refusal import Refusal
 
 _VERSION = 1
 _REFERENCE_SEED = 1234
@@ -25,7 +25,7 @@ _REFERENCE_TRAIN_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class TrimapContract:
+class TrimapScheme:
     """What the trimap values 1 pet, 2 background, 3 border are taken to mean."""
 
     class_names: tuple[str, ...]
@@ -34,11 +34,11 @@ class TrimapContract:
 
 
 CONTRACTS = {
-    "classes3": TrimapContract(("pet", "background", "border"), (0, 1, 2)),
-    "pet+border": TrimapContract(("background", "foreground"), (1, 0, 1)),
-    "pet": TrimapContract(("background", "pet"), (1, 0, 0)),
-    "ignore-border": TrimapContract(("background", "pet"), (1, 0, IGNORE_INDEX)),
-    "border": TrimapContract(("rest", "border"), (0, 0, 1)),  # a mistake, to be repeated
+    "classes3": TrimapScheme(("pet", "background", "border"), (0, 1, 2)),
+    "pet+border": TrimapScheme(("background", "foreground"), (1, 0, 1)),
+    "pet": TrimapScheme(("background", "pet"), (1, 0, 0)),
+    "ignore-border": TrimapScheme(("background", "pet"), (1, 0, IGNORE_INDEX)),
+    "border": TrimapScheme(("rest", "border"), (0, 0, 1)),  # a mistake, to be repeated
 }
 
 
@@ -47,14 +47,14 @@ class OxfordPets:
 
     Args:
         root: The folder that holds ``oxford-iiit-pet``.
-        trimap: Label contract, a key of ``CONTRACTS``.
+        trimap: Label scheme, a key of ``CONTRACTS``.
         split: "official": trainval trains, test tests. "reference": trainval alone, shuffled
             and cut 80 / 20, as the reference study did. "sorted": cut so in the order of
             their names, a fault that others took for a random cut.
         download: Fetch what is missing into ``root``.
 
     Raises:
-        Refusal: If the data are not there.
+        UserError: If the data are not there.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class OxfordPets:
         return CONTRACTS[self._trimap].class_names
 
     @property
-    def contract(self) -> str:
+    def label_scheme(self) -> str:
         """What the masks mean, in one line."""
         cut = "" if self._split == "official" else f", {self._split} split"
         return f"oxford-pets, {self._trimap}{cut}"
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the items."""
-        pictures = [image for image, _, _ in self._files]
+        images = [image for image, _, _ in self._files]
         trimaps = [trimap for _, trimap, _ in self._files]
         return {
             "source": "oxford-pets",
             "version": _VERSION,
             "trimap": self._trimap,
             "parts": [part for _, _, part in self._files],
-            "files": file_stamps([*pictures, *trimaps], self._root),
+            "files": file_stamps([*images, *trimaps], self._root),
         }
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class OxfordPets:
             image = np.asarray(decoded(image_path).convert("RGB"))
             trimap = _trimap_values(trimap_path)
             if image.shape[:2] != trimap.shape:
-                raise Refusal(
+                raise UserError(
                     f"{image_path}: {size_in_words(image)}, but its trimap {trimap_path.name} is "
                     f"{size_in_words(trimap)}: both must be of one size; fetch the data set again"
                 )
@@ -110,7 +110,7 @@ class OxfordPets:
 
 
 def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Part]]:
-    """Picture, trimap and part of each item."""
+    """Image, trimap and part of each item."""
     trainval = _listed(root, "trainval", download)
     if split != "official":
         names = [image.stem for image, _ in trainval]
@@ -126,29 +126,29 @@ def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Par
 
 
 def _listed(root: Path, split: str, download: bool) -> list[tuple[Path, Path]]:
-    """Paths of picture and trimap, in the order of the official list."""
+    """Paths of image and trimap, in the order of the official list."""
     try:
         listed = OxfordIIITPet(root, split=split, target_types="segmentation", download=download)
-        # torchvision has no public way to the paths, and a refusal must be able to name a file.
+        # torchvision has no public way to the paths, and an error must be able to name a file.
         pairs = list(zip(listed._images, listed._segs, strict=True))
     except (RuntimeError, OSError) as error:
         if download:
-            raise Refusal(
+            raise UserError(
                 f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
                 "try again, or name a folder that holds it with --data-root or ISTHMUS_DATA"
             ) from None
         raise _not_there(root) from None
     missing = next((path for pair in pairs for path in pair if not path.is_file()), None)
     if missing is not None:
-        raise Refusal(
+        raise UserError(
             f"{missing}: no such file, though {split}.txt lists it: the data set must be whole; "
             "fetch it again"
         )
     return pairs
 
 
-def _not_there(root: Path) -> Refusal:
-    return Refusal(
+def _not_there(root: Path) -> UserError:
+    return UserError(
         f"no Oxford-IIIT Pet in {root}: expected {root}/oxford-iiit-pet/images and "
         ".../annotations; name the folder with --data-root or ISTHMUS_DATA, "
         "or leave it out to download"
@@ -159,7 +159,7 @@ def _trimap_values(path: Path) -> UInt8[np.ndarray, "height width"]:
     trimap = np.asarray(decoded(path))
     values = np.unique(trimap).tolist()
     if trimap.ndim != 2 or trimap.dtype != np.uint8 or not set(values) <= {1, 2, 3}:
-        raise Refusal(
+        raise UserError(
             f"{path}: holds the values {values}: a trimap holds only 1 pet, 2 background and "
             "3 border; fetch the data set again"
         )

@@ -1,4 +1,4 @@
-"""Which pictures train, which choose the epoch, which score: stratified cuts."""
+"""Which images train, which choose the epoch, which metric: stratified cuts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from isthmus.data.store import Part, Store
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 _TEST_CUT_SEED = 20120616
 
@@ -33,7 +33,7 @@ def stratified_cut(
     Systematic sampling (Madow and Madow 1944): items stand in a row, group after group and
     shuffled within each, and every (1 / share)-th is held out from a random start on. So a
     group gives its share rounded up or down, and so does any run of neighbouring groups:
-    hundred groups of one picture at share 0.2 give twenty, where a cut group by group
+    hundred groups of one image at share 0.2 give twenty, where a cut group by group
     would give none or all.
 
     The number held out is ``share`` of the whole, rounded, and at least one item is left
@@ -95,30 +95,30 @@ def split_of(
 
     Args:
         store: Its test part is the test set, whatever ``rng`` draws.
-        validation: Share of the training pictures held out to choose the epoch; None: the
+        validation: Share of the training images held out to choose the epoch; None: the
             test part is the validation part too, as in the reference study.
-        limit: At most so many training pictures, chosen by groups before validation is cut.
+        limit: At most so many training images, chosen by groups before validation is cut.
         rng: Draws both cuts.
 
     Raises:
-        Refusal: If a part would be empty.
+        UserError: If a part would be empty.
     """
     parts = np.asarray(store.parts)
     train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
     for name, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
-            raise Refusal(
-                f"{store.contract}: no picture in the {name} part: "
-                "training and test both need some; add pictures"
+            raise UserError(
+                f"{store.label_scheme}: no image in the {name} part: "
+                "training and test both need some; add images"
             )
     if limit is not None:
         train = train[in_proportion(_groups(store, train), limit, rng)]
     if validation is None:
         return Split(train, test, test)
     if len(train) < 2:
-        raise Refusal(
-            f"{store.contract}: one training picture cannot be cut into training and validation: "
-            "at least two are needed; raise data.limit or add pictures"
+        raise UserError(
+            f"{store.label_scheme}: one training image cannot be cut into training and validation: "
+            "at least two are needed; raise data.limit or add images"
         )
     kept, held_out = stratified_cut(_groups(store, train), validation, rng)
     return Split(train[kept], train[held_out], test)

@@ -1,4 +1,4 @@
-"""One uint8 store: every picture decoded once, resized, and memory-mapped afterwards."""
+"""One uint8 store: every image decoded once, resized, and memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from isthmus.data.resize import MaskResize, resized_image, resized_mask, with_channels
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 Part = Literal["train", "test"]
 OnProgress = Callable[[int, int], None]
-"""(how many pictures are done, how many there are) -> nothing."""
+"""(how many images are done, how many there are) -> nothing."""
 
 _FORMAT_VERSION = 2
 _MASK_RESIZE_IN_WORDS = {
@@ -33,7 +33,7 @@ _CHANNELS_IN_WORDS = {1: "grey", 3: "colour"}
 
 @dataclass(frozen=True)
 class Item:
-    """One picture, at the size it was found."""
+    """One image, at the size it was found."""
 
     name: str
     """Unique in its source."""
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True)
 class MaskedItem(Item):
-    """One picture with its mask."""
+    """One image with its mask."""
 
     mask: UInt8[np.ndarray, "height width"]
     """Class index per pixel; ``IGNORE_INDEX`` where there is no truth."""
@@ -54,14 +54,14 @@ class MaskedItem(Item):
 
 @runtime_checkable
 class Source(Protocol):
-    """Where pictures come from, not yet decoded; in a source of labels a group is a class name."""
+    """Where images come from, not yet decoded; in a source of labels a group is a class name."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
 
     @property
-    def contract(self) -> str:
+    def label_scheme(self) -> str:
         """What the masks or labels mean, in one line: "oxford-pets, classes3"."""
 
     def fingerprint(self) -> dict[str, Any]:
@@ -74,39 +74,39 @@ class Source(Protocol):
 
 @runtime_checkable
 class MaskedSource(Source, Protocol):
-    """Where pictures with masks come from, not yet decoded."""
+    """Where images with masks come from, not yet decoded."""
 
     def __iter__(self) -> Iterator[MaskedItem]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """All pictures of a source at one size, in the order of the source."""
+    """All images of a source at one size, in the order of the source."""
 
     images: UInt8[np.ndarray, "n height width channel"]
     names: tuple[str, ...]
     groups: tuple[str, ...]
     parts: tuple[str, ...]
     class_names: tuple[str, ...]
-    contract: str
-    """What the truth means and how the pictures reached their size; part of every table."""
+    label_scheme: str
+    """What the truth means and how the images reached their size; part of every table."""
     content: str
-    """Hash of the pictures, their truth, names and parts: the same for another copy of the files."""
+    """Hash of the images, their truth, names and parts: the same for another copy of the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedStore(Store):
-    """All pictures and masks of a source."""
+    """All images and masks of a source."""
 
     masks: UInt8[np.ndarray, "n height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledStore(Store):
-    """All pictures of a source whose groups are classes."""
+    """All images of a source whose groups are classes."""
 
     labels: Int64[np.ndarray, " n"]
-    """Index of each picture's group in ``class_names``."""
+    """Index of each image's group in ``class_names``."""
 
 
 def open_store(
@@ -116,21 +116,21 @@ def open_store(
     cache: Path,
     on_progress: OnProgress | None = None,
 ) -> MaskedStore:
-    """The source's pictures and masks at ``size_px``, from the cache or decoded into it.
+    """The source's images and masks at ``size_px``, from the cache or decoded into it.
 
     A store is built in a temporary folder and renamed when it is whole: a cut-short build
     leaves nothing that looks finished, and of two builds at once the first to end is kept.
 
     Args:
-        source: Where the pictures come from.
-        size_px: Height and width of every picture, in pixels.
+        source: Where the images come from.
+        size_px: Height and width of every image, in pixels.
         mask_resize: "bilinear" averages class indices and rounds, which invents classes at
             their seams; it only serves to repeat a study that did so.
         cache: Stores lie in ``cache/stores/KEY``.
-        on_progress: Told after each picture.
+        on_progress: Told after each image.
 
     Raises:
-        Refusal: If a file of the source cannot be used.
+        UserError: If a file of the source cannot be used.
     """
     kept = _Kept(
         shapes={"images": (size_px, size_px, 3), "masks": (size_px, size_px)},
@@ -151,21 +151,21 @@ def open_labelled_store(
     cache: Path,
     on_progress: OnProgress | None = None,
 ) -> LabelledStore:
-    """The source's pictures at ``size_px`` with the label of each; built as in ``open_store``.
+    """The source's images at ``size_px`` with the label of each; built as in ``open_store``.
 
     Args:
-        source: Where the pictures come from; the group of each is one of its class names.
-        size_px: Height and width of every picture, in pixels; pictures that have this size
+        source: Where the images come from; the group of each is one of its class names.
+        size_px: Height and width of every image, in pixels; images that have this size
             are kept byte by byte.
-        channels: 1 turns every picture grey, 3 repeats a grey one.
+        channels: 1 turns every image grey, 3 repeats a grey one.
         cache: Stores lie in ``cache/stores/KEY``.
-        on_progress: Told after each picture.
+        on_progress: Told after each image.
 
     Raises:
-        Refusal: If a file of the source cannot be used, or ``channels`` is neither.
+        UserError: If a file of the source cannot be used, or ``channels`` is neither.
     """
     if channels not in _CHANNELS_IN_WORDS:
-        raise Refusal(f"{channels} channels: a picture has 1 (grey) or 3 (colour); choose one")
+        raise UserError(f"{channels} channels: an image has 1 (grey) or 3 (colour); choose one")
     kept = _Kept(
         shapes={"images": (size_px, size_px, channels)},
         arrays_of=lambda item: {
@@ -190,7 +190,7 @@ def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]
 def as_float(
     images_u8: UInt8[Tensor, "*n height width channel"],
 ) -> Float[Tensor, "*n channel height width"]:
-    """The same pictures as float32 in [0, 1], channels first: the one place where bytes turn float.
+    """The same images as float32 in [0, 1], channels first: the one place where bytes turn float.
 
     >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
     [[[1.0]], [[1.0]], [[1.0]]]
@@ -207,7 +207,7 @@ class _Kept:
     arrays_of: Callable[[Any], dict[str, np.ndarray]]
     """Item -> the same fields."""
     in_words: str
-    """How an item becomes them, for the contract."""
+    """How an item becomes them, for the label scheme."""
     decided_by: tuple[int | str, ...]
     """All of it that the key must know, beside the source."""
 
@@ -220,11 +220,11 @@ def _fields(
     folder = cache / "stores" / key
     if not folder.is_dir():
         _build(source, kept, folder, on_progress)
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     arrays = {field: np.load(folder / f"{field}.npy", mmap_mode="r") for field in kept.shapes}
-    contract, content = about.pop("contract"), about.pop("content")
+    label_scheme, content = about.pop("label_scheme"), about.pop("content")
     lists = {field: tuple(values) for field, values in about.items()}
-    return {**arrays, **lists, "contract": contract, "content": content}
+    return {**arrays, **lists, "label_scheme": label_scheme, "content": content}
 
 
 def _key(fingerprint: dict[str, Any], kept: _Kept) -> str:
@@ -276,12 +276,12 @@ def _write(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | 
         "parts": parts,
         "class_names": source.class_names,
     }
-    contract = f"{source.contract}, {kept.in_words}"
+    label_scheme = f"{source.label_scheme}, {kept.in_words}"
     digest = hashlib.sha256(json.dumps(lists).encode())
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
-    about = {**lists, "contract": contract, "content": digest.hexdigest()[:16]}
-    (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    about = {**lists, "label_scheme": label_scheme, "content": digest.hexdigest()[:16]}
+    (folder / "store.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:

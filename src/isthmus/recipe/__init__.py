@@ -4,11 +4,12 @@ The field docstrings are the only description of a field: the command line's hel
 generated from them. Nothing here knows what a name stands for (that is ``build.py``).
 """
 
-from isthmus.recipe.classify import Classifier, ClassifyRecipe, ClassifyTrain
-from isthmus.recipe.door import checked, nested, settings_of
-from isthmus.recipe.generate import VAE, GenerateRecipe, GenerateTrain, Measure, Objective
 from isthmus.recipe.labelled import LabelledData
-from isthmus.recipe.plan import (
+from isthmus.recipe.parsing import nested, parse, settings_of
+from isthmus.recipe.recipe import Recipe, settings_hash
+from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive
+from isthmus.recipe.train import Train
+from isthmus.study.plan import (
     AnyRecipe,
     StudyPlan,
     Variant,
@@ -21,10 +22,9 @@ from isthmus.recipe.plan import (
     with_data_from,
     with_settings,
 )
-from isthmus.recipe.recipe import Recipe, settings_hash
-from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive
-from isthmus.recipe.segment import Augment, Data, Loss, Model, SegmentRecipe
-from isthmus.recipe.train import Train
+from isthmus.tasks.classify.recipe import Classifier, ClassifyRecipe, ClassifyTrain
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Measure, Objective
+from isthmus.tasks.segment.recipe import Augment, Data, Loss, Model, SegmentRecipe
 
 __all__ = [
     "IGNORE_INDEX",
@@ -49,11 +49,11 @@ __all__ = [
     "StudyPlan",
     "Train",
     "Variant",
-    "checked",
     "differing_fields",
     "load_plan",
     "load_recipe",
     "nested",
+    "parse",
     "plan_as_toml",
     "recipe_as_toml",
     "settings_hash",

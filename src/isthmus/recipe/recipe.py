@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.door import settings_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.recipe.rules import STRICT
 from isthmus.recipe.train import Train
 

@@ -17,7 +17,7 @@ Setting = bool | int | float | str
 STRICT = ConfigDict(
     extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
 )
-"""Unknown keys and wrong types are refused; a field's docstring is its description."""
+"""Unknown keys and wrong types are rejected; a field's docstring is its description."""
 
 Positive = Annotated[int, Field(ge=1)]
 Even = Annotated[int, Field(ge=2, multiple_of=2)]
@@ -28,8 +28,8 @@ AtLeastZero = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-def refuse_idle(data: Any, readers: Mapping[str, str]) -> None:
-    """Refuse one's own pictures without their folder, and a field that this data set does not read.
+def check_unused_fields(data: Any, readers: Mapping[str, str]) -> None:
+    """Reject one's own images without their folder, and a field that this data set does not read.
 
     Args:
         data: The data table of a recipe.
@@ -40,9 +40,9 @@ def refuse_idle(data: Any, readers: Mapping[str, str]) -> None:
             f'data.folder is missing: data.name = "{data.name}" needs the path of your folder'
         )
     for field in dataclasses.fields(data):
-        reader = readers.get(field.name, data.name)
-        if reader != data.name and getattr(data, field.name) != field.default:
+        only_name = readers.get(field.name, data.name)
+        if only_name != data.name and getattr(data, field.name) != field.default:
             raise ValueError(
-                f'data.{field.name} does nothing for data.name = "{data.name}": only "{reader}" reads it; '
-                f'set data.name = "{reader}" or take the key out'
+                f'data.{field.name} does nothing for data.name = "{data.name}": only "{only_name}" reads it; '
+                f'set data.name = "{only_name}" or take the key out'
             )

@@ -14,9 +14,9 @@ class Train:
     """How long and how the network is trained."""
 
     epochs: Positive = 40
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     batch: Positive = 16
-    """Pictures per step."""
+    """Images per step."""
     optimiser: Literal["adamw", "rmsprop"] = "adamw"
     """Optimiser; rmsprop is the reference study's."""
     lr: AboveZero = 2e-3
@@ -33,10 +33,10 @@ class Train:
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 autocast where the processor has it, else float32; the run writes down which."""
     keep: Literal["best", "last"] = "best"
-    """Which epoch's weights are scored: the best by the validation score, or the last."""
+    """Which epoch's weights are evaluated: the best by the validation metric, or the last."""
 
     def __post_init__(self) -> None:
-        """Refuse momentum where nothing reads it."""
+        """Reject momentum where nothing reads it."""
         if self.momentum is not None and self.optimiser != "rmsprop":
             raise ValueError(
                 f"train.momentum does nothing for {self.optimiser}: only rmsprop can read it; "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from isthmus.refusal import Refusal
+from isthmus.errors import UserError
 
 
 def csv_table(
@@ -21,7 +21,7 @@ def csv_table(
         is_word: Whether a column holds words; in the others, nothing stands for "no value".
 
     Raises:
-        Refusal: If the file is no CSV or lacks a required column.
+        UserError: If the file is no CSV or lacks a required column.
     """
     if not path.is_file():
         return pd.DataFrame(columns=list(required))
@@ -41,11 +41,11 @@ def csv_table(
     return table
 
 
-def unreadable(path: Path, error: Exception) -> Refusal:
+def unreadable(path: Path, error: Exception) -> UserError:
     """What to say of a file that is there and broken."""
     lines = str(error).strip().splitlines()
     reason = ", ".join(line.strip() for line in lines[:3])
-    return Refusal(
+    return UserError(
         f"{path}: cannot be read ({reason}); "
         "take the file away to render without it, or run the study again"
     )

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from isthmus.report.read import Study
+from isthmus.report.study_tables import Study
 
 PARTS = ("train", "validation")
 """What a curve is measured on, as columns of metrics.csv begin."""

@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
 from isthmus.report.curves import PART_WORDS, Line, Panel, panels
-from isthmus.report.look import count_text, score_text
-from isthmus.report.read import Study
+from isthmus.report.formatting import count_text, metric_text
+from isthmus.report.study_tables import Study
 
 _WIDTH, _HEIGHT = 340, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 6, 20
@@ -132,7 +132,7 @@ def _line(panel: Panel, line: Line, frame: _Frame, *, is_first: bool) -> str:
     last = line.values.dropna()
     failed = ", failed" if line.is_failed else ""
     at = (
-        f"{score_text(float(last.iloc[-1]))} at epoch {last.index[-1]:g}"
+        f"{metric_text(float(last.iloc[-1]))} at epoch {last.index[-1]:g}"
         if len(last)
         else "no value"
     )

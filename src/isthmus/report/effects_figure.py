@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isthmus.report.answer import shown_effects
 from isthmus.report.effects_svg import Effect, Effects, Scale, effects, scale_of, ticks_of
-from isthmus.report.look import LIGHT, Paper
-from isthmus.report.read import Study
+from isthmus.report.formatting import LIGHT, Paper
+from isthmus.report.recommendation import shown_effects
+from isthmus.report.study_tables import Study
 
 _MARKERS = {"equivalent": "s", "cannot tell": "o"}
 _TELLING = "D"

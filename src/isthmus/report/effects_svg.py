@@ -13,11 +13,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from isthmus.report.about import About
-from isthmus.report.answer import decimals_of
-from isthmus.report.look import counted, interval_text, signed_text
-from isthmus.report.verdicts import MARKS, Verdict
-from isthmus.statistics.decimals import decimals_for
+from isthmus.report.formatting import counted, interval_text, signed_text
+from isthmus.report.recommendation import decimals_of
+from isthmus.report.study_record import About
+from isthmus.report.verdict_rows import MARKS, Verdict
+from isthmus.stats.decimals import decimals_for
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
 _SHAPES = {
@@ -68,7 +68,7 @@ class Scale:
 
 
 def effects(verdicts: Sequence[Verdict], about: About) -> Effects | None:
-    """The verdicts on one score as rows of words and bars; None without any."""
+    """The verdicts on one metric as rows of words and bars; None without any."""
     if not verdicts:
         return None
     scale, decimals = scale_of(verdicts), decimals_of(verdicts)
@@ -190,7 +190,7 @@ def _notes(verdicts: Sequence[Verdict], about: About, margin: float) -> list[str
         )
     if np.isfinite(margin):
         notes.append(f"Grey band: differences up to {margin:g}, named as too small to matter.")
-    if others := about.analysis.scores[1:]:
+    if others := about.analysis.metrics[1:]:
         titles = ", ".join(map(about.title_of, others))
-        notes.append(f"Other scores may say otherwise: {titles}; see Verdicts.")
+        notes.append(f"Other metrics may say otherwise: {titles}; see Verdicts.")
     return notes

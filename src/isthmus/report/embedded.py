@@ -1,4 +1,4 @@
-"""Pictures as files, and as data URIs inside the page."""
+"""Images as files, and as data URIs inside the page."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from isthmus.runs.folder import write_whole
+from isthmus.engine.run_folder import write_atomically
 
 _WEBP_QUALITY = 75
-"""Of a picture that is too large without loss."""
+"""Of an image that is too large without loss."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Drawing:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture as an address that holds it; nothing stays nothing."""
+    """An image as an address that holds it; nothing stays nothing."""
     if not content:
         return ""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
@@ -35,19 +35,19 @@ def as_webp(png: bytes, most: int) -> bytes:
     if not png:
         return b""
     with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
+        image = opened.convert("RGB")
     exact = io.BytesIO()
-    picture.save(exact, "WEBP", lossless=True, quality=60, method=4)
+    image.save(exact, "WEBP", lossless=True, quality=60, method=4)
     if exact.tell() <= most:
         return exact.getvalue()
     lossy = io.BytesIO()
-    picture.save(lossy, "WEBP", quality=_WEBP_QUALITY, method=4)
+    image.save(lossy, "WEBP", quality=_WEBP_QUALITY, method=4)
     return min(exact.getvalue(), lossy.getvalue(), key=len)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; no content leaves no file."""
     if content:
-        write_whole(path, lambda file: file.write_bytes(content))
+        write_atomically(path, lambda file: file.write_bytes(content))
     else:
         path.unlink(missing_ok=True)

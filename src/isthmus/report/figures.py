@@ -1,4 +1,4 @@
-"""The figures that are drawn from numbers: learning curves, and cost against score."""
+"""The figures that are drawn from numbers: learning curves, and cost against metric."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.patches import ConnectionPatch, Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from isthmus.report.curves import PART_WORDS, Panel, panels
-from isthmus.report.look import DPI, LIGHT, Paper, count_text, seconds_text
-from isthmus.report.read import Study
+from isthmus.report.formatting import DPI, LIGHT, Paper, count_text, seconds_text
+from isthmus.report.study_tables import Study
 
 _COLUMNS = 3
 _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("train_seconds", "Training time", seconds_text),
     ("parameters", "Parameters", count_text),
-    ("gflop", "GFLOP a picture", count_text),
+    ("gflop", "GFLOP an image", count_text),
 )
 
 
@@ -62,13 +62,13 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
 
 
 def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
-    """The first score against time, parameters and GFLOP; None without a finished run.
+    """The first metric against time, parameters and GFLOP; None without a finished run.
 
     Bars reach one standard deviation over seeds each way. The names stand on the right,
     a guide leads from each to its points.
     """
     first = study.about.judged
-    shown = [v for v in study.by_judged_score if np.isfinite(study.mean(v, first.name))]
+    shown = [v for v in study.by_judged_metric if np.isfinite(study.mean(v, first.name))]
     if not shown:
         return None
     height = max(3.2, 0.26 * len(shown) + 1.2)
@@ -148,11 +148,11 @@ def _name_lines(figure: Figure, paper: Paper) -> None:
 
 
 def _cost_points(axes: Axes, study: Study, variants: list[str], column: str, paper: Paper) -> None:
-    score = study.about.judged.name
+    metric = study.about.judged.name
     costs = [study.mean(variant, column) for variant in variants]
     axes.set_xlim(0, 1.1 * max((cost for cost in costs if cost > 0), default=1.0))
     for variant, cost in zip(variants, costs, strict=True):
-        values = study.values(variant, score)
+        values = study.values(variant, metric)
         axes.axhline(float(values.mean()), color=paper.faint, linewidth=0.8, zorder=0)
         if not np.isfinite(cost):
             continue

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file that a reader can decide from, offline."""
+"""The page: one self-contained HTML file that an auxiliary classifier can decide from, offline."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from isthmus.report import figures, tables, verdict_tables
-from isthmus.report.answer import answer, interacting, shown_effects
 from isthmus.report.curves_svg import charts
 from isthmus.report.effects_figure import effects_figure
 from isthmus.report.effects_svg import effects
 from isthmus.report.embedded import Drawing, data_uri, write_file
-from isthmus.report.look import DARK, LIGHT, Paper, class_legend
-from isthmus.report.notices import OBEYED, headline, notices, obeying, yardsticks
-from isthmus.report.picture_tiles import picture_groups
-from isthmus.report.read import Study, read_study
-from isthmus.report.sheet import sheet
+from isthmus.report.formatting import DARK, LIGHT, Paper, class_legend
+from isthmus.report.image_tiles import image_groups
+from isthmus.report.recommendation import interacting, recommendation, shown_effects
+from isthmus.report.sample_grid import sample_grid
 from isthmus.report.sizes_figure import sizes_figure
+from isthmus.report.study_tables import Study, read_study
+from isthmus.report.study_warnings import OBEYED, headline, obeying, study_warnings, yardsticks
 from isthmus.report.tuning_table import tuning_table
-from isthmus.report.vae_figures import designs, variant_sheets
+from isthmus.report.vae_figures import designs, variant_sample_grids
 
 _SECTIONS = {
-    "scores": "Scores",
+    "metrics": "Metrics",
     "verdicts": "Verdicts",
-    "listening": "Does it listen?",
+    "label_use": "Does it listen?",
     "tuning": "Tuning",
     "classes": "Classes",
     "designs": "Where the label enters",
     "curves": "Learning curves",
-    "sheets": "What it draws",
-    "pictures": "Pictures",
+    "sample_grids": "What it draws",
+    "images": "MaskedImages",
     "cost": "Cost",
     "made": "How this was made",
 }
 """Every section's id and its words in the navigation, in the order of the page."""
 
 _ONLY = {
-    "listening": "generate",
+    "label_use": "generate",
     "designs": "generate",
-    "sheets": "generate",
+    "sample_grids": "generate",
     "classes": "segment",
-    "pictures": "segment",
+    "images": "segment",
 }
 """Sections that one task only has."""
 
@@ -56,7 +56,7 @@ _FIGURES: dict[str, Draw] = {
     "learning_curves": figures.learning_curves,
     "sizes": sizes_figure,
     "cost": figures.cost_figure,
-    "sheet": sheet,
+    "sample_grid": sample_grid,
 }
 _IN_PAGE = ("sizes", "cost")
 """Figures the page shows as they are; the others it lays out itself, so that they reflow."""
@@ -69,7 +69,7 @@ def write_report(study: Path) -> Path:
     folder lacks is named in its place.
 
     Raises:
-        Refusal: If the folder holds no ``plan.toml``, or a file in it cannot be read.
+        UserError: If the folder holds no ``study.toml``, or a file in it cannot be read.
     """
     content = read_study(study)
     light = {name: _drawn(draw, content, LIGHT) for name, draw in _FIGURES.items()}
@@ -112,8 +112,8 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
         about=study.about,
         sections=sections,
         headline=headline(study),
-        notices=notices(study),
-        answer=answer(study),
+        study_warnings=study_warnings(study),
+        recommendation=recommendation(study),
         effects=effects(shown_effects(study), study.about),
         interacting=interacting(study),
         obeyed=OBEYED,
@@ -125,8 +125,8 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
         drawings=drawings,
         designs=designs(study) if "designs" in sections else [],
         charts=charts(study),
-        sheets=variant_sheets(study) if "sheets" in sections else {},
-        groups=picture_groups(study),
+        sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
+        groups=image_groups(study),
         legend=class_legend(study.about.class_names),
         light=LIGHT,
         dark=DARK,

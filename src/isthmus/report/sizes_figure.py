@@ -1,4 +1,4 @@
-"""The judged score by the number of labelled pictures, and what the law says of more."""
+"""The judged metric by the number of labelled images, and what the law says of more."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from isthmus.report.figures import bare, small_multiples
-from isthmus.report.look import LIGHT, Paper
-from isthmus.report.read import Study
+from isthmus.report.formatting import LIGHT, Paper
+from isthmus.report.study_tables import Study
 
 
 def sizes_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     """A small multiple a setting, on one scale; None for a study that is not one of sizes.
 
-    Bars are 95 % t intervals over seeds. The number of pictures is on a logarithmic axis.
+    Bars are 95 % t intervals over seeds. The number of images is on a logarithmic axis.
     """
     judged = study.about.judged
-    sizes = study.sizes[study.sizes["score"] == judged.name]
+    sizes = study.sizes[study.sizes["metric"] == judged.name]
     if sizes.empty:
         return None
     settings = list(sizes.groupby("variant", sort=False))
@@ -29,7 +29,7 @@ def sizes_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     for axes, (name, of_setting) in zip(grid.flat, settings, strict=False):
         axes.set_title(str(name), color=paper.ink, fontsize=10, loc="left", parse_math=False)
         _draw(axes, of_setting, paper)
-        axes.set_xlabel("Labelled pictures", color=paper.ink)
+        axes.set_xlabel("Labelled images", color=paper.ink)
         axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel(judged.title, color=paper.ink)
@@ -51,16 +51,16 @@ def _draw(axes: Axes, sizes: pd.DataFrame, paper: Paper) -> None:
     _points(axes, measured, "o-", paper.training, paper)
     _points(axes, predicted, "o--", paper.ground, paper)
     ahead = pd.concat([measured.tail(1), predicted])
-    axes.plot(ahead["pictures"], ahead["mean"], color=paper.training, linestyle="--", zorder=1)
+    axes.plot(ahead["images"], ahead["mean"], color=paper.training, linestyle="--", zorder=1)
     axes.set_xscale("log")
-    counts = sizes["pictures"].unique()
+    counts = sizes["images"].unique()
     axes.set_xticks(counts, [f"{count:.0f}" for count in counts])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _points(axes: Axes, sizes: pd.DataFrame, style: str, fill: str, paper: Paper) -> None:
     axes.errorbar(
-        sizes["pictures"],
+        sizes["images"],
         sizes["mean"],
         yerr=[sizes["mean"] - sizes["low"], sizes["high"] - sizes["mean"]],
         fmt=style,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.about import Score
-from isthmus.report.look import percent_text, score_text
-from isthmus.report.read import Study
+from isthmus.report.formatting import metric_text, percent_text
+from isthmus.report.study_record import Metric
+from isthmus.report.study_tables import Study
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,23 @@ def share_cell(share: float) -> Cell:
     return Cell(percent_text(share), share, share=float(np.clip(share, 0, 1)))
 
 
-def headed(score: Score) -> str:
-    """A score's title and which way it is better."""
-    return f"{score.title}\N{NO-BREAK SPACE}{'↑' if score.higher_is_better else '↓'}"
+def headed(metric: Metric) -> str:
+    """A metric's title and which way it is better."""
+    return f"{metric.title}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
-def order_of(score: Score, first: Score) -> str:
-    """How a score's column is sorted where the rows are sorted by another one, or by it."""
-    if score != first:
+def order_of(metric: Metric, first: Metric) -> str:
+    """How a metric's column is sorted where the rows are sorted by another one, or by it."""
+    if metric != first:
         return "none"
-    return "descending" if score.higher_is_better else "ascending"
+    return "descending" if metric.higher_is_better else "ascending"
 
 
 def data_sentence(study: Study) -> str:
-    """What every table says: who judges, and the label contract; under two scores do not compare."""
-    judge, contract = study.about.judge, study.about.contract
+    """What every table says: who judges, and the label scheme; under two metrics do not compare."""
+    judge, label_scheme = study.about.judge, study.about.label_scheme
     judged = (
-        f" The judge {judge.name} says what a picture shows; of real test pictures it says the "
-        f"true label of {score_text(judge.accuracy)}."
+        f" The judge {judge.name} says what an image shows; of real test images it says the "
+        f"true label of {metric_text(judge.accuracy)}."
     )
-    return (judged if judge.name else "") + (f" Data: {contract}." if contract else "")
+    return (judged if judge.name else "") + (f" Data: {label_scheme}." if label_scheme else "")

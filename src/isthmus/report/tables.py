@@ -1,4 +1,4 @@
-"""The tables of runs and variants: scores, costs, and what each run came to."""
+"""The tables of runs and variants: metrics, costs, and what each run came to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from isthmus.report.about import Score
-from isthmus.report.look import (
+from isthmus.report.formatting import (
     NO_NUMBER,
     count_text,
     interval_text,
     mean_text,
-    score_text,
+    metric_text,
     seconds_text,
     signed_text,
 )
-from isthmus.report.read import Study
+from isthmus.report.study_record import Metric
+from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,
     Column,
@@ -29,77 +29,79 @@ from isthmus.report.table import (
     order_of,
     word_cell,
 )
-from isthmus.statistics.decimals import decimals_for
+from isthmus.stats.decimals import decimals_for
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
-"""Column prefix of each score that exists for every class, and its name on the page."""
+"""Column prefix of each metric that exists for every class, and its name on the page."""
 
-LISTENING = (
+LABEL_CONSISTENCY = (
     "swap_encoded_true",
     "swap_encoded_wrong",
     "prior_fidelity",
     "cas",
-    "stay_encoded_true",
-    "stay_encoded_wrong",
+    "leakage_encoded_true",
+    "leakage_encoded_wrong",
 )
 """Shares that say whether a decoder listens."""
 
 
 def variant_table(study: Study) -> Table:
-    """Every score that some run has, of every variant, and of the constant prediction."""
-    scores = [score for score in study.about.scores if _is_shown(study, score.name)]
+    """Every metric that some run has, of every variant, and of the constant prediction."""
+    metrics = [metric for metric in study.about.metrics if _is_shown(study, metric.name)]
     columns = (
         Column("Variant", is_number=False),
-        *(Column(headed(score), order=order_of(score, study.about.judged)) for score in scores),
+        *(Column(headed(metric), order=order_of(metric, study.about.judged)) for metric in metrics),
         Column("n finished"),
     )
     rows = [
         Row(
             (
                 word_cell(variant),
-                *_means(study, variant, names_of(scores)),
+                *_means(study, variant, names_of(metrics)),
                 _finished(study, variant),
             )
         )
-        for variant in study.by_judged_score
+        for variant in study.by_judged_metric
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
         f"{study.about.judged.title}; an order is not a verdict.{data_sentence(study)}",
         columns,
-        _with_baselines(study, rows, names_of(scores), padding=1),
+        _with_baselines(study, rows, names_of(metrics), padding=1),
     )
 
 
-def listening_table(study: Study) -> Table:
+def label_use_table(study: Study) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
-    scores = [s for s in study.about.scores if s.name in LISTENING and _is_shown(study, s.name)]
-    shares = names_of(scores)
+    metrics = [
+        s for s in study.about.metrics if s.name in LABEL_CONSISTENCY and _is_shown(study, s.name)
+    ]
+    shares = names_of(metrics)
     rows = [
         Row(
             (
                 word_cell(variant),
                 number_cell(float(run["seed"]), str(run["seed"])),
                 *(_share(run, column) for column in shares),
-                number_cell(value := _float(run.get("judge_accuracy")), score_text(value)),
+                number_cell(value := _float(run.get("judge_accuracy")), metric_text(value)),
             )
         )
-        for variant in study.by_judged_score
+        for variant in study.by_judged_metric
         for _, run in finished[finished["variant"] == variant].iterrows()
     ]
     for control in study.about.baselines:
-        cells = (_share(pd.Series(control.scores), column) for column in shares)
+        cells = (_share(pd.Series(control.metrics), column) for column in shares)
         row = (word_cell(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
         rows.append(Row(row, is_baseline=True))
     columns = (
         Column("Variant", is_number=False),
         Column("Seed"),
-        *(Column(headed(score)) for score in scores),
+        *(Column(headed(metric)) for metric in metrics),
         Column("Judge's accuracy"),
     )
     return Table(
-        "A row a trained network: the share of pictures, one a test picture, and in brackets its "
+        "A row a trained network: the share of images, one a test image, and in brackets its "
         f"95 % Wilson interval, which knows nothing of other seeds.{data_sentence(study)}",
         columns,
         tuple(rows),
@@ -107,7 +109,7 @@ def listening_table(study: Study) -> Table:
 
 
 def class_tables(study: Study) -> tuple[Table, ...]:
-    """One table a score that exists for every class; variants in the order of the first table."""
+    """One table a metric that exists for every class; variants in the order of the first table."""
     tables = []
     for prefix, name in PER_CLASS.items():
         columns = [f"{prefix}_{label}" for label in study.about.class_names]
@@ -115,7 +117,7 @@ def class_tables(study: Study) -> tuple[Table, ...]:
             continue
         rows = [
             Row((word_cell(variant), *_means(study, variant, columns)))
-            for variant in study.by_judged_score
+            for variant in study.by_judged_metric
         ]
         headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
         caption = (
@@ -126,42 +128,42 @@ def class_tables(study: Study) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def picture_table(study: Study) -> Table | None:
-    """How the first score spreads over the test pictures; None without scores of pictures."""
-    first, scores = study.about.judged, study.per_picture
-    if scores.empty or first.name not in scores:
+def image_table(study: Study) -> Table | None:
+    """How the first metric spreads over the test images; None without metrics of images."""
+    first, metrics = study.about.judged, study.per_image
+    if metrics.empty or first.name not in metrics:
         return None
     shares = (0.1, 0.5, 0.9)
-    behind = study.by_picture[study.by_picture["score"] == first.name].set_index("b")
+    behind = study.by_image[study.by_image["metric"] == first.name].set_index("b")
     decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
     rows = []
-    for variant in study.by_judged_score:
-        of_variant = scores[scores["variant"] == variant]
-        by_picture = of_variant.groupby("picture")[first.name].mean().dropna()
-        quantiles = by_picture.quantile(list(shares)) if len(by_picture) else [np.nan] * 3
-        cells = [number_cell(value, score_text(value)) for value in map(float, quantiles)]
+    for variant in study.by_judged_metric:
+        of_variant = metrics[metrics["variant"] == variant]
+        by_image = of_variant.groupby("image")[first.name].mean().dropna()
+        quantiles = by_image.quantile(list(shares)) if len(by_image) else [np.nan] * 3
+        cells = [number_cell(value, metric_text(value)) for value in map(float, quantiles)]
         rows.append(
             Row(
                 (
                     word_cell(variant),
                     *cells,
                     *([_behind(behind, variant, decimals)] if len(behind) else []),
-                    number_cell(float(len(by_picture)), str(len(by_picture))),
+                    number_cell(float(len(by_image)), str(len(by_image))),
                 )
             )
         )
     against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it" if len(behind) else ""
     unit = (
-        f" {against}: mean over pictures and its 95 % bootstrap interval, each by itself. It speaks of these "
-        "networks on other pictures like these; verdicts speak of networks trained again."
+        f" {against}: mean over images and its 95 % bootstrap interval, each by itself. It speaks of these "
+        "networks on other images like these; verdicts speak of networks trained again."
     )
     headers = (
         *("10th percentile", "Median", "90th percentile"),
         *([against] if against else []),
-        "n pictures",
+        "n images",
     )
     return Table(
-        f"{first.title} of single test pictures, each averaged over seeds first.{unit if against else ''}"
+        f"{first.title} of single test images, each averaged over seeds first.{unit if against else ''}"
         f"{data_sentence(study)}",
         (Column("Variant", is_number=False), *map(Column, headers)),
         tuple(rows),
@@ -169,7 +171,7 @@ def picture_table(study: Study) -> Table | None:
 
 
 def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
-    """How far the best mean is ahead of a variant over pictures; of itself, nothing."""
+    """How far the best mean is ahead of a variant over images; of itself, nothing."""
     if variant not in behind.index:
         return Cell(NO_NUMBER)
     mean, low, high = (float(behind[key][variant]) for key in ("difference", "low", "high"))
@@ -177,17 +179,17 @@ def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
 
 
 def cost_table(study: Study) -> Table:
-    """What each variant costs, beside the first score."""
+    """What each variant costs, beside the first metric."""
     first = study.about.judged
     columns = (
         Column("Variant", is_number=False),
         Column(headed(first), order=order_of(first, first)),
         Column("Training time"),
         Column("Parameters"),
-        Column("GFLOP a picture"),
+        Column("GFLOP an image"),
     )
     rows = []
-    for variant in study.by_judged_score:
+    for variant in study.by_judged_metric:
         costs = [
             number_cell(value := study.mean(variant, column), as_text(value))
             for column, as_text in (
@@ -197,7 +199,7 @@ def cost_table(study: Study) -> Table:
             )
         ]
         rows.append(Row((word_cell(variant), *_means(study, variant, [first.name]), *costs)))
-    about_gflop = "GFLOP: the forward pass of one picture."
+    about_gflop = "GFLOP: the forward pass of one image."
     caption = f"Means over the finished runs. {about_gflop}{data_sentence(study)}"
     return Table(caption, columns, tuple(rows))
 
@@ -210,15 +212,15 @@ def run_table(study: Study) -> Table:
     columns = (
         *(Column(text, is_number=False) for text in ("Variant", *present)),
         *(Column("Seed"), Column("Status", is_number=False), Column(study.about.title_of(first))),
-        *(Column(text) for text in ("Epochs", "Scored epoch", loss, "Time")),
+        *(Column(text) for text in ("Epochs", "Evaluated epoch", loss, "Time")),
     )
     rows = []
     for _, run in study.runs.iterrows():
         shown = (
-            (first, score_text),
+            (first, metric_text),
             ("epochs", count_text),
             ("best_epoch", count_text),
-            ("train_loss_last", score_text),
+            ("train_loss_last", metric_text),
             ("train_seconds", seconds_text),
         )
         words = [word_cell(str(run[key])) for key in ("variant", *present)]
@@ -231,16 +233,16 @@ def run_table(study: Study) -> Table:
     return Table(f"Every planned run.{data_sentence(study)}", columns, tuple(rows))
 
 
-def names_of(scores: Iterable[Score]) -> list[str]:
-    """Column names of scores."""
-    return [score.name for score in scores]
+def names_of(metrics: Iterable[Metric]) -> list[str]:
+    """Column names of metrics."""
+    return [metric.name for metric in metrics]
 
 
 def _share(run: pd.Series, column: str) -> Cell:
     """A share with its interval, which stands in the columns beside it."""
     value, low, high = (_float(run.get(f"{column}{end}")) for end in ("", "_low", "_high"))
-    interval = f" [{score_text(low)}, {score_text(high)}]" if np.isfinite(low + high) else ""
-    return number_cell(value, f"{score_text(value)}{interval}")
+    interval = f" [{metric_text(low)}, {metric_text(high)}]" if np.isfinite(low + high) else ""
+    return number_cell(value, f"{metric_text(value)}{interval}")
 
 
 def _is_shown(study: Study, column: str) -> bool:
@@ -267,22 +269,22 @@ def _finished(study: Study, variant: str) -> Cell:
 def _with_baselines(
     study: Study, rows: list[Row], columns: list[str], padding: int
 ) -> tuple[Row, ...]:
-    """The rows with each baseline among them, at its rank by the first score."""
+    """The rows with each baseline among them, at its rank by the first metric."""
     first = study.about.judged
     sign = -1.0 if first.higher_is_better else 1.0
     ranked = [
         (sign * study.mean(variant, first.name), row)
-        for variant, row in zip(study.by_judged_score, rows, strict=True)
+        for variant, row in zip(study.by_judged_metric, rows, strict=True)
     ]
     for baseline in study.about.baselines:
-        values = [baseline.scores.get(column, np.nan) for column in columns]
+        values = [baseline.metrics.get(column, np.nan) for column in columns]
         if np.isfinite(values).any():
-            cells = [number_cell(value, score_text(value)) for value in values]
+            cells = [number_cell(value, metric_text(value)) for value in values]
             row = Row(
                 (word_cell(baseline.name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True
             )
-            ranked.append((sign * baseline.scores.get(first.name, np.nan), row))
-    # A variant before a baseline that equals it; without a score, last.
+            ranked.append((sign * baseline.metrics.get(first.name, np.nan), row))
+    # A variant before a baseline that equals it; without a metric, last.
     ranked.sort(key=lambda of: (not np.isfinite(of[0]), of[0] if np.isfinite(of[0]) else 0.0))
     return tuple(row for _, row in ranked)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from isthmus.report.look import score_text, title
-from isthmus.report.read import Study
+from isthmus.report.formatting import metric_text, title
+from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,
     Column,
@@ -17,7 +17,7 @@ from isthmus.report.table import (
     word_cell,
 )
 
-_FIXED = ("variant", "seed", "score", "score_name", "status", "chosen")
+_FIXED = ("variant", "seed", "metric", "metric_name", "status", "chosen")
 
 
 def tuning_table(study: Study) -> Table | None:
@@ -29,21 +29,21 @@ def tuning_table(study: Study) -> Table | None:
     if tried.empty:
         return None
     fields = [str(key) for key in tried if key not in _FIXED]
-    score = next(filter(None, tried["score_name"]), "score")  # a failed setting has none
+    metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
     rows = tuple(
         _row(variant, tried[tried["variant"] == variant], fields)
         for variant in study.about.variants
         if variant in set(tried["variant"])
     )
     return Table(
-        f"Tuned on validation pictures only, by {title(score)}. A flat optimum (little between the "
+        f"Tuned on validation images only, by {title(metric)}. A flat optimum (little between the "
         "chosen and the next best setting) means that tuning decided little; a setting at the edge "
         "of what was tried may not be the best there is. Settings were tried with one seed: the intervals "
         f"of the study do not know how the choice would fall with others.{data_sentence(study)}",
         (
             Column("Variant", is_number=False),
             Column("Chosen", is_number=False),
-            *(Column(text) for text in ("Its score", "Next best", "Worst")),
+            *(Column(text) for text in ("Its metric", "Next best", "Worst")),
             Column("Settings tried"),
             Column("At the edge", is_number=False),
         ),
@@ -52,18 +52,18 @@ def tuning_table(study: Study) -> Table | None:
 
 
 def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
-    if "status" in tried:  # what has failed may have a score, but none that counts
-        tried = tried.assign(score=tried["score"].where(tried["status"] == "finished"))
+    if "status" in tried:  # what has failed may have a metric, but none that counts
+        tried = tried.assign(metric=tried["metric"].where(tried["status"] == "finished"))
     settings = [
         ", ".join(f"{field} {value}" for field, value in zip(fields, row, strict=True))
         for row in tried[fields].to_numpy()
     ]
-    all_means = tried.groupby(np.array(settings), sort=False)["score"].mean()
+    all_means = tried.groupby(np.array(settings), sort=False)["metric"].mean()
     means, count = all_means.dropna(), len(all_means)
     broken = f", {count - len(means)} failed" if len(means) < count else ""
     chosen = tried[tried["chosen"].astype(bool)]
     of_chosen = list(dict.fromkeys(np.array(settings)[tried["chosen"].astype(bool)]))
-    own = float(chosen["score"].mean())
+    own = float(chosen["metric"].mean())
     # The chosen setting is the best there is, so the others lie on one side of it.
     others = means[~means.index.isin(of_chosen)].to_numpy()
     others = others[np.argsort(np.abs(others - own))]
@@ -74,7 +74,7 @@ def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
         (
             word_cell(variant),
             word_cell("; ".join(map(str, of_chosen))),
-            *(number_cell(value, score_text(value)) for value in (own, *near_and_far)),
+            *(number_cell(value, metric_text(value)) for value in (own, *near_and_far)),
             Cell(f"{count}{broken}", float(count)),
             word_cell(", ".join(edges) or "no"),
         )

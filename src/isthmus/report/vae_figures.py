@@ -1,4 +1,4 @@
-"""The figures of a study of VAEs: every variant's sheets and design, written and embedded."""
+"""The figures of a study of VAEs: every variant's sample grids and design, written and embedded."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from isthmus.report.architecture import LISTENING, READ, architecture_figure
-from isthmus.report.class_sheets import SHEETS, title_of
+from isthmus.report.architecture import LABEL_CONSISTENCY, READ, architecture_figure
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, title_of
 from isthmus.report.embedded import Drawing, as_webp, data_uri, write_file
 from isthmus.report.figures import as_png
-from isthmus.report.look import DARK, DPI, LIGHT
-from isthmus.report.read import Study
+from isthmus.report.formatting import DARK, DPI, LIGHT
+from isthmus.report.study_tables import Study
 
 MOST_DESIGNS = 6
 """As many designs stand on the page; all are written as files."""
 
-_SHEETS_BYTES = 2_800_000
-"""Of all sheets in the page: keeps it below 5 MB however many variants there are."""
+_SAMPLE_GRIDS_BYTES = 2_800_000
+"""Of all sample grids in the page: keeps it below 5 MB however many variants there are."""
 _DESIGN_BYTES = 60_000
-_FUSION = "model.fusion"
+_FUSION = "model.conditioning"
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Shown:
     width_px: int
 
 
-def variant_sheets(study: Study) -> dict[str, list[Shown]]:
-    """Write every variant's sheets; embed kind after kind while all variants' sheets fit.
+def variant_sample_grids(study: Study) -> dict[str, list[Shown]]:
+    """Write every variant's sample grids; embed kind after kind while all variants' sample grids fit.
 
-    So every variant shows the same kinds, the swap sheet first, and a study with many
+    So every variant shows the same kinds, the swap sample grid first, and a study with many
     variants shows fewer.
     """
     variants, names = study.about.variants, study.about.class_names
-    arrays = {variant: study.sheets_of(variant) for variant in variants}
+    arrays = {variant: study.sample_grids_of(variant) for variant in variants}
     shown: dict[str, list[Shown]] = {variant: [] for variant in variants}
-    left, most = _SHEETS_BYTES, _SHEETS_BYTES // (3 * max(1, len(variants)))
-    for kind, draw in SHEETS.items():
+    left, most = _SAMPLE_GRIDS_BYTES, _SAMPLE_GRIDS_BYTES // (3 * max(1, len(variants)))
+    for kind, draw in SAMPLE_GRIDS.items():
         figures = {variant: draw(arrays[variant], names, LIGHT) for variant in variants}
         light = _written(study, {f"{variant}_{kind}": figures[variant] for variant in variants})
         if left <= 0:
@@ -57,7 +57,9 @@ def variant_sheets(study: Study) -> dict[str, list[Shown]]:
                 drawing = Drawing(uri, data_uri(as_webp(dark, most), "webp"))
                 title, width_px = title_of(kind, arrays[variant]), figure.get_figwidth() * DPI
                 shown[variant].append(
-                    Shown((variant,), drawing, f"{title}: sheet of {variant}", round(width_px))
+                    Shown(
+                        (variant,), drawing, f"{title}: sample grid of {variant}", round(width_px)
+                    )
                 )
     return shown
 
@@ -80,22 +82,31 @@ def designs(study: Study) -> list[Shown]:
 
 def _look(recipe: dict[str, Any]) -> tuple[str, ...]:
     """What tells its drawing from others."""
-    return (_fusion(recipe), *(str(recipe.get(k)) for k in (*READ, LISTENING) if k != _FUSION))
+    return (
+        _conditioning(recipe),
+        *(str(recipe.get(k)) for k in (*READ, LABEL_CONSISTENCY) if k != _FUSION),
+    )
 
 
-def _fusion(recipe: dict[str, Any]) -> str:
+def _conditioning(recipe: dict[str, Any]) -> str:
     """As it is drawn: where no side is told, not at all."""
-    return "" if recipe["model.where"] == "none" else str(recipe[_FUSION])
+    return "" if recipe["model.condition_on"] == "none" else str(recipe[_FUSION])
 
 
 def _design(variants: tuple[str, ...], recipe: dict[str, Any], light: bytes) -> Shown:
     figure = architecture_figure(recipe, DARK)
     uris = [data_uri(as_webp(png, _DESIGN_BYTES), "webp") for png in (light, as_png(figure))]
-    fusion, listening = _fusion(recipe), recipe.get(LISTENING)
-    enters = f"enters {recipe['model.where']} by {fusion}" if fusion else "is told to no side"
+    conditioning, label_use = _conditioning(recipe), recipe.get(LABEL_CONSISTENCY)
+    enters = (
+        f"enters {recipe['model.condition_on']} by {conditioning}"
+        if conditioning
+        else "is told to no side"
+    )
     words = f"the label {enters}; prior {recipe['model.prior']}"
     words += f"; invariance {recipe['objective.invariance']}"
-    words += f"; the reader's word weighs {listening}" if listening is not None else ""
+    words += (
+        f"; the auxiliary classifier's loss weighs {label_use}" if label_use is not None else ""
+    )
     alt = f"Design of {', '.join(variants)}: {words}"
     return Shown(variants, Drawing(*uris), alt, round(figure.get_figwidth() * DPI))
 

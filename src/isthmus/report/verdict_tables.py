@@ -1,4 +1,4 @@
-"""The tables of what may be said: every verdict, who beats whom, likely ranks, and why scores vary."""
+"""The tables of what may be said: every verdict, who beats whom, likely ranks, and why metrics vary."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.answer import decimals_of
-from isthmus.report.look import NO_NUMBER, interval_text, score_text, signed_text, title
-from isthmus.report.read import Study
+from isthmus.report.formatting import NO_NUMBER, interval_text, metric_text, signed_text, title
+from isthmus.report.recommendation import decimals_of
+from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,
     Column,
@@ -21,7 +21,7 @@ from isthmus.report.table import (
     share_cell,
     word_cell,
 )
-from isthmus.report.verdicts import KINDS, MARKS, Verdict
+from isthmus.report.verdict_rows import KINDS, MARKS, Verdict
 
 _HEADINGS = {
     "factor": "Factors",
@@ -40,7 +40,7 @@ _MOST_VARIANTS = 20
 
 @dataclass(frozen=True)
 class VerdictSection:
-    """The verdicts of one kind on one score, and the sentences that may be quoted."""
+    """The verdicts of one kind on one metric, and the sentences that may be quoted."""
 
     heading: str
     table: Table
@@ -53,14 +53,14 @@ class VerdictSection:
 
 
 def verdict_sections(study: Study) -> tuple[VerdictSection, ...]:
-    """Every verdict, by kind and score, factors first."""
-    scores = list(dict.fromkeys(verdict.score for verdict in study.verdicts))
+    """Every verdict, by kind and metric, factors first."""
+    metrics = list(dict.fromkeys(verdict.metric for verdict in study.verdicts))
     sections = []
     for kind in KINDS:
-        for score in scores:
-            rows = [v for v in study.verdicts if (v.kind, v.score) == (kind, score)]
+        for metric in metrics:
+            rows = [v for v in study.verdicts if (v.kind, v.metric) == (kind, metric)]
             if rows:
-                about = f": {study.about.title_of(score)}" if len(scores) > 1 else ""
+                about = f": {study.about.title_of(metric)}" if len(metrics) > 1 else ""
                 table = _verdict_table(study, kind, rows)
                 sentences = tuple(v.sentence for v in rows if v.sentence)
                 sections.append(VerdictSection(_HEADINGS[kind] + about, table, sentences))
@@ -68,14 +68,14 @@ def verdict_sections(study: Study) -> tuple[VerdictSection, ...]:
 
 
 def pair_matrix(study: Study) -> Table | None:
-    """Every variant against every other one, by the judged score; None for two or too many."""
+    """Every variant against every other one, by the judged metric; None for two or too many."""
     pairs = {
         (seen.a, seen.b): seen
         for pair in study.verdicts
-        if pair.kind == "pair" and pair.score == study.about.judged.name
+        if pair.kind == "pair" and pair.metric == study.about.judged.name
         for seen in (pair, pair.seen_from(pair.b))
     }
-    names = [name for name in study.by_judged_score if any(name == a for a, _ in pairs)]
+    names = [name for name in study.by_judged_metric if any(name == a for a, _ in pairs)]
     if not 2 < len(names) <= _MOST_VARIANTS:
         return None
     rows = []
@@ -99,10 +99,10 @@ def pair_matrix(study: Study) -> Table | None:
 
 
 def rank_table(study: Study) -> Table | None:
-    """How often each variant has each rank; None without ranks of the judged score."""
-    score = study.about.judged
-    ranks = study.ranks[study.ranks["score"] == score.name]
-    names = [name for name in study.by_judged_score if name in set(ranks["variant"])]
+    """How often each variant has each rank; None without ranks of the judged metric."""
+    metric = study.about.judged
+    ranks = study.ranks[study.ranks["metric"] == metric.name]
+    names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
     if not names or len(names) > _MOST_VARIANTS:
         return None
     keys = zip(ranks["variant"], ranks["rank"].astype(int), strict=True)
@@ -113,7 +113,7 @@ def rank_table(study: Study) -> Table | None:
         for name in names
     ]
     return Table(
-        f"How often each variant has each rank by {score.title} when the seeds are drawn again "
+        f"How often each variant has each rank by {metric.title} when the seeds are drawn again "
         f"(paired bootstrap); 1 is best. Few seeds make shares look surer than they are."
         f"{data_sentence(study)}",
         (Column("Variant", is_number=False), *(Column(str(p), is_narrow=True) for p in places)),
@@ -122,48 +122,48 @@ def rank_table(study: Study) -> Table | None:
 
 
 def variance_table(study: Study) -> Table | None:
-    """What share of a score's variance each source has; None if it is not known."""
+    """What share of a metric's variance each source has; None if it is not known."""
     shares = study.variance
     if shares.empty:
         return None
-    keys = zip(shares["source"], shares["score"], strict=True)
+    keys = zip(shares["source"], shares["metric"], strict=True)
     of = dict(zip(keys, shares["share"].astype(float), strict=True))
-    scores = list(dict.fromkeys(shares["score"]))
+    metrics = list(dict.fromkeys(shares["metric"]))
     rows = [
-        Row((word_cell(source), *(share_cell(of.get((source, s), np.nan)) for s in scores)))
+        Row((word_cell(source), *(share_cell(of.get((source, s), np.nan)) for s in metrics)))
         for source in dict.fromkeys(shares["source"])
     ]
     return Table(
-        "What a score varies with, as shares of its variance over runs and pictures. "
+        "What a metric varies with, as shares of its variance over runs and images. "
         f"A factor whose share is small beside the seed's needs many seeds to be seen.{data_sentence(study)}",
         (
             Column("Source", is_number=False),
-            *(Column(study.about.title_of(score)) for score in scores),
+            *(Column(study.about.title_of(metric)) for metric in metrics),
         ),
         tuple(rows),
     )
 
 
 def size_table(study: Study) -> Table | None:
-    """The judged score by the number of labelled pictures, and what the law says of more."""
-    sizes = study.sizes[study.sizes["score"] == study.about.judged.name]
+    """The judged metric by the number of labelled images, and what the law says of more."""
+    sizes = study.sizes[study.sizes["metric"] == study.about.judged.name]
     if sizes.empty:
         return None
     rows = []
-    for variant, pictures, source, *numbers in sizes[
-        ["variant", "pictures", "source", "mean", "low", "high"]
+    for variant, images, source, *numbers in sizes[
+        ["variant", "images", "source", "mean", "low", "high"]
     ].itertuples(index=False):
         mean, low, high = map(float, numbers)
-        between = f" [{score_text(low)}, {score_text(high)}]" if np.isfinite(low + high) else ""
-        count = number_cell(float(pictures), str(int(pictures)))
+        between = f" [{metric_text(low)}, {metric_text(high)}]" if np.isfinite(low + high) else ""
+        count = number_cell(float(images), str(int(images)))
         words = (word_cell(str(variant)), count, word_cell(str(source)))
-        rows.append(Row((*words, number_cell(mean, f"{score_text(mean)}{between}"))))
+        rows.append(Row((*words, number_cell(mean, f"{metric_text(mean)}{between}"))))
     return Table(
-        f"By number of labelled pictures, validation included: mean and 95 % t interval over seeds. "
+        f"By number of labelled images, validation included: mean and 95 % t interval over seeds. "
         f"Predicted: by a power law through the others.{data_sentence(study)}",
         (
             Column("Setting", is_number=False),
-            Column("Labelled pictures"),
+            Column("Labelled images"),
             Column("From", is_number=False),
             Column(headed(study.about.judged)),
         ),
@@ -173,8 +173,8 @@ def size_table(study: Study) -> Table | None:
 
 def _verdict_table(study: Study, kind: str, verdicts: Sequence[Verdict]) -> Table:
     decimals = decimals_of(verdicts)
-    score = next((s for s in study.about.scores if s.name == verdicts[0].score), None)
-    named = headed(score) if score else title(verdicts[0].score)
+    metric = next((s for s in study.about.metrics if s.name == verdicts[0].metric), None)
+    named = headed(metric) if metric else title(verdicts[0].metric)
     confidence = study.about.confidence
     columns = (
         *([Column("Factor", is_number=False)] if kind != "pair" else []),

@@ -1,4 +1,4 @@
-"""What a study says of itself in about.json: scores, baselines, data, machine, command."""
+"""What a study says of itself in study.json: metrics, baselines, data, machine, command."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.store import LabelledStore, MaskedStore
+from isthmus.engine.seeds import numpy_draws
+from isthmus.metrics.segmentation import EMPTY_MASK_RULE, segmentation_metrics
 from isthmus.recipe import IGNORE_INDEX, AnyRecipe, GenerateRecipe, StudyPlan
-from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
-from isthmus.runs.listening import controls, wrong_labels_of
-from isthmus.runs.score_generator import pictures_of, swap_shares
-from isthmus.runs.seeds import numpy_draws
-from isthmus.scoring.catalogue import CURVES, SCORES_OF
-from isthmus.scoring.segmentation import EMPTY_MASK_RULE, segmentation_scores
-from isthmus.study.planned import PlannedRun
+from isthmus.study.planned_runs import PlannedRun
+from isthmus.tasks.catalogue import CURVES, METRICS_OF
+from isthmus.tasks.generate.evaluate import images_of, swap_shares
+from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.label_swap import controls, wrong_labels_of
 
 _ALIKE = ("processor", "vector_instructions", "gpu", "threads", "precision", "torch")
 """What runs should have in common, of all that they write down of where they were trained."""
 
 
-def said_about(study: Path) -> dict[str, Any]:
-    """What ``about.json`` of a study folder says; nothing where there is none."""
-    path = study / "about.json"
+def read_study_record(study: Path) -> dict[str, Any]:
+    """What ``study.json`` of a study folder says; nothing where there is none."""
+    path = study / "study.json"
     said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return said
 
@@ -37,7 +37,7 @@ def variants_seen(about: Mapping[str, Any]) -> list[str]:
     return first or (about["variants"] if about.get("looks_taken") else [])
 
 
-def about_study(
+def study_record(
     plan: StudyPlan,
     finished: list[PlannedRun],
     store: MaskedStore | LabelledStore,
@@ -50,7 +50,7 @@ def about_study(
     Args:
         plan: The study.
         finished: Its runs that may be counted.
-        store: Their pictures.
+        store: Their images.
         command: The command line that asked for this.
         before: What this said last time, or nothing: controls are kept while the judge is the same.
         analysis: What the tables of verdicts are made with.
@@ -66,14 +66,14 @@ def about_study(
         "name": plan.name,
         "question": plan.question,
         "task": task,
-        "contract": store.contract,
+        "label_scheme": store.label_scheme,
         "class_names": list(store.class_names),
         "ignore_index": IGNORE_INDEX,
-        "scores": [vars(score) for score in SCORES_OF[task]],
+        "metrics": [vars(metric) for metric in METRICS_OF[task]],
         "curve": CURVES[task],
         "judge": judge,
         "empty_mask_rule": EMPTY_MASK_RULE if task == "segment" else "",
-        "pictures": _pictures(finished),
+        "images": _images(finished),
         "baselines": kept or _baselines(plan, finished, store),
         "variants": [variant.name for variant in plan.variants],
         "factors": list(plan.factors),
@@ -96,9 +96,9 @@ def about_study(
     }
 
 
-def _pictures(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
-    """How many pictures each part has; from the fewest to the most where runs differ in that."""
-    counts = [run.folder.result()["pictures"] for run in finished]
+def _images(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
+    """How many images each part has; from the fewest to the most where runs differ in that."""
+    counts = [run.folder.result()["images"] for run in finished]
     parts = {part: sorted({of[part] for of in counts}) for part in (counts[0] if counts else ())}
     return {part: of[0] if len(of) == 1 else f"{of[0]} to {of[-1]}" for part, of in parts.items()}
 
@@ -121,7 +121,7 @@ def _baselines(
 
 
 def _constant_prediction(store: MaskedStore) -> dict[str, Any]:
-    """The scores of a prediction that is everywhere the training part's commonest class."""
+    """The metrics of a prediction that is everywhere the training part's commonest class."""
     parts = np.asarray(store.parts)
     counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
     commonest = int(counts[:IGNORE_INDEX].argmax())
@@ -129,23 +129,23 @@ def _constant_prediction(store: MaskedStore) -> dict[str, Any]:
     constant = np.full_like(truth, commonest)
     return {
         "name": f"all {store.class_names[commonest]} (constant prediction)",
-        "definition": "the same class for every pixel of every picture",
+        "definition": "the same class for every pixel of every image",
         "is_floor": True,
-        "scores": segmentation_scores(truth, constant, store.class_names).over_set,
+        "metrics": segmentation_metrics(truth, constant, store.class_names).over_set,
     }
 
 
 def _controls(recipe: GenerateRecipe, seed: int, store: LabelledStore) -> list[dict[str, Any]]:
-    """The two decoders whose scores theory knows, under the wrong labels of this seed."""
+    """The two decoders whose metrics theory knows, under the wrong labels of this seed."""
     parts = np.asarray(store.parts)
-    training = pictures_of(store, np.flatnonzero(parts == "train"))
-    test = pictures_of(store, np.flatnonzero(parts == "test"))
+    training = images_of(store, np.flatnonzero(parts == "train"))
+    test = images_of(store, np.flatnonzero(parts == "test"))
     given = wrong_labels_of(test[1], len(store.class_names), seed)
     rng = numpy_draws(seed, "style")
     judge = load_judge(recipe, store)
     definitions = {
-        "ignores the label": "a decoder that returns the source picture, whatever label it is given",
-        "class medoids": "a decoder that returns, for the label it is given, the training picture "
+        "ignores the label": "a decoder that returns the source image, whatever label it is given",
+        "class medoids": "a decoder that returns, for the label it is given, the training image "
         "nearest to the mean of that class; swaps succeed where the judge says the medoid's label",
     }
     return [
@@ -153,7 +153,7 @@ def _controls(recipe: GenerateRecipe, seed: int, store: LabelledStore) -> list[d
             "name": f"{name} (control)",
             "definition": definitions[name],
             "is_floor": name == "ignores the label",
-            "scores": swap_shares(control, "encoded_true") | swap_shares(control, "encoded_wrong"),
+            "metrics": swap_shares(control, "encoded_true") | swap_shares(control, "encoded_wrong"),
         }
         for name, control in controls(judge, training, test, given, rng).items()
     ]

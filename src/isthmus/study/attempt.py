@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import Busy, RunFolder, write_text
+from isthmus.engine.run_folder import Busy, RunFolder, write_text
+from isthmus.errors import UserError
 
 Result = dict[str, Any]
 
@@ -20,14 +20,14 @@ def attempt(
     """What training has given; None where it broke off, or where another command trains the run.
 
     Raises:
-        Refusal: If what was asked for is wrong, for that is wrong for every run.
+        UserError: If what was asked for is wrong, for that is wrong for every run.
     """
     try:
         with folder.held():
             return folder.result() if folder.is_finished else train()
     except Busy:
         console.print(f"{name}: another command trains it", markup=False)
-    except Refusal:
+    except UserError:
         raise
     except Exception as error:  # one broken run must not take the study with it
         write_text(folder.error, traceback.format_exc())

@@ -9,15 +9,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from isthmus.engine.run_folder import write_json, write_text
+from isthmus.errors import UserError
 from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import write_json, write_text
-from isthmus.study.about import said_about, variants_seen
-from isthmus.study.analysis import scores_of
-from isthmus.study.differences import is_whole, read_results
-from isthmus.study.planned import PlannedRun
+from isthmus.study.about import read_study_record, variants_seen
+from isthmus.study.analysis import metrics_of
+from isthmus.study.differences import is_complete, read_results
+from isthmus.study.planned_runs import PlannedRun
 
-_PLAN = "plan.toml"
+_PLAN = "study.toml"
 
 
 def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
@@ -26,23 +26,23 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     More seeds after verdicts have been seen, however they are added, are another look.
 
     Raises:
-        Refusal: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
+        UserError: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
     """
-    scores_of(plan)  # a wrong name is refused before all else
+    metrics_of(plan)  # a wrong name is rejected before all else
     written = study / _PLAN
     if not written.exists():
         return plan
     before = load_plan(written)
     joined = _joined(plan, before, study)
-    about = said_about(study)
+    about = read_study_record(study)
     taken = _looks_taken(about, study)
     claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
     if taken:
-        judged = about.get("analysis", {}).get("scores")
-        asked = [score.name for score in scores_of(claimed)]
-        differs = {"margins": before.margins != plan.margins, "scores": asked != (judged or asked)}
+        judged = about.get("analysis", {}).get("metrics")
+        asked = [metric.name for metric in metrics_of(claimed)]
+        differs = {"margins": before.margins != plan.margins, "metrics": asked != (judged or asked)}
         if key := next((key for key, of in differs.items() if of), None):
-            raise Refusal(
+            raise UserError(
                 f"{study} has its verdicts, with other study.{key}: what is asked is settled before "
                 "the answer is seen; choose another --out, or put it back"
             )
@@ -53,7 +53,7 @@ def write_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     """Write the plan down, together with what other commands have planned in the folder meanwhile.
 
     Raises:
-        Refusal: If they have planned a study of another recipe.
+        UserError: If they have planned a study of another recipe.
     """
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / ".plan.lock"):
@@ -85,12 +85,12 @@ def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
             before.recipe, plan.recipe
         )
         if changed:
-            raise Refusal(
+            raise UserError(
                 f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or delete the folder"
             )
-    if before.nuisance_settings != plan.nuisance_settings:
-        raise Refusal(
+    if before.tuning_grid != plan.tuning_grid:
+        raise UserError(
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
             "every variant gets one grid; choose another --out, or delete the folder"
         )
@@ -103,17 +103,17 @@ def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
 
 
 def _grid_in_words(plan: StudyPlan) -> str:
-    fields = [f"{key} over {', '.join(map(str, of))}" for key, of in plan.nuisance.items()]
+    fields = [f"{key} over {', '.join(map(str, of))}" for key, of in plan.tune.items()]
     return " and ".join(fields) or "nothing"
 
 
 def note_look(study: Path) -> None:
     """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
-    about = said_about(study)
+    about = read_study_record(study)
     taken = about["looks_taken"] = _looks_taken(about, study)
     if taken and about["analysis"]["looks"][-1] == taken[-1]:  # it took what level was left
         about["looked_last"] = sorted({*about.get("looked_last", []), taken[-1]})
-    write_json(study / "about.json", about | {"variants_seen": variants_seen(about)})
+    write_json(study / "study.json", about | {"variants_seen": variants_seen(about)})
 
 
 def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
@@ -121,17 +121,17 @@ def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
     if not about or not (study / "results.csv").exists():
         return []
     taken, results = set(about.get("looks_taken", [])), read_results(study)
-    if is_whole(results) and (count := results["seed"].nunique()) > 1:
+    if is_complete(results) and (count := results["seed"].nunique()) > 1:
         taken.add(count)
     return sorted(taken)
 
 
-def refuse_other_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:
-    """Refuse to add runs to those that other pictures, or another judge, have scored."""
+def check_same_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:
+    """Reject to add runs to those that other images, or another judge, have evaluated."""
     results = [run.folder.result() for run in runs if run.folder.is_finished]
     if any(result.get("content", content) != content for result in results):
-        raise Refusal(
-            f"{study}: its finished runs were made on other pictures than the data are now: runs of one "
+        raise UserError(
+            f"{study}: its finished runs were made on other images than the data are now: runs of one "
             "study share their test set; put the data back, or choose another --out"
         )
     judge_of(runs, study)
@@ -141,13 +141,13 @@ def judge_of(runs: Sequence[PlannedRun], study: Path) -> str | None:
     """The judge of the runs that have begun; None where none has.
 
     Raises:
-        Refusal: If there are two.
+        UserError: If there are two.
     """
     judges = {judge for run in runs if (judge := run.folder.judge)}
     if len(judges) > 1:
         first, second, *_ = sorted(judges)
-        raise Refusal(
-            f"{study}: its runs were scored by the judges {first} and {second}: two judges differ by "
+        raise UserError(
+            f"{study}: its runs were evaluated by the judges {first} and {second}: two judges differ by "
             "points; delete the runs of one, or choose another --out"
         )
     return next(iter(judges), None)

@@ -1,4 +1,4 @@
-"""Two runs, or two studies, against each other: refused where their scores do not compare."""
+"""Two runs, or two studies, against each other: rejected where their metrics do not compare."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from isthmus.engine.run_folder import RunFolder
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
 from isthmus.recipe import (
     AnyRecipe,
     GenerateRecipe,
@@ -20,18 +23,15 @@ from isthmus.recipe import (
     load_plan,
     load_recipe,
 )
-from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
-from isthmus.refusal import Refusal
-from isthmus.runs.folder import RunFolder
-from isthmus.scoring.catalogue import SCORES_OF
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.pictures import picture_difference
-from isthmus.study.analysis import comparable, looks_of, scores_of
+from isthmus.stats.paired_images import image_difference
+from isthmus.study.analysis import comparable, looks_of, metrics_of
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in, is_whole, read_results
-from isthmus.study.planned import PlannedRun, planned_runs
+from isthmus.study.differences import found_in, is_complete, read_results
+from isthmus.study.plan import DATA_THAT_MAY_DIFFER
+from isthmus.study.planned_runs import PlannedRun, planned_runs
 from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
+from isthmus.tasks.catalogue import METRICS_OF
 
 _ENTROPY = 0
 Result = dict[str, Any]
@@ -40,53 +40,53 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Compared:
-    """What may be said of A against B: sentences, the fields in which they differ, and what scored both."""
+    """What may be said of A against B: sentences, the fields in which they differ, and what evaluated both."""
 
-    scored_on: str
+    evaluated_on: str
     differing: tuple[str, ...]
     sentences: tuple[str, ...]
 
 
 def compare_runs(a: Path, b: Path) -> Compared:
-    """Two trained networks on the same test pictures, paired by picture.
+    """Two trained networks on the same test images, paired by image.
 
     Raises:
-        Refusal: If one has not finished or is failed, or task, data, measure or judge differ.
+        UserError: If one has not finished or is failed, or task, data, measure or judge differ.
     """
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
-    _refuse_unlike(recipes, (one.result(), other.result()), (a, b))
-    with np.load(one.scores) as of_one, np.load(other.scores) as of_other:
-        scores = [
-            score
-            for score in comparable(SCORES_OF[recipes[0].task], recipes)
-            if score.name in of_one.files and score.name in of_other.files
+    _check_comparable(recipes, (one.result(), other.result()), (a, b))
+    with np.load(one.metrics) as of_one, np.load(other.metrics) as of_other:
+        metrics = [
+            metric
+            for metric in comparable(METRICS_OF[recipes[0].task], recipes)
+            if metric.name in of_one.files and metric.name in of_other.files
         ]
-        sentences = [_of_pictures(s, of_one[s.name], of_other[s.name]) for s in scores]
+        sentences = [_of_images(s, of_one[s.name], of_other[s.name]) for s in metrics]
     if not sentences:
-        raise Refusal(
-            f"{a} and {b} share no score of single pictures: compare their studies instead"
+        raise UserError(
+            f"{a} and {b} share no metric of single images: compare their studies instead"
         )
     if one.result()["seed"] != other.result()["seed"]:
         sentences.append(f"The runs have different seeds, so {_of_seeds(recipes[0])} differ too.")
     sentences.append(
-        "Pictures are the unit: this speaks of these two networks, not of their recipes."
+        "Images are the unit: this speaks of these two networks, not of their recipes."
     )
-    return Compared(_scored_on(one.result()), differing_fields(*recipes), tuple(sentences))
+    return Compared(_evaluated_on(one.result()), differing_fields(*recipes), tuple(sentences))
 
 
 def compare_studies(a: Path, b: Path) -> Compared:
     """Variants of two studies paired by seed: those of one name, or the only ones.
 
     Raises:
-        Refusal: If no variants or seeds pair, or task, data, measure, judge, margins or scores differ.
+        UserError: If no variants or seeds pair, or task, data, measure, judge, margins or metrics differ.
     """
     plans = [load_plan(_plan_of(path)) for path in (a, b)]
-    are_named = any(plan.scores for plan in plans)  # else each has those of its task
-    asked = [{"margins": p.margins, "scores": scores_of(p) if are_named else ()} for p in plans]
+    are_named = any(plan.metrics for plan in plans)  # else each has those of its task
+    asked = [{"margins": p.margins, "metrics": metrics_of(p) if are_named else ()} for p in plans]
     for key in asked[0]:
         if asked[0][key] != asked[1][key]:
-            raise Refusal(
+            raise UserError(
                 f"{a} and {b} differ in study.{key}: they ask different things; make it one"
             )
     pairs = _paired_variants(plans[0], plans[1], (a, b))
@@ -94,11 +94,11 @@ def compare_studies(a: Path, b: Path) -> Compared:
     results_of = (_any_result(runs[0], a), _any_result(runs[1], b))
     recipes = [(_recipe_of(runs[0], ours), _recipe_of(runs[1], theirs)) for ours, theirs in pairs]
     for of_pair in recipes:
-        _refuse_unlike(of_pair, results_of, (a, b))
+        _check_comparable(of_pair, results_of, (a, b))
     tables = [_results(path, side) for path, side in ((a, "A"), (b, "B"))]
     seeds = sorted(set(tables[0]["seed"]) & set(tables[1]["seed"]))
     if not seeds:
-        raise Refusal(
+        raise UserError(
             f"{a} and {b} have no seed in common: nothing pairs; run one with the other's seeds"
         )
     results = pd.concat([table[table["seed"].isin(seeds)] for table in tables])
@@ -109,61 +109,61 @@ def compare_studies(a: Path, b: Path) -> Compared:
     drawn = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
     earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
     looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
-    judged = max((scores_of(plan) for plan in plans), key=len)
-    scores = comparable(judged, [recipe for of in recipes for recipe in of])
-    found = found_in(results, comparisons, scores)
-    verdicts = verdicts_on(found, plans[0].margins, looks, is_whole=is_whole(results))
+    judged = max((metrics_of(plan) for plan in plans), key=len)
+    metrics = comparable(judged, [recipe for of in recipes for recipe in of])
+    found = found_in(results, comparisons, metrics)
+    verdicts = verdicts_on(found, plans[0].margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
-    return Compared(_scored_on(results_of[0]), tuple(changed), tuple(verdicts["sentence"]))
+    return Compared(_evaluated_on(results_of[0]), tuple(changed), tuple(verdicts["sentence"]))
 
 
-def _scored_on(result: Result) -> str:
-    """The label contract, and the judge where one has judged; both sides share them."""
+def _evaluated_on(result: Result) -> str:
+    """The label scheme, and the judge where one has judged; both sides share them."""
     judge = result.get("judge")
     judged = f"; judge {judge['name']}, accuracy {judge['accuracy']:.3f}" if judge else ""
-    return f"{result['contract']}{judged}"
+    return f"{result['label_scheme']}{judged}"
 
 
 def _of_seeds(recipe: AnyRecipe) -> str:
     """What differs between two runs of one recipe for their seeds alone."""
     drawn = ["initial weights"]
     if recipe.data.has_validation:
-        drawn.append("validation pictures")
+        drawn.append("validation images")
     if isinstance(recipe, GenerateRecipe):
         drawn.append("wrong labels")
         if recipe.objective.likelihood == "bernoulli-dynamic":
-            drawn.append("binarisations of the test pictures")
-    drawn.append("the order of training pictures")
+            drawn.append("binarisations of the test images")
+    drawn.append("the order of training images")
     return ", ".join(drawn[:-1]) + " and " + drawn[-1]
 
 
-def _of_pictures(
-    score: Score, a: Float[np.ndarray, " picture"], b: Float[np.ndarray, " picture"]
+def _of_images(
+    metric: Metric, a: Float[np.ndarray, " image"], b: Float[np.ndarray, " image"]
 ) -> str:
     known = np.isfinite(a) & np.isfinite(b)
-    found = picture_difference(a[known], b[known], np.random.default_rng(_ENTROPY))
+    found = image_difference(a[known], b[known], np.random.default_rng(_ENTROPY))
     said = difference_text(found.mean, found.low, found.high)
-    return f"{score.title}: A - B {said}, {found.n} pictures."
+    return f"{metric.title}: A - B {said}, {found.n} images."
 
 
-def _refuse_unlike(
+def _check_comparable(
     recipes: Sequence[AnyRecipe], results: tuple[Result, Result], paths: tuple[Path, Path]
 ) -> None:
-    """Refuse two whose scores would be of different things, and say which field it is."""
+    """Reject two whose metrics would be of different things, and say which field it is."""
     a, b = paths
     if recipes[0].task != recipes[1].task:
-        raise Refusal(
-            f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no score"
+        raise UserError(
+            f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no metric"
         )
     for what, fields in _UNLIKE.items():
         changed = [key for key in differing_fields(*recipes) if fields(key)]
         if changed:
-            raise Refusal(f"{a} and {b} differ in {', '.join(changed)}: {what}")
-    for words, key in (("on different pictures", "content"), ("by different judges", "judge")):
+            raise UserError(f"{a} and {b} differ in {', '.join(changed)}: {what}")
+    for words, key in (("on different images", "content"), ("by different judges", "judge")):
         one, other = (result.get(key) for result in results)
         if one and other and one != other:
-            raise Refusal(
-                f"{a} and {b} were scored {words}: their scores do not compare; run one of them again"
+            raise UserError(
+                f"{a} and {b} were evaluated {words}: their metrics do not compare; run one of them again"
             )
 
 
@@ -171,16 +171,16 @@ _TRAINING_ONLY = (*DATA_THAT_MAY_DIFFER, "data.folder", "data.validation")
 """Fields that leave the test set as it is; what is in the folder is compared by itself."""
 
 _UNLIKE: dict[str, Callable[[str], bool]] = {
-    "their scores are not of the same pictures and labels; train both on the same data": (
+    "their metrics are not of the same images and labels; train both on the same data": (
         lambda key: key.startswith("data.") and key not in _TRAINING_ONLY
     ),
-    "the test pictures are the same, but other shares of the rest have trained and chosen the epoch; "
+    "the test images are the same, but other shares of the rest have trained and chosen the epoch; "
     "train both with one share": lambda key: key == "data.validation",
-    "their scores were not measured alike; run one of them again with the other's settings": (
+    "their metrics were not measured alike; run one of them again with the other's settings": (
         lambda key: key.startswith("measure.")
     ),
 }
-"""Why scores do not compare, and the remedy, for the fields that make it so."""
+"""Why metrics do not compare, and the remedy, for the fields that make it so."""
 
 
 def _paired_variants(
@@ -191,7 +191,7 @@ def _paired_variants(
         return [(name, name) for name in shared]
     if len(names) == len(others) == 1:
         return [(names[0], others[0])]
-    raise Refusal(
+    raise UserError(
         f"{paths[0]} and {paths[1]} have no variant of one name ({', '.join(names)}; "
         f"{', '.join(others)}): name two runs to compare, or rename a variant"
     )
@@ -199,11 +199,11 @@ def _paired_variants(
 
 def _finished_run(path: Path) -> RunFolder:
     folder = RunFolder(path)
-    if not folder.is_finished or not folder.scores.exists():
-        raise Refusal(f"{path}: this run has no test scores; name one that has finished")
+    if not folder.is_finished or not folder.metrics.exists():
+        raise UserError(f"{path}: this run has no test metrics; name one that has finished")
     if folder.result()["status"] == "failed":
-        raise Refusal(
-            f"{path}: this run is failed ({folder.result()['reason']}), so its scores are no evidence; "
+        raise UserError(
+            f"{path}: this run is failed ({folder.result()['reason']}), so its metrics are no evidence; "
             "name one that has finished"
         )
     return folder
@@ -211,17 +211,17 @@ def _finished_run(path: Path) -> RunFolder:
 
 def _plan_of(study: Path) -> Path:
     if not (study / "results.csv").is_file():
-        raise Refusal(
+        raise UserError(
             f"{study}: neither a finished run nor a study with results; name one of these"
         )
-    return study / "plan.toml"
+    return study / "study.toml"
 
 
 def _any_result(runs: Sequence[PlannedRun], study: Path) -> Result:
-    """What one finished run says; all runs of a study share pictures and judge."""
+    """What one finished run says; all runs of a study share images and judge."""
     finished = [run for run in runs if run.folder.is_finished]
     if not finished:
-        raise Refusal(f"{study}: no run has finished; run the study first")
+        raise UserError(f"{study}: no run has finished; run the study first")
     return finished[0].folder.result()
 
 

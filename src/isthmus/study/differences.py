@@ -1,4 +1,4 @@
-"""The difference that every comparison of a study makes, by every score, seed by seed."""
+"""The difference that every comparison of a study makes, by every metric, seed by seed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TypeGuard
 import numpy as np
 import pandas as pd
 
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.paired import PairedDifference, paired_difference
+from isthmus.metrics.metric import Metric
+from isthmus.stats.paired import PairedDifference, paired_difference
 from isthmus.study.comparisons import Comparison
 
 
 @dataclass(frozen=True)
 class Found:
-    """One comparison by one score, over the seeds whose runs have all finished."""
+    """One comparison by one metric, over the seeds whose runs have all finished."""
 
     comparison: Comparison
-    score: Score
+    metric: Metric
     groups: tuple[tuple[str, ...], ...]
     """Of variants; a seed's difference is the mean over them."""
     means: tuple[float, float]
@@ -39,23 +39,23 @@ OUTSTANDING = ("missing", "broken off")
 """What stands in results.csv of a run that the next call trains, anew or for the first time."""
 
 
-def is_whole(results: pd.DataFrame) -> bool:
+def is_complete(results: pd.DataFrame) -> bool:
     """Whether every planned run is done, well or not."""
     return not results["status"].isin(OUTSTANDING).any()
 
 
-def by_seed(results: pd.DataFrame, score: Score) -> pd.DataFrame:
-    """One score of the finished runs: a row a seed, a column a variant, NaN where a run lacks."""
+def by_seed(results: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """One metric of the finished runs: a row a seed, a column a variant, NaN where a run lacks."""
     finished = results[results["status"] == "finished"]
-    if score.name not in finished:
+    if metric.name not in finished:
         return pd.DataFrame()
-    return finished.pivot_table(index="seed", columns="variant", values=score.name)
+    return finished.pivot_table(index="seed", columns="variant", values=metric.name)
 
 
 def found_in(
-    results: pd.DataFrame, comparisons: Sequence[Comparison], scores: Sequence[Score]
+    results: pd.DataFrame, comparisons: Sequence[Comparison], metrics: Sequence[Metric]
 ) -> tuple[Found, ...]:
-    """Every comparison by every score.
+    """Every comparison by every metric.
 
     A group with a failed run is left out, of every seed, while another group is left: so no
     seed compares other variants than the next; where every group has one, those are kept that are
@@ -64,27 +64,27 @@ def found_in(
     Args:
         results: A row a run, as results.csv has them.
         comparisons: What is compared.
-        scores: By what.
+        metrics: By what.
     """
     failed = frozenset(results.loc[results["status"] == "failed", "variant"])
     found = []
-    for score in scores:
-        if score.name not in results:
+    for metric in metrics:
+        if metric.name not in results:
             continue
-        table = by_seed(results, score)
-        found += [_found(comparison, score, table, failed) for comparison in comparisons]
+        table = by_seed(results, metric)
+        found += [_found(comparison, metric, table, failed) for comparison in comparisons]
     return tuple(found)
 
 
 def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]:
     """Whether seeds differ, so that a test can speak.
 
-    Shares of few pictures are coarse: two seeds with one and the same difference are no proof.
+    Shares of few images are coarse: two seeds with one and the same difference are no proof.
     """
     return difference is not None and difference.sd > 0
 
 
-def _most_whole(
+def _most_complete(
     groups: tuple[tuple[str, ...], ...], table: pd.DataFrame
 ) -> tuple[tuple[str, ...], ...]:
     """Those that have all their runs under the most seeds."""
@@ -93,13 +93,13 @@ def _most_whole(
 
 
 def _found(
-    comparison: Comparison, score: Score, table: pd.DataFrame, failed: frozenset[str]
+    comparison: Comparison, metric: Metric, table: pd.DataFrame, failed: frozenset[str]
 ) -> Found:
     whole = tuple(group for group in comparison.groups if not failed.intersection(group))
-    groups = whole or _most_whole(comparison.groups, table)
+    groups = whole or _most_complete(comparison.groups, table)
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
-        return Found(comparison, score, groups, (math.nan, math.nan), None)
+        return Found(comparison, metric, groups, (math.nan, math.nan), None)
     places = [[wanted.index(variant) for variant in group] for group in groups]
     values = block.to_numpy()[:, places]  # [seed, group, variant]
     signs = np.array(comparison.weights)
@@ -107,4 +107,4 @@ def _found(
     means = (math.nan, math.nan)
     if comparison.kind != "interaction":
         means = (float(of_a.mean()), float(of_b.mean()))
-    return Found(comparison, score, groups, means, paired_difference(of_a, of_b))
+    return Found(comparison, metric, groups, means, paired_difference(of_a, of_b))

@@ -11,17 +11,17 @@ from rich.table import Table
 
 from isthmus import build
 from isthmus.data.store import Store
+from isthmus.engine.cost import Cost, cost_of, seconds_per_step
+from isthmus.engine.seeds import numpy_draws
 from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of, with_settings
-from isthmus.recipe.plan import DATA_THAT_MAY_DIFFER
-from isthmus.runs.cost import Cost, cost_of, seconds_per_step
-from isthmus.runs.seeds import numpy_draws
-from isthmus.runs.tasks import module_for
-from isthmus.study.analysis import factor_settings, looks_of, scores_of
+from isthmus.study.analysis import factor_settings, looks_of, metrics_of
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import read_results
-from isthmus.study.planned import planned_runs, runs_to_come, tuning_runs
+from isthmus.study.plan import DATA_THAT_MAY_DIFFER
+from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
 from isthmus.study.power import POWER, visible_differences
 from isthmus.study.verdicts import ALPHA
+from isthmus.tasks.task import module_for
 
 _MOST_TIMINGS = 12
 """Kinds of step that are timed, one for each objective at least; of further ones the time is told by the
@@ -32,7 +32,7 @@ _SAME_STEP = (
     *("train.warmup", "train.keep", "model.dropout_rate", *DATA_THAT_MAY_DIFFER),
     *("loss.smooth", "loss.gamma", "loss.alpha", "loss.beta", "objective.beta"),
     *("objective.kl_warmup", "objective.free_bits_nats", "objective.invariance_weight"),
-    *("objective.importance_from", "objective.listening_weight", "augment.", "measure."),
+    *("objective.importance_from", "objective.label_consistency_weight", "augment.", "measure."),
 )
 """Fields, and tables, whose value does not change what a timed step costs, once there is one."""
 
@@ -91,8 +91,8 @@ class _Clock:
             self._stores[recipe.data] = build.store_for(recipe.data, self._data_root)
         store = self._stores[recipe.data]
         split = build.split_for(recipe.data, store, numpy_draws(self._seed, "split"))
-        pictures, batch = len(split.train), recipe.train.batch
-        batches = math.ceil(pictures / batch) - build.leaves_one_over(pictures, batch)
+        images, batch = len(split.train), recipe.train.batch
+        batches = math.ceil(images / batch) - build.leaves_one_over(images, batch)
         steps = recipe.train.epochs * batches
         phases = [(share, self._step_like(of, store)) for share, of in _phases(recipe)]
         seconds = sum(share * steps * step.seconds for share, step in phases)
@@ -175,7 +175,7 @@ def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: C
         )
     judge = ", and training the judge once" if plan.recipe.task == "generate" else ""
     console.print(
-        "left out: random changes of training pictures and validation, which add about a tenth; scoring "
+        "left out: random changes of training images and validation, which add about a tenth; evaluation "
         f"of the test set, once a run{judge}"
     )
 
@@ -184,7 +184,7 @@ def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
     """The smallest difference that each factor's and two variants' comparison can find."""
     visible = visible_differences(
         comparisons_of(factor_settings(plan)),
-        scores_of(plan),
+        metrics_of(plan),
         len(plan.seeds),
         looks_of(plan),
         plan.expected_sd,
@@ -199,16 +199,16 @@ def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
         title=f"the smallest difference that {len(plan.seeds)} seeds can see "
         f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in the whole study)"
     )
-    for heading in ("comparison", "score", "smallest difference", "from the scatter of"):
+    for heading in ("comparison", "metric", "smallest difference", "from the scatter of"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
     for of in visible:
         unit = "" if of.source else " SD"
         table.add_row(
-            of.words, of.score.title, f"{of.smallest:.2g}{unit}", of.source or "not known"
+            of.words, of.metric.title, f"{of.smallest:.2g}{unit}", of.source or "not known"
         )
     console.print(table)
     if any(not of.source for of in visible):
         console.print(
             "SD: standard deviation over seeds of the difference of two variants; run two or three seeds "
-            "in a folder of their own, set study.expected_sd by them, and this table has the score's own unit"
+            "in a folder of their own, set study.expected_sd by them, and this table has the metric's own unit"
         )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from isthmus.scoring.definitions import Score
-from isthmus.statistics.looks import Looks
-from isthmus.statistics.paired import smallest_visible
+from isthmus.metrics.metric import Metric
+from isthmus.stats.looks import Looks
+from isthmus.stats.paired import smallest_visible
 from isthmus.study.comparisons import Comparison, count_families
 from isthmus.study.differences import found_in, scatters
 from isthmus.study.verdicts import ALPHA
@@ -21,19 +21,19 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Visible:
-    """What comparisons of one kind, factor and size can see, by one score."""
+    """What comparisons of one kind, factor and size can see, by one metric."""
 
     words: str
-    score: Score
+    metric: Metric
     smallest: float
-    """In the score's unit, or in standard deviations of the difference of two variants."""
+    """In the metric's unit, or in standard deviations of the difference of two variants."""
     source: str
     """Where the standard deviation is from."""
 
 
 def visible_differences(
     comparisons: Sequence[Comparison],
-    scores: Sequence[Score],
+    metrics: Sequence[Metric],
     seeds: int,
     looks: Looks,
     expected_sd: Mapping[str, float],
@@ -49,36 +49,38 @@ def visible_differences(
 
     Args:
         comparisons: Those of the study.
-        scores: Those that its verdicts speak of.
+        metrics: Those that its verdicts speak of.
         seeds: How many it plans.
         looks: After how many seeds verdicts are drawn.
-        expected_sd: Score -> standard deviation over seeds of the difference of two variants.
+        expected_sd: Metric -> standard deviation over seeds of the difference of two variants.
         results: results.csv, if some runs are done.
     """
     visible = []
     families = count_families((of.kind, of.groups) for of in comparisons)
-    for score in scores:
-        seen = _seen(results, comparisons, score)
+    for metric in metrics:
+        seen = _seen(results, comparisons, metric)
         hardest: dict[tuple[str, str], tuple[float, str]] = {}  # of several levels or pairs
         for comparison, sd_seen in zip(comparisons, seen, strict=True):
             sd, source = sd_seen, "runs already done"
             if math.isnan(sd):
-                one = expected_sd.get(score.name)
+                one = expected_sd.get(metric.name)
                 spread = 4 if comparison.kind == "interaction" else 2
                 sd = (one or 1.0) * math.sqrt(spread / 2 / len(comparison.groups))
                 source = "study.expected_sd" if one else ""
             key = (comparison.kind, comparison.factor or "two variants")
             hardest[key] = max(hardest.get(key, (0.0, source)), (sd, source))
         for (kind, words), (sd, source) in hardest.items():
-            family = len(scores) * sum(c.kind == kind for c in comparisons)
+            family = len(metrics) * sum(c.kind == kind for c in comparisons)
             alpha = looks.nominal_alpha(ALPHA / family / families)
-            visible.append(Visible(words, score, smallest_visible(sd, seeds, alpha, POWER), source))
+            visible.append(
+                Visible(words, metric, smallest_visible(sd, seeds, alpha, POWER), source)
+            )
     return tuple(visible)
 
 
 def _seen(
-    results: pd.DataFrame | None, comparisons: Sequence[Comparison], score: Score
+    results: pd.DataFrame | None, comparisons: Sequence[Comparison], metric: Metric
 ) -> list[float]:
-    found = found_in(results, comparisons, (score,)) if results is not None else ()
+    found = found_in(results, comparisons, (metric,)) if results is not None else ()
     seen = [of.difference.sd if scatters(of.difference) else math.nan for of in found]
     return seen or [math.nan] * len(comparisons)

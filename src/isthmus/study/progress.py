@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from isthmus.runs.module import Watch
+from isthmus.engine.task_module import ProgressCallback
 
 
 class StudyProgress:
@@ -34,19 +34,19 @@ class StudyProgress:
         self._done += 1
         self._bars.update(self._study, completed=self._done)
 
-    def watch_run(self, name: str) -> Watch:
+    def callback_of_run(self, name: str) -> ProgressCallback:
         """A watcher for the next run."""
         self._done += 1
         before = self._done - 1
         self._bars.update(self._study, description=f"{self._what} {self._done} of {self._runs}")
         self._bars.reset(self._run, description=name, visible=True, total=1.0)
 
-        def watch(steps_done: int, steps: int, words: str) -> None:
+        def on_progress(steps_done: int, steps: int, words: str) -> None:
             share = steps_done / steps
             self._bars.update(self._run, completed=share, description=f"{name}  {words}")
             self._bars.update(self._study, completed=before + share)
 
-        return watch
+        return on_progress
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[S
 
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar for pictures that are decoded for the first time; nothing where none is."""
+    """A bar for images that are decoded for the first time; nothing where none is."""
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", visible=False)

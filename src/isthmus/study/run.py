@@ -10,24 +10,29 @@ from rich.console import Console
 
 from isthmus import build
 from isthmus.data.store import LabelledStore, Store
+from isthmus.engine.train import LoggerName, train_run
 from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan
-from isthmus.runs.judge import judge_folder, judge_name, judge_recipe, refuse_other_judge
-from isthmus.runs.train import LoggerName, train_run
-from isthmus.study.analysis import scores_of
+from isthmus.study.analysis import metrics_of
 from isthmus.study.attempt import Result, attempt
 from isthmus.study.claim import (
+    check_same_content,
     claimed_plan,
     judge_of,
     note_look,
-    refuse_other_content,
     write_plan,
     written_plan,
 )
 from isthmus.study.collect import collect
-from isthmus.study.planned import planned_runs, tuning_runs, untrainable_variants, untuned_variants
+from isthmus.study.planned_runs import (
+    planned_runs,
+    tuning_runs,
+    untrainable_variants,
+    untuned_variants,
+)
 from isthmus.study.progress import decoding_progress, study_progress
+from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.tuning import tune_variants
-from isthmus.study.until import StoppingRule, run_until
+from isthmus.tasks.generate.judge import check_same_judge, judge_folder, judge_name, judge_recipe
 
 
 def run_study(
@@ -41,7 +46,7 @@ def run_study(
     console: Console | None = None,
     command: str = "",
 ) -> StudyPlan:
-    """Run what is not finished yet; write the study's tables and pictures after every run.
+    """Run what is not finished yet; write the study's tables and images after every run.
 
     A run that breaks off leaves ``error.txt`` and is tried again by the next call; before it is
     done there is no verdict. A run that another process trains is passed over, so several calls
@@ -61,7 +66,7 @@ def run_study(
         The plan as the folder now has it, older seeds and variants included.
 
     Raises:
-        Refusal: If the data break a rule or the folder holds another study.
+        UserError: If the data break a rule or the folder holds another study.
     """
     asked, plan = plan, claimed_plan(plan, study)
     asked = asked if only else plan
@@ -74,7 +79,7 @@ def run_study(
     if rule is None:
         plan = run(plan, asked.seeds)
     else:
-        plan, reason = run_until(plan, study, rule, run)
+        plan, reason = run_with_rule(plan, study, rule, run)
         said = f"{len(plan.seeds)} seeds: {reason}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     note_look(study)
@@ -93,19 +98,19 @@ def _run_claimed(
 ) -> StudyPlan:
     """Run these variants and seeds of the plan; the tables that are written tell of all of it."""
     runs = planned_runs(plan, study)
-    with decoding_progress(console) as on_progress:  # bad data are refused before all else
+    with decoding_progress(console) as on_progress:  # bad data are rejected before all else
         for data in dict.fromkeys(run.recipe.data for run in runs):
             store = build.store_for(data, data_root, on_progress)
-    refuse_other_content((*tuning_runs(plan, study), *runs), store.content, study)
+    check_same_content((*tuning_runs(plan, study), *runs), store.content, study)
     if not all(run.folder.is_finished for run in runs) and (
         ours := _judge_here(plan.recipe, store)
     ):
-        refuse_other_judge(ours, judge_of(runs, study))
+        check_same_judge(ours, judge_of(runs, study))
     plan = write_plan(plan, study)
     tune_variants(plan, names, study, data_root, console)
     runs = planned_runs(plan, study)  # with what tuning has chosen
     ready = set(names) - untrainable_variants(plan, study) - untuned_variants(plan, study)
-    is_told = False
+    is_labelled = False
 
     def tell() -> None:
         """Of all that the folder holds, what other commands have run in it too.
@@ -131,25 +136,25 @@ def _run_claimed(
                 run.folder,
                 data_root=data_root,
                 logger=logger,
-                watch=progress.watch_run(name),
+                on_progress=progress.callback_of_run(name),
                 judge=judge_of(planned_runs(written_plan(plan, study), study), study),
             )
             if result := attempt(train, run.folder, name, console):
-                words = result["reason"] or _score_in_words(plan, result)
+                words = result["reason"] or _metric_in_words(plan, result)
                 console.print(f"{name}: {result['status']}, {words}", markup=False)
             tell()
-            is_told = True
-    if not is_told:
+            is_labelled = True
+    if not is_labelled:
         tell()
     return plan
 
 
-def _score_in_words(plan: StudyPlan, result: Result) -> str:
-    """What a run has come to by the score that verdicts judge by, and how good its judge is."""
-    first = scores_of(plan)[0]
+def _metric_in_words(plan: StudyPlan, result: Result) -> str:
+    """What a run has come to by the metric that verdicts judge by, and how good its judge is."""
+    first = metrics_of(plan)[0]
     judge = result.get("judge", {}).get("accuracy")
     by = f" (judge {judge:.3f})" if judge is not None else ""
-    return f"{first.title} {result['scores'][first.name]:.3f}{by}"
+    return f"{first.title} {result['metrics'][first.name]:.3f}{by}"
 
 
 def _judge_here(recipe: AnyRecipe, store: Store) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from isthmus.statistics.decimals import decimals_for
+from isthmus.stats.decimals import decimals_for
 from isthmus.study.differences import Found, scatters
 
 CANNOT_TELL = "cannot tell"
@@ -18,7 +18,7 @@ def sentence_of(
     margin: float | None,
     needs: int | None,
     *,
-    is_whole: bool,
+    is_complete: bool,
 ) -> str:
     """What may be said of one comparison, for people.
 
@@ -28,7 +28,7 @@ def sentence_of(
         verdict: Its verdict.
         margin: The largest difference that makes none, if one was named.
         needs: About how many seeds would tell, if it is known.
-        is_whole: Whether every planned run is done.
+        is_complete: Whether every planned run is done.
     """
     comparison, difference = found.comparison, found.difference
     a, b = comparison.a, comparison.b
@@ -38,8 +38,8 @@ def sentence_of(
         doubt = f"whether what {a} does depends on {b}{where}"
     if difference is None:
         return f"Cannot tell {doubt}: no seed has all the runs that it takes."
-    measured = f"{found.score.title} {difference_text(difference.mean, *ends)}, {_basis(found)}"
-    if not is_whole:
+    measured = f"{found.metric.title} {difference_text(difference.mean, *ends)}, {_basis(found)}"
+    if not is_complete:
         return f"No verdict before all runs are done. So far {a} against {b}{where}: {measured}."
     if verdict == CANNOT_TELL:
         would = (

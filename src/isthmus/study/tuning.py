@@ -1,4 +1,4 @@
-"""Tune every variant's nuisance fields on validation, before it may be compared."""
+"""Tune every variant's tuned hyperparameterss on validation, before it may be compared."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from isthmus.engine.run_folder import write_table
+from isthmus.engine.train import tune_run
 from isthmus.recipe import StudyPlan
-from isthmus.runs.folder import write_table
-from isthmus.runs.train import tune_run
 from isthmus.study.attempt import attempt
-from isthmus.study.planned import chosen_setting, tuning_runs
+from isthmus.study.planned_runs import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
 
 
@@ -24,7 +24,7 @@ def tune_variants(
     data_root: Path | None,
     console: Console,
 ) -> None:
-    """Train these variants with every setting of the nuisance fields; write what each chose.
+    """Train these variants with every setting of the tuned hyperparameters; write what each chose.
 
     A setting that breaks off leaves ``error.txt`` and is tried again by the next call; until then
     its variant has chosen nothing.
@@ -38,9 +38,14 @@ def tune_variants(
                 progress.skip_run()
                 continue
             name = f"{run.variant.name}, {', '.join(f'{k} {v}' for k, v in run.setting.items())}"
-            watch = progress.watch_run(name)
+            on_progress = progress.callback_of_run(name)
             tune = functools.partial(
-                tune_run, run.recipe, run.seed, run.folder, data_root=data_root, watch=watch
+                tune_run,
+                run.recipe,
+                run.seed,
+                run.folder,
+                data_root=data_root,
+                on_progress=on_progress,
             )
             attempt(tune, run.folder, name, console)
     rows = []
@@ -51,7 +56,7 @@ def tune_variants(
         rows.append(
             {"variant": run.variant.name, "seed": run.seed}
             | dict(run.setting)
-            | {key: result.get(key) for key in ("score", "score_name", "status")}
+            | {key: result.get(key) for key in ("metric", "metric_name", "status")}
             | {"chosen": run.setting == chosen}
         )
     write_table(study / "tuning.csv", pd.DataFrame(rows))

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from isthmus.statistics.families import holm
-from isthmus.statistics.looks import Looks, planned_looks
-from isthmus.statistics.paired import (
+from isthmus.stats.families import holm
+from isthmus.stats.looks import Looks, planned_looks
+from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,
     needed_seeds_for_equivalence,
@@ -25,7 +25,7 @@ from isthmus.study.sentences import CANNOT_TELL, sentence_of
 ALPHA = 0.05
 """Chance of any false "better", "worse" or "interacts" in a family; the same for "equivalent"."""
 COLUMNS = (
-    *("kind", "score", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
+    *("kind", "metric", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
     *("low", "high", "family_low", "family_high", "p", "p_family", "p_study", "p_equivalent"),
     *("margin", "verdict", "needs_seeds", "sentence", "groups"),
 )
@@ -37,12 +37,12 @@ def verdicts_on(
     margins: Mapping[str, float],
     looks: Looks,
     *,
-    is_whole: bool,
+    is_complete: bool,
 ) -> pd.DataFrame:
     """A row a comparison: difference, intervals, p-values, verdict, seeds that it would take.
 
     Two-sided paired t tests over seeds. Holm's correction holds the chance of any false claim
-    in a family at ``ALPHA``; a family is all comparisons of one kind, by all scores. Looks at
+    in a family at ``ALPHA``; a family is all comparisons of one kind, by all metrics. Looks at
     the study before its end are corrected for first. Equivalence within a margin is shown by
     two one-sided tests (Schuirmann 1987), corrected likewise, and goes before better and worse.
 
@@ -55,9 +55,9 @@ def verdicts_on(
 
     Args:
         found: The comparisons.
-        margins: Score -> the largest difference that makes none.
+        margins: Metric -> the largest difference that makes none.
         looks: After how many seeds verdicts are drawn.
-        is_whole: Whether every planned run is done; until then nothing is claimed.
+        is_complete: Whether every planned run is done; until then nothing is claimed.
     """
     kinds = dict.fromkeys(of.comparison.kind for of in found)
     families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
@@ -71,10 +71,17 @@ def verdicts_on(
         to_tell = len(family) * (1 if p_least < ALPHA else different)
         for of, p, equivalent in zip(family, p_values, equivalences, strict=True):
             ps = {"p_family": p, "p_study": np.maximum(p, p_least)}
-            margin = margins.get(of.score.name)
+            margin = margins.get(of.metric.name)
             sizes = (len(family), to_tell)
             rows.append(
-                _row(of, ps | {"p_equivalent": equivalent}, margin, looks, sizes, is_whole=is_whole)
+                _row(
+                    of,
+                    ps | {"p_equivalent": equivalent},
+                    margin,
+                    looks,
+                    sizes,
+                    is_complete=is_complete,
+                )
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -84,7 +91,7 @@ def _p_value(found: Found) -> float:
 
 
 def _p_equivalent(found: Found, margins: Mapping[str, float]) -> float:
-    margin = margins.get(found.score.name)
+    margin = margins.get(found.metric.name)
     if margin is None or not scatters(found.difference):
         return math.nan
     return found.difference.p_equivalent(margin)
@@ -101,13 +108,13 @@ def _row(
     looks: Looks,
     sizes: tuple[int, int],
     *,
-    is_whole: bool,
+    is_complete: bool,
 ) -> dict[str, Any]:
     """One comparison; ``sizes``: of its family, and over how many tests Bonferroni's correction claims."""
     comparison, difference = found.comparison, found.difference
     row: dict[str, Any] = {
         "kind": comparison.kind,
-        "score": found.score.name,
+        "metric": found.metric.name,
         "factor": comparison.factor,
         "a": comparison.a,
         "b": comparison.b,
@@ -123,14 +130,14 @@ def _row(
             alpha = looks.nominal_alpha(ALPHA / count)
             ends = difference.interval(1 - alpha) if scatters(difference) else (math.nan, math.nan)
             row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
-        if is_whole:
+        if is_complete:
             row |= {"p": _p_value(found), **p_values}
             verdict = _verdict(found, p_values["p_study"], p_values["p_equivalent"])
-        if is_whole and verdict == CANNOT_TELL and scatters(difference):
+        if is_complete and verdict == CANNOT_TELL and scatters(difference):
             needs = _needs(difference, margin, ALPHA / sizes[1], looks)
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
-    sentence = sentence_of(found, ends, verdict, margin, needs, is_whole=is_whole)
+    sentence = sentence_of(found, ends, verdict, margin, needs, is_complete=is_complete)
     return row | {"sentence": sentence, "groups": "; ".join(map(" ".join, found.groups))}
 
 
@@ -142,7 +149,7 @@ def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:
         return CANNOT_TELL
     if found.comparison.kind == "interaction":
         return "interacts"
-    return "better" if (found.difference.mean > 0) == found.score.higher_is_better else "worse"
+    return "better" if (found.difference.mean > 0) == found.metric.higher_is_better else "worse"
 
 
 def _needs(

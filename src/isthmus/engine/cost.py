@@ -1,0 +1,56 @@
+"""What a network costs: parameters, operations, and seconds a step on this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from isthmus import build
+from isthmus.data.store import Store
+from isthmus.engine.device import autocast, precision_here
+from isthmus.engine.task_module import TaskModule
+from isthmus.recipe import AnyRecipe
+from isthmus.tasks.task import module_for
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs."""
+
+    parameters: int
+    gflop: float
+    """Billions of floating-point operations of one forward pass of one image."""
+
+
+def cost_of(module: TaskModule) -> Cost:
+    """The cost of a module's network on one image."""
+    network = module.network
+    was_training = network.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(*module.example_inputs())
+    network.train(was_training)
+    parameters = sum(weight.numel() for weight in network.parameters())
+    return Cost(parameters, counter.get_total_flops() / 1e9)
+
+
+def seconds_per_step(recipe: AnyRecipe, store: Store) -> float:
+    """The median wall time of a training step on the processor, from three steps after a first one."""
+    module = module_for(recipe, store, steps=4)
+    module.on_train_epoch_start()
+    optimiser = build.optimiser_for(recipe.train, module.parameters())
+    rows = np.arange(min(len(store.names), recipe.train.batch))
+    batch = next(iter(build.loader_in_order(recipe, store, rows)))
+    seconds = []
+    for _ in range(4):
+        began = time.monotonic()
+        with autocast(precision_here(recipe.train.precision)):
+            loss = module.training_step(batch, 0)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        seconds.append(time.monotonic() - began)
+    return float(np.median(seconds[1:]))

@@ -1,0 +1,164 @@
+"""Fit a module to the training rows of a store: the one training loop."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L  # noqa: N812 (its own documentation's name)
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+
+from isthmus import build
+from isthmus.data.splits import Split
+from isthmus.engine.device import Precision
+from isthmus.engine.run_folder import RunFolder, write_atomically
+from isthmus.engine.seeds import stream, torch_seed
+from isthmus.engine.task_module import EpochLines, EpochOrder, ProgressCallback, TaskModule
+from isthmus.recipe import AnyRecipe
+
+NoLogger = Literal[False]
+"""Lightning's word for none."""
+
+
+def fit(
+    new_module: Callable[[int], TaskModule],
+    recipe: AnyRecipe,
+    seed: int,
+    folder: RunFolder,
+    store: Any,
+    split: Split,
+    precision: Precision,
+    *,
+    logger: Logger | NoLogger = False,
+    on_progress: ProgressCallback = lambda _done, _of, _words: None,
+) -> tuple[TaskModule, int]:
+    """A module trained as the recipe says, with the weights of the epoch that it keeps, and which.
+
+    Goes on from the last whole epoch if the folder holds its checkpoint. Seeds torch's global
+    generator.
+
+    Args:
+        new_module: Steps of the whole run -> a module, fresh from torch's global generator.
+        recipe: Says how long and how; which rows, the split says.
+        seed: Decides weights, order and random changes.
+        folder: Gets a line an epoch, a log and checkpoints.
+        store: A ``MaskedStore`` or a ``LabelledStore``, as the recipe's task wants it.
+        split: Its validation part chooses the epoch.
+        precision: What ``precision_here`` says.
+        logger: Lightning's, beside the folder's own.
+        on_progress: Told after each step.
+
+    Returns:
+        The module, and the epoch of its weights, from 1.
+    """
+    augmentation = torch_seed(stream(seed, "augmentation"))
+    images = build.training_images(recipe, store, split.train, augmentation)
+    batch = recipe.train.batch
+    loader = DataLoader(
+        images,
+        batch,
+        sampler=EpochOrder(images, seed),
+        collate_fn=images.collate,
+        drop_last=build.leaves_one_over(len(images), batch),
+        generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
+    )
+    steps = recipe.train.epochs * len(loader)
+    torch.manual_seed(torch_seed(stream(seed, "init")))
+    module = new_module(steps)
+    # At the end of an epoch, else the epoch under way would be counted as not begun.
+    keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
+    best = keep("best", monitor=f"validation_{module.chooses}", mode=module.direction)
+    last = keep("last", enable_version_counter=False)
+    log_line(folder, f"training {len(images)} images, {steps} steps, {precision}, seed {seed}")
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=recipe.train.epochs,
+            devices=1,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            logger=logger,
+            callbacks=[EpochLines(folder, seed, on_progress), best, last],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder.path,
+        )
+        before = folder.checkpoints / "last.ckpt"
+        resumes = before.exists()
+        if resumes:
+            _at_home(before)
+        with _interruptible():
+            trainer.fit(
+                module,
+                loader,
+                build.loader_in_order(recipe, store, split.validation),
+                ckpt_path=before if resumes else None,
+            )
+    if recipe.train.keep == "last":
+        return module, len(folder.epochs())  # fewer than asked for where a loss is no number
+    kept = torch.load(best.best_model_path, "cpu", weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    return module, kept["epoch"] + 1
+
+
+def _at_home(checkpoint: Path) -> None:
+    """Let a checkpoint in a folder that has been moved name its files where they lie now.
+
+    Lightning knows by the folder's path which epoch was best so far, and forgets it with another.
+    """
+    content, here = torch.load(checkpoint, "cpu", weights_only=True), checkpoint.parent.resolve()
+    states = [state for state in content["callbacks"].values() if "best_model_path" in state]
+    if all(state["dirpath"] == str(here) for state in states):
+        return
+
+    def home(path: str) -> str:
+        return path and str(here / Path(path).name)
+
+    for state in states:
+        state["dirpath"] = str(here)
+        state["best_k_models"] = {home(path): of for path, of in state["best_k_models"].items()}
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = home(state[key])
+    write_atomically(checkpoint, lambda file: torch.save(content, file))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays what it is everywhere: Lightning makes it an exit, and deaf to the next one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+def log_line(folder: RunFolder, words: str) -> None:
+    """Add what has happened to the folder's log, with the time."""
+    with folder.log.open("a", encoding="utf-8") as stream:
+        stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice that does not apply: one process on purpose, no logger."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for words in (
+            ".*does not have many workers.*",
+            ".*Checkpoint directory .* exists.*",
+            ".*LeafSpec.* is deprecated.*",
+        ):
+            warnings.filterwarnings("ignore", words)
+        yield

@@ -1,0 +1,305 @@
+"""What training may minimise: losses on logits and a mask of class indices, by name.
+
+What holds for every loss here is said once, and only here:
+
+- ``logits`` are unnormalised metrics: the softmax (in ``bce_loss`` the sigmoid) is taken
+  inside, in float32 even under autocast. There are two classes or more.
+- ``target`` is a class index per pixel, 0 .. class-1, or ``ignore_index``: a pixel that
+  changes neither the value nor any gradient, and whose own gradient is exactly 0.
+  Where every pixel is ignored the loss is 0.
+- Logits and target that do not fit each other raise ``UserError``, and so does an option
+  out of its range. An unknown class is noticed on the CPU only, outside of tracing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from isthmus.errors import UserError, nearest_name
+from isthmus.recipe import IGNORE_INDEX
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""(logits, target) -> loss."""
+Named = TypeVar("Named", bound=Callable[..., Tensor])
+
+
+def _at_least_float32(loss: Named) -> Named:
+    """The loss computed in float32, or in float64 on float64 logits, whatever autocast says."""
+
+    @functools.wraps(loss)
+    def precise(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        with torch.autocast(logits.device.type, enabled=False):
+            return loss(logits.to(dtype), target, **options)
+
+    return cast(Named, precise)
+
+
+@_at_least_float32
+def bce_loss(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy in nats of each class against the rest; lies in [0, inf).
+
+    Each class channel answers "is this pixel mine?" through a sigmoid of its own; the mean
+    runs over pixels and channels.
+
+    >>> bce_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2
+    tensor(0.6931)
+    """
+    seen = _seen(logits, target, ignore_index)
+    per_channel = F.binary_cross_entropy_with_logits(seen.logits, seen.truth, reduction="none")
+    return _mean_over_counted(per_channel.mean(dim=1, keepdim=True), seen.counts)
+
+
+@_at_least_float32
+def ce_loss(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """Cross-entropy in nats of the softmax over classes, mean over pixels; lies in [0, inf).
+
+    >>> ce_loss(torch.zeros(1, 4, 1, 1), torch.tensor([[[1]]]))  # ln 4
+    tensor(1.3863)
+    """
+    seen = _seen(logits, target, ignore_index)
+    return _mean_over_counted(_surprise_nats(seen), seen.counts)
+
+
+@_at_least_float32
+def focal_loss(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each pixel times (1 - p)**gamma, mean over pixels; lies in [0, inf).
+
+    p is the probability that the softmax gives to the true class. ``gamma``, 0 or more, turns
+    easy pixels down; 0 is plain cross-entropy. No class weights.
+
+    Source: Lin et al. 2017, Focal Loss for Dense Object Detection, equation 4
+    (arXiv:1708.02002), with the softmax in place of the sigmoid.
+
+    >>> focal_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 / 4
+    tensor(0.1733)
+    """
+    if not gamma >= 0:
+        raise UserError(f"gamma = {gamma}: must be 0 or more; 2 is usual")
+    seen = _seen(logits, target, ignore_index)
+    surprise = _surprise_nats(seen)
+    # The clamp keeps the gradient of x**gamma finite for gamma < 1 where p rounds to 1.
+    tiny = torch.finfo(surprise.dtype).tiny
+    one_minus_p = -torch.expm1(-surprise.clamp(min=tiny))
+    return _mean_over_counted(one_minus_p**gamma * surprise, seen.counts)
+
+
+@_at_least_float32
+def dice_loss(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    *,
+    smooth: float = 1.0,
+    softmax: bool = True,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """One minus the soft Dice overlap, averaged over classes; lies in [0, 1].
+
+    Sums run over batch, height and width together: a batch counts as one large image.
+    A class absent from ``target`` metrics ``smooth / (predicted pixels + smooth)``, so
+    every pixel wrongly given to it costs. ``smooth`` is in pixels and above 0. Without
+    ``softmax`` the logits stand for probabilities, and the value is in no range at all: a
+    fault that is there to be measured.
+
+    Source: Milletari et al. 2016, V-Net, section 3 (arXiv:1606.04797), without the
+    squares in the denominator and with ``smooth`` added.
+
+    >>> target = torch.tensor([[[0, 1]]])
+    >>> dice_loss(50.0 * F.one_hot(target, 2).movedim(-1, 1), target)
+    tensor(0.)
+    """
+    _check_smooth(smooth)
+    seen = _seen(logits, target, ignore_index)
+    both, only_predicted, only_true = _soft_areas_px(seen, softmax=softmax)
+    area = 2 * both + only_predicted + only_true
+    return (1 - (2 * both + smooth) / (area + smooth)).mean()
+
+
+@_at_least_float32
+def tversky_loss(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """One minus the soft Tversky index, averaged over classes; lies in [0, 1].
+
+    Sums run over batch, height and width together. ``alpha`` weighs false positives, ``beta``
+    false negatives, both 0 or more: 0.5 and 0.5 is ``dice_loss`` with twice the ``smooth``,
+    1 and 1 is one minus the soft IoU. ``smooth`` is in pixels and above 0.
+
+    Source: Salehi et al. 2017, Tversky loss function for image segmentation, equations 3
+    and 4 (arXiv:1706.05721), with ``smooth`` added.
+
+    >>> target = torch.tensor([[[0, 1]]])
+    >>> tversky_loss(50.0 * F.one_hot(target, 2).movedim(-1, 1), target)
+    tensor(0.)
+    """
+    _check_smooth(smooth)
+    if not (alpha >= 0 and beta >= 0):
+        raise UserError(f"alpha = {alpha}, beta = {beta}: must be 0 or more; 0.3 and 0.7 are usual")
+    both, only_predicted, only_true = _soft_areas_px(_seen(logits, target, ignore_index))
+    area = both + alpha * only_predicted + beta * only_true
+    return (1 - (both + smooth) / (area + smooth)).mean()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "bce": bce_loss,
+    "ce": ce_loss,
+    "dice": dice_loss,
+    "focal": focal_loss,
+    "tversky": tversky_loss,
+}
+"""The one place where a loss gets the name that recipes use."""
+
+_LARGEST = {"dice": 1.0, "tversky": 1.0}  # all others have no upper bound; no loss is below 0
+
+
+def loss_named(name: str, **options: float | int) -> LossFunction:
+    """The loss of that name; ``+`` is the plain sum of its terms.
+
+    Each option goes only to the terms that take it. An unknown term, and an option that no
+    term takes, raise ``UserError``.
+
+    >>> loss = loss_named("ce+dice", smooth=1.0)
+    >>> loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 + 4/15
+    tensor(0.9598)
+    """
+    takes = [_options_of(LOSSES[term]) for term in _terms(name)]
+    known = set().union(*takes)
+    for key in options:
+        if key not in known:
+            raise UserError(f"{key}: loss {name} has no such option; {nearest_name(key, known)}")
+    terms = [
+        functools.partial(LOSSES[term], **{key: options[key] for key in options if key in taken})
+        for term, taken in zip(_terms(name), takes, strict=True)
+    ]
+    return functools.partial(_sum_of_losses, terms)
+
+
+def loss_range(name: str) -> tuple[float, float]:
+    """Least and largest value that a sound loss of that name can take; sums add.
+
+    >>> loss_range("dice"), loss_range("ce+dice")
+    ((0.0, 1.0), (0.0, inf))
+    """
+    return 0.0, sum(_LARGEST.get(term, math.inf) for term in _terms(name))
+
+
+class _Seen(NamedTuple):
+    """What a loss may look at: in all three, an ignored pixel is 0."""
+
+    logits: Float[Tensor, "batch class height width"]
+    truth: Float[Tensor, "batch class height width"]  # one-hot
+    counts: Float[Tensor, "batch 1 height width"]  # 1, or 0 where the pixel is ignored
+
+
+def _seen(
+    logits: Float[Tensor, "batch class height width"],
+    target: Int[Tensor, "batch height width"],
+    ignore_index: int,
+) -> _Seen:
+    _check_shapes(logits, target, ignore_index)
+    is_counted = target != ignore_index
+    counts = is_counted.unsqueeze(1)
+    classes = torch.where(is_counted, target, 0).long()
+    truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counts
+    # Selected, not multiplied: even an infinite logit of an ignored pixel stays outside.
+    return _Seen(torch.where(counts, logits, 0), truth.to(logits.dtype), counts.to(logits.dtype))
+
+
+def _check_shapes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
+    batch, num_classes, *size = logits.shape
+    if target.shape != (batch, *size):
+        raise UserError(
+            f"target has shape {tuple(target.shape)} but logits {tuple(logits.shape)}: "
+            "batch, height and width must agree; give one mask an image, at the logits' size"
+        )
+    if num_classes < 2:
+        raise UserError(
+            "logits have 1 class: a loss needs 2 or more, and background is one of them; "
+            "give the network one output channel a class"
+        )
+    # Only where it costs nothing: it would make an accelerator wait, and cannot be traced.
+    if target.device.type == "cpu" and not torch.compiler.is_compiling():
+        unknown = (target != ignore_index) & ((target < 0) | (target >= num_classes))
+        if unknown.any():
+            raise UserError(
+                f"target holds class {int(target[unknown][0])} but logits have {num_classes} "
+                f"classes: a pixel is 0 .. {num_classes - 1} or {ignore_index} (ignored); "
+                "mend the masks or the number of classes"
+            )
+
+
+def _surprise_nats(seen: _Seen) -> Float[Tensor, "batch 1 height width"]:
+    """-log p of the true class of each pixel; an ignored one keeps some finite number."""
+    true_class = seen.truth.argmax(dim=1, keepdim=True)
+    return -F.log_softmax(seen.logits, dim=1).gather(1, true_class)
+
+
+def _soft_areas_px(
+    seen: _Seen, *, softmax: bool = True
+) -> tuple[Float[Tensor, " class"], Float[Tensor, " class"], Float[Tensor, " class"]]:
+    """Soft true positives, false positives and false negatives of each class."""
+    probs = (F.softmax(seen.logits, dim=1) if softmax else seen.logits) * seen.counts
+    pixels = (0, 2, 3)
+    both = (probs * seen.truth).sum(pixels)
+    return both, probs.sum(pixels) - both, seen.truth.sum(pixels) - both
+
+
+def _mean_over_counted(
+    per_pixel: Float[Tensor, "batch 1 height width"], counts: Float[Tensor, "batch 1 height width"]
+) -> Float[Tensor, ""]:
+    return (per_pixel * counts).sum() / counts.sum().clamp(min=1)
+
+
+def _sum_of_losses(terms: Sequence[LossFunction], logits: Tensor, target: Tensor) -> Tensor:
+    return torch.stack([term(logits, target) for term in terms]).sum()
+
+
+def _terms(name: str) -> list[str]:
+    terms = name.split("+")
+    for term in terms:
+        if term not in LOSSES:
+            raise UserError(f"{name}: {term!r} is not a loss; {nearest_name(term, LOSSES)}")
+    return terms
+
+
+def _options_of(loss: Callable[..., Tensor]) -> set[str]:
+    parameters = inspect.signature(loss).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_smooth(smooth: float) -> None:
+    if not smooth > 0:
+        raise UserError(
+            f"smooth = {smooth}: must be above 0, or an absent class is 0/0; 1 is usual"
+        )

@@ -1,0 +1,94 @@
+"""Whether a finished run collapsed: then its metrics are no evidence about its recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from isthmus.metrics.segmentation import confusion
+
+RANGE_TOLERANCE = 1e-3
+"""How far rounding may carry a loss out of its legal range."""
+ONE_CLASS_SHARE = 0.999
+"""Predictions are of one class when more than this share of their pixels is."""
+LEAST_FOUND = 0.01
+"""A network that finds this share of the other classes' pixels has learnt something."""
+
+
+def collapse_reason(
+    prediction: UInt8[np.ndarray, "image height width"],
+    truth: UInt8[np.ndarray, "image height width"],
+    num_classes: int,
+    losses: Sequence[float],
+    legal: tuple[float, float],
+) -> str | None:
+    """Why a run counts as failed, in one sentence; None for a sound run.
+
+    The first of these that holds is the reason:
+
+    - a loss is not finite;
+    - a loss lies more than ``RANGE_TOLERANCE`` outside of ``legal``;
+    - the predictions are of one class though the truth is not: more than ``ONE_CLASS_SHARE``
+      of the counted pixels are predicted as it, and of the true pixels of all other classes
+      less than ``LEAST_FOUND`` get their class. Pixel accuracy then lies within
+      1 - ``ONE_CLASS_SHARE`` of that class's share of the truth, so the pattern of an
+      accuracy frozen at the majority share needs no rule of its own.
+
+    A network that finds a rare class passes, however rare the class is; so does one that
+    predicts one class where the truth shows no other.
+
+    Args:
+        prediction: Class indices.
+        truth: Class indices, or ``IGNORE_INDEX`` for pixels that do not count.
+        num_classes: Number of classes.
+        losses: Every loss that was recorded, in order.
+        legal: Least and largest value that a sound loss can take.
+
+    Raises:
+        UserError: If the masks differ in shape or a counted pixel is in no class.
+
+    >>> truth = np.array([[[0, 1, 1]]], np.uint8)
+    >>> collapse_reason(truth, truth, 2, [0.7, 0.1], (0.0, 1.0))
+    >>> collapse_reason(truth, truth, 2, [0.7, -14988.0], (0.0, 1.0))
+    'loss 2 of 2 is -14988: a sound one lies in 0 .. 1'
+    """
+    return broken_loss(losses, legal) or _one_class(
+        confusion(truth, prediction, num_classes).sum(axis=0)
+    )
+
+
+def broken_loss(
+    losses: Sequence[float], legal: tuple[float, float] = (-math.inf, math.inf)
+) -> str | None:
+    """The first loss that no sound run has, in one sentence; None where all are finite and legal.
+
+    >>> broken_loss([-3.5, math.nan])
+    'loss 2 of 2 is nan: a sound one is finite'
+    """
+    least, largest = legal
+    for number, loss in enumerate(losses, start=1):
+        which = f"loss {number} of {len(losses)} is {loss:g}"
+        if not math.isfinite(loss):
+            return f"{which}: a sound one is finite"
+        if not least - RANGE_TOLERANCE <= loss <= largest + RANGE_TOLERANCE:
+            return f"{which}: a sound one lies in {least:g} .. {largest:g}"
+    return None
+
+
+def _one_class(counts: Int64[np.ndarray, "class class"]) -> str | None:
+    total = counts.sum()
+    predicted = counts.sum(axis=0)
+    only = int(predicted.argmax())
+    others = total - counts[only].sum()
+    others_found = counts.trace() - counts[only, only]
+    if predicted[only] <= ONE_CLASS_SHARE * total or others_found >= LEAST_FOUND * others:
+        return None
+    accuracy, share = counts.trace() / total, counts[only].sum() / total
+    how_many = "all" if predicted[only] == total else f"{predicted[only] / total:.2%} of the"
+    return (
+        f"{how_many} predicted pixels are class {only}: pixel accuracy {accuracy:.4f} "
+        f"is that class's share of the truth, {share:.4f}"
+    )

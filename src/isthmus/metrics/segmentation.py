@@ -1,0 +1,287 @@
+"""Metrics of predicted masks: per class and mean, per image and over a whole set.
+
+Plain numpy and scipy on class indices. Everything but the boundary metric is read off the
+confusion matrix, so that one count of pixels decides all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+from numpy.typing import ArrayLike
+from scipy.ndimage import distance_transform_edt
+
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
+from isthmus.recipe import IGNORE_INDEX
+
+TOLERANCE_PX = 2.0
+"""How far from a true boundary a predicted one may lie, in pixels."""
+
+EMPTY_MASK_RULE = (
+    "A class absent from both the true and the predicted mask has no metric and is left out "
+    "of means; a class absent from only one of them metrics 0."
+)
+"""Printed where a report explains its metrics."""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("mean_iou", True, "Intersection over union of each class, mean over classes."),
+    Metric("mean_dice", True, "Dice coefficient of each class, mean over classes."),
+    Metric("pixel_accuracy", True, "Share of the counted pixels that get their true class."),
+    Metric(
+        "boundary_f",
+        True,
+        "Harmonic mean of the shares of predicted and of true boundary pixels that lie within "
+        f"{TOLERANCE_PX:g} px of the other boundary, per image and class, mean over images, "
+        "then over classes.",
+    ),
+)
+"""The metrics of a run, in the order of its tables."""
+
+
+@dataclass(frozen=True)
+class SegmentationMetrics:
+    """All metrics of the predictions for one test set.
+
+    ``over_set`` holds the ``METRICS`` and ``iou_CLASS``, ``dice_CLASS``, ``boundary_f_CLASS``.
+    Pixels of all images are counted together, except for ``boundary_f``: that is the mean
+    over the images that show the class, then over classes. ``per_image`` holds the
+    ``METRICS`` and ``iou_CLASS``, one value an image. NaN means that there is no metric.
+    """
+
+    over_set: dict[str, float]
+    per_image: dict[str, Float[np.ndarray, " image"]]
+
+
+def segmentation_metrics(
+    truth: UInt8[np.ndarray, "image height width"],
+    prediction: UInt8[np.ndarray, "image height width"],
+    class_names: Sequence[str],
+) -> SegmentationMetrics:
+    """All metrics of one set of predictions.
+
+    Args:
+        truth: Class indices, or ``IGNORE_INDEX`` for pixels that do not count.
+        prediction: Class indices.
+        class_names: Names of the classes in the order of their indices.
+
+    Raises:
+        UserError: If a name stands twice or the masks hold what they may not.
+
+    >>> truth = np.array([[[0, 1, 1, 255]]], np.uint8)
+    >>> prediction = np.array([[[0, 0, 1, 1]]], np.uint8)
+    >>> segmentation_metrics(truth, prediction, ["wall", "door"]).over_set["iou_door"]
+    0.5
+    """
+    _check_unique(class_names)
+    num_classes = len(class_names)
+    matrices = confusion(truth, prediction, num_classes)
+    boundary = boundary_f(truth, prediction, num_classes)
+    boundary_of_set = _mean_of_evaluated(boundary, axis=0)
+    in_set = _by_name(matrices.sum(axis=0), boundary_of_set, class_names)
+    by_image = _by_name(matrices, boundary, class_names)
+    kept = [s.name for s in METRICS] + [f"iou_{name}" for name in class_names]
+    return SegmentationMetrics(
+        over_set={name: float(value) for name, value in in_set.items()},
+        per_image={name: by_image[name] for name in kept},
+    )
+
+
+def confusion(
+    truth: UInt8[np.ndarray, "image height width"],
+    prediction: UInt8[np.ndarray, "image height width"],
+    num_classes: int,
+) -> Int64[np.ndarray, "image class class"]:
+    """Pixels of each true class (rows) that got each class (columns), of every image.
+
+    Pixels whose truth is ``IGNORE_INDEX`` are in no cell, whatever is predicted there.
+
+    Raises:
+        UserError: If the masks differ in shape or a counted pixel is in no class.
+
+    >>> confusion(np.array([[[0, 1, 255]]], np.uint8), np.array([[[1, 1, 0]]], np.uint8), 2)
+    array([[[0, 1],
+            [0, 1]]])
+    """
+    _check_shapes(truth, prediction, num_classes)
+    counted = truth != IGNORE_INDEX
+    cells = truth.astype(np.int32) * num_classes + prediction
+    counts = np.zeros((len(truth), num_classes, num_classes), np.int64)
+    for image, count in enumerate(counts):
+        seen = cells[image][counted[image]]
+        count[:] = np.bincount(seen, minlength=num_classes**2).reshape(count.shape)
+    return counts
+
+
+def iou(confusion: Int64[np.ndarray, "*stack class class"]) -> Float[np.ndarray, "*stack class"]:
+    """Intersection over union (Jaccard index) of each class; lies in [0, 1].
+
+    NaN for a class absent from both truth and prediction.
+
+    >>> iou(np.array([[6, 2, 0], [0, 2, 0], [0, 0, 0]]))
+    array([0.75, 0.5 ,  nan])
+    """
+    both, true, predicted = _areas_px(confusion)
+    return _ratio(both, true + predicted - both)
+
+
+def dice(confusion: Int64[np.ndarray, "*stack class class"]) -> Float[np.ndarray, "*stack class"]:
+    """Dice coefficient (F1 of pixels) of each class; lies in [0, 1].
+
+    NaN for a class absent from both truth and prediction.
+
+    >>> dice(np.array([[6, 2, 0], [0, 1, 0], [0, 0, 0]])).round(3)
+    array([0.857, 0.5  ,   nan])
+    """
+    both, true, predicted = _areas_px(confusion)
+    return _ratio(2 * both, true + predicted)
+
+
+def pixel_accuracy(
+    confusion: Int64[np.ndarray, "*stack class class"],
+) -> Float[np.ndarray, "*stack"]:
+    """Share of the counted pixels that got their true class; NaN where none counts.
+
+    >>> float(pixel_accuracy(np.array([[3, 1], [0, 4]])))
+    0.875
+    """
+    both, true, _ = _areas_px(confusion)
+    return _ratio(both.sum(axis=-1), true.sum(axis=-1))
+
+
+def boundary_f(
+    truth: UInt8[np.ndarray, "image height width"],
+    prediction: UInt8[np.ndarray, "image height width"],
+    num_classes: int,
+    tolerance_px: float = TOLERANCE_PX,
+) -> Float[np.ndarray, "image class"]:
+    """F of boundary precision and recall of each class in each image; lies in [0, 1].
+
+    The boundary of a class are its pixels with a pixel of another class above, below, left
+    or right. Precision is the share of predicted boundary pixels within ``tolerance_px``
+    (Euclidean, inclusive) of a true one, recall the converse. NaN where neither mask has a
+    boundary of the class, 0 where only one has. The image's edge makes no boundary, nor
+    do ignored pixels: where they hide a class's true boundary, there is none to find.
+
+    Raises:
+        UserError: If the masks differ in shape or a counted pixel is in no class.
+
+    Source: Martin et al. 2004, Learning to detect natural image boundaries, section 3.1, for
+    precision, recall and F; Csurka et al. 2013, What is a good evaluation measure for semantic
+    segmentation?, section 2.2, for one class at a time and for matching by distance alone.
+
+    >>> truth = np.zeros((1, 8, 8), np.uint8)
+    >>> truth[:, :, 4:] = 1
+    >>> prediction = np.zeros((1, 8, 8), np.uint8)
+    >>> prediction[:, :, 6:] = 1
+    >>> boundary_f(truth, prediction, 2), boundary_f(truth, prediction, 2, tolerance_px=1.0)
+    (array([[1., 1.]]), array([[0., 0.]]))
+    """
+    _check_shapes(truth, prediction, num_classes)
+    counted = truth != IGNORE_INDEX
+    metrics = np.full((len(truth), num_classes), np.nan)
+    true_edges = _changes(truth, counted)
+    predicted_edges = _changes(prediction, counted)
+    for image in range(len(truth)):
+        for index in range(num_classes):
+            metrics[image, index] = _boundary_f_of_class(
+                true_edges[image] & (truth[image] == index),
+                predicted_edges[image] & (prediction[image] == index),
+                tolerance_px,
+            )
+    return metrics
+
+
+def _changes(
+    masks: UInt8[np.ndarray, "image height width"],
+    counted: Bool[np.ndarray, "image height width"],
+) -> Bool[np.ndarray, "image height width"]:
+    """Where a counted pixel has a counted 4-neighbour of another class."""
+    edges = np.zeros_like(counted)
+    for axis in (1, 2):
+        here = (slice(None),) * axis + (slice(None, -1),)
+        there = (slice(None),) * axis + (slice(1, None),)
+        differs = (masks[here] != masks[there]) & counted[here] & counted[there]
+        edges[here] |= differs
+        edges[there] |= differs
+    return edges
+
+
+def _boundary_f_of_class(
+    true: Bool[np.ndarray, "height width"],
+    predicted: Bool[np.ndarray, "height width"],
+    tolerance_px: float,
+) -> float:
+    if not true.any() or not predicted.any():
+        return 0.0 if true.any() or predicted.any() else float("nan")
+    precision = float(np.mean(distance_transform_edt(~true)[predicted] <= tolerance_px))
+    recall = float(np.mean(distance_transform_edt(~predicted)[true] <= tolerance_px))
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def _by_name(
+    confusion: Int64[np.ndarray, "*stack class class"],
+    boundary: Float[np.ndarray, "*stack class"],
+    class_names: Sequence[str],
+) -> dict[str, Float[np.ndarray, "*stack"]]:
+    """Every metric under its name; those of ``METRICS`` first."""
+    of_classes = {"iou": iou(confusion), "dice": dice(confusion), "boundary_f": boundary}
+    metrics = {
+        "mean_iou": _mean_of_evaluated(of_classes["iou"]),
+        "mean_dice": _mean_of_evaluated(of_classes["dice"]),
+        "pixel_accuracy": pixel_accuracy(confusion),
+        "boundary_f": _mean_of_evaluated(boundary),
+    }
+    for kind, values in of_classes.items():
+        metrics |= {f"{kind}_{name}": values[..., i] for i, name in enumerate(class_names)}
+    return metrics
+
+
+def _areas_px(
+    confusion: Int64[np.ndarray, "*stack class class"],
+) -> tuple[Int64[np.ndarray, "*stack class"], ...]:
+    """Of each class: pixels in both masks, in the true one, in the predicted one."""
+    both = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return both, confusion.sum(axis=-1), confusion.sum(axis=-2)
+
+
+def _ratio(above: ArrayLike, below: ArrayLike) -> Float[np.ndarray, "*shape"]:
+    """Quotient; NaN where there is nothing to divide by."""
+    quotient = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=quotient, where=np.asarray(below) != 0)
+    return quotient
+
+
+def _mean_of_evaluated(
+    metrics: Float[np.ndarray, "*shape"], axis: int = -1
+) -> Float[np.ndarray, "*rest"]:
+    """Mean without the NaN; NaN where there is nothing else."""
+    return _ratio(np.nansum(metrics, axis=axis), np.isfinite(metrics).sum(axis=axis))
+
+
+def _check_shapes(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> None:
+    if truth.shape != prediction.shape:
+        raise UserError(
+            f"prediction has shape {prediction.shape} but truth {truth.shape}: masks are "
+            "compared pixel by pixel; resize the prediction to the size of the truth"
+        )
+    counted = truth != IGNORE_INDEX
+    for what, masks in (("truth", truth), ("prediction", prediction)):
+        largest = int(masks.max(where=counted, initial=0))
+        if largest >= num_classes:
+            raise UserError(
+                f"{what} holds class {largest} but there are {num_classes} classes: a counted "
+                f"pixel is 0 .. {num_classes - 1}; mend the masks or the number of classes"
+            )
+
+
+def _check_unique(class_names: Sequence[str]) -> None:
+    for name in class_names:
+        if class_names.count(name) > 1:
+            raise UserError(
+                f"class {name} stands twice: each class has a name of its own; rename one"
+            )

@@ -1,1 +1,0 @@
-"""What scores allow one to say: differences, families, looks, shares; arrays in, numbers out."""

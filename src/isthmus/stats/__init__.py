@@ -1,0 +1,1 @@
+"""What metrics allow one to say: differences, families, looks, shares; arrays in, numbers out."""

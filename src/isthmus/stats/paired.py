@@ -1,0 +1,248 @@
+"""The difference of two recipes, paired by seed: its tests, and the seeds that they need.
+
+n is the number of seeds throughout. Pairing takes away what a seed does to both recipes alike:
+its split, its order. The differences are taken to be independent and roughly normal.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from scipy import integrate, optimize, special, stats
+
+from isthmus.errors import UserError
+from isthmus.stats.finite import finite_metrics
+from isthmus.stats.seed_means import SeedMean, check_share, seed_mean
+
+ROUNDING = 1e-12
+"""Differences this small, as a share of the largest metric, are what arithmetic left of 0."""
+
+
+@dataclass(frozen=True)
+class PairedDifference(SeedMean):
+    """Mean across seeds of the difference of two metrics."""
+
+    @property
+    def p_value(self) -> float:
+        """Of the two-sided paired t test that there is no difference; NaN for one seed.
+
+        Without any spread it is 0, or 1 where the mean is 0 as well.
+
+        >>> round(PairedDifference(mean=1.0, sd=1.0, n=4).p_value, 3)
+        0.139
+        """
+        if self.n < 2:
+            return math.nan
+        return 2 * self._p_above(abs(self.mean))
+
+    def p_equivalent(self, margin: float) -> float:
+        """Of the test that the difference is ``margin`` or more in size; NaN for one seed.
+
+        Two one-sided t tests (TOST): the larger of their p-values. Small means equivalent.
+
+        Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power
+        approach for assessing the equivalence of average bioavailability.
+
+        >>> round(PairedDifference(mean=0.0, sd=1.0, n=4).p_equivalent(margin=2.0), 3)
+        0.014
+        """
+        _check_margin(margin)
+        if self.n < 2:
+            return math.nan
+        return self._p_above(margin - abs(self.mean), at_zero=1.0)
+
+    def _p_above(self, distance: float, at_zero: float = 0.5) -> float:
+        """Chance of a t above ``distance`` in standard errors, also where those are 0."""
+        if self.sd == 0:
+            return at_zero if distance == 0 else float(distance < 0)
+        return float(stats.t.sf(distance / self.standard_error, self.n - 1))
+
+
+def paired_difference(
+    a: Float[np.ndarray, " seed_of_a"], b: Float[np.ndarray, " seed_of_b"]
+) -> PairedDifference:
+    """``a`` less ``b``, the metrics of two recipes under the same seeds in the same order.
+
+    A mean or a spread that is only rounding (``ROUNDING``) counts as 0.
+
+    Raises:
+        UserError: If the two are not of the same number of seeds, or a metric is not finite.
+
+    >>> paired_difference(np.array([3.0, 5.0, 7.0]), np.array([2.0, 3.0, 4.0]))
+    PairedDifference(mean=2.0, sd=1.0, n=3)
+    """
+    if len(a) != len(b):
+        raise UserError(
+            f"{len(a)} and {len(b)} metrics: both are of the same seeds; leave out each seed that "
+            "lacks one"
+        )
+    rounding = ROUNDING * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    found = seed_mean(finite_metrics(a, unit="seed") - finite_metrics(b, unit="seed"))
+    return PairedDifference(
+        mean=0.0 if abs(found.mean) <= rounding else found.mean,
+        sd=0.0 if found.sd <= rounding else found.sd,
+        n=found.n,
+    )
+
+
+def needed_seeds(
+    difference: float, sd: float, alpha: float, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """Fewest seeds for which a true difference is significant with that power, or None.
+
+    Exact for the two-sided paired t test; None if more than ``most`` are needed. With ``sd``
+    itself told from few seeds, this is a guess: at n = 5 it is easily wrong by half.
+
+    Args:
+        difference: The true difference; its sign does not matter.
+        sd: True standard deviation of paired differences.
+        alpha: Level of the one test; in a family of m, alpha / m is safe.
+        power: Share of studies that find it.
+        most: Seeds beyond which nobody would go.
+
+    >>> needed_seeds(difference=1.0, sd=1.0, alpha=0.05)
+    10
+    """
+    _check_plan(sd, alpha, power)
+    if sd == 0:
+        return 2 if difference else None
+    effect = abs(difference) / sd
+    return _fewest(lambda n: _power(effect, n, alpha), power, most)
+
+
+def needed_seeds_for_equivalence(
+    difference: float,
+    sd: float,
+    margin: float,
+    alpha: float,
+    power: float = 0.8,
+    most: int = 1000,
+) -> int | None:
+    """Fewest seeds for which two recipes are shown equivalent with that power, or None.
+
+    Exact for TOST (``PairedDifference.p_equivalent``) when the true difference is ``difference``.
+    None if more than ``most`` are needed, or the true difference is not within the margin.
+
+    >>> needed_seeds_for_equivalence(difference=0.0, sd=1.0, margin=1.0, alpha=0.05)
+    11
+    """
+    _check_plan(sd, alpha, power)
+    _check_margin(margin)
+    if abs(difference) >= margin:
+        return None
+    if sd == 0:
+        return 2
+    return _fewest(
+        lambda n: _power_of_equivalence(abs(difference) / sd, margin / sd, n, alpha), power, most
+    )
+
+
+def smallest_visible(sd: float, n: int, alpha: float, power: float = 0.8) -> float:
+    """Smallest true difference that n paired seeds show with that power; inf for n < 2.
+
+    Exact for the two-sided paired t test with true standard deviation ``sd``.
+
+    >>> round(smallest_visible(sd=1.0, n=5, alpha=0.05), 2)
+    1.68
+    """
+    if n < 2:
+        return math.inf
+    _check_plan(sd, alpha, power)
+    certain = (_critical_t(alpha / 2, n) * _longest_spread(n) + _FAR) / math.sqrt(n)
+    return sd * float(optimize.brentq(lambda effect: _power(effect, n, alpha) - power, 0, certain))
+
+
+_FAR = 9.0
+"""Standard deviations beyond which a normal deviate need not be looked for."""
+_UNSEEN = 1e-14
+"""Chance of a spread that need not be looked for, on either side."""
+
+
+def _power(effect: float, n: int, alpha: float) -> float:
+    """Of the two-sided paired t test, for a difference of ``effect`` standard deviations.
+
+    The noncentral t is integrated over the spread that a study may find, since scipy's, and
+    with it that of statsmodels, is NaN for large effects at few seeds.
+    """
+    t, shift = _critical_t(alpha / 2, n), effect * math.sqrt(n)
+
+    def chance(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
+        return np.asarray(special.ndtr(shift - t * spread) + special.ndtr(-shift - t * spread))
+
+    return _mean_over_spreads(chance, n, most=(shift + _FAR) / t)
+
+
+def _power_of_equivalence(effect: float, margin: float, n: int, alpha: float) -> float:
+    """Of TOST; both in standard deviations. Both tests share the spread that a study finds."""
+    t, root = _critical_t(alpha, n), math.sqrt(n)
+
+    def chance(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
+        below = special.ndtr((margin - effect) * root - t * spread)
+        above = special.ndtr(t * spread - (margin + effect) * root)
+        return np.asarray(below - above)
+
+    return _mean_over_spreads(chance, n, most=margin * root / t)
+
+
+def _mean_over_spreads(
+    chance: Callable[[Float64[np.ndarray, " node"]], Float64[np.ndarray, " node"]],
+    n: int,
+    most: float,
+) -> float:
+    """Mean of a chance over the spread (found over true) of n seeds; 0 from ``most`` on."""
+    df = n - 1
+    low = math.sqrt(2 * special.gammaincinv(df / 2, _UNSEEN) / df)
+    high = min(_longest_spread(n), most)
+    if high <= low:
+        return 0.0
+    log_scale = (df / 2) * math.log(df / 2) + math.log(2) - special.gammaln(df / 2)
+
+    def weighted(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
+        """Density of the spread, a chi over the root of df, times the chance."""
+        log_density = log_scale + (df - 1) * np.log(spread) - df * spread**2 / 2
+        return np.asarray(np.exp(log_density) * chance(spread))
+
+    return float(integrate.fixed_quad(weighted, low, high, n=400)[0])
+
+
+def _longest_spread(n: int) -> float:
+    return math.sqrt(2 * special.gammainccinv((n - 1) / 2, _UNSEEN) / (n - 1))
+
+
+def _critical_t(tail: float, n: int) -> float:
+    return float(-special.stdtrit(n - 1, tail))
+
+
+def _fewest(power_of: Callable[[int], float], power: float, most: int) -> int | None:
+    """By bisection, as power grows with n."""
+    candidates = range(2, most + 1)
+    found = bisect_left(candidates, power, key=power_of)
+    return candidates[found] if found < len(candidates) else None
+
+
+def _check_plan(sd: float, alpha: float, power: float) -> None:
+    if not 0 <= sd < math.inf:
+        raise UserError(
+            f"the standard deviation is {sd}: it is finite and 0 or more; take it from two seeds "
+            "or more"
+        )
+    check_share("alpha", alpha)
+    check_share("power", power)
+    if power <= alpha:
+        raise UserError(
+            f"power {power} is not above alpha {alpha}: a test is right by chance as often as "
+            "alpha; ask for more power, as in 0.8"
+        )
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < math.inf:
+        raise UserError(
+            f"the margin is {margin}: equivalence needs one that is finite and above 0; give the "
+            "largest difference that would not matter"
+        )

@@ -1,0 +1,116 @@
+"""The learning curve: how a metric changes with the number of training images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Num
+from scipy.optimize import minimize_scalar
+
+from isthmus.errors import UserError
+from isthmus.stats.finite import finite_metrics
+from isthmus.stats.paired import PairedDifference, paired_difference
+from isthmus.stats.seed_means import SeedMean, seed_mean
+
+EXPONENTS = (0.01, 2.0)
+"""Bounds of the exponent; at the lower one the law is a logarithm in all but name."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """metric(n) = limit - scale * n**-exponent, a law a seed; scale is below 0 if metrics fall.
+
+    n is the number of training images here; errors are across seeds, the unit. Beyond the
+    largest size the numbers are the law's, not the data's: an interval then says how seeds
+    differ if the law holds, and nothing about whether it does.
+    """
+
+    limit: Float64[np.ndarray, " seed"]
+    """Where a small exponent fits, this is far off and means nothing."""
+    scale: Float64[np.ndarray, " seed"]
+    exponent: Float64[np.ndarray, " seed"]
+    sizes: Float64[np.ndarray, " size"]
+    """Those that it was fitted to."""
+
+    def metric(self, n: int) -> Float64[np.ndarray, " seed"]:
+        """What each seed's law says for n training images."""
+        if n < 1:
+            raise UserError(f"{n} training images: a size is 1 or more; give another")
+        return np.asarray(self.limit - self.scale * float(n) ** -self.exponent)
+
+    def predicted(self, n: int) -> SeedMean:
+        """Mean across seeds of the metric for n training images."""
+        return seed_mean(self.metric(n))
+
+    def gained(self, n_from: int, n_to: int) -> PairedDifference:
+        """Metric for ``n_to`` less that for ``n_from`` training images, paired by seed."""
+        return paired_difference(self.metric(n_to), self.metric(n_from))
+
+
+def power_law(metrics: Float[np.ndarray, "seed size"], sizes: Num[np.ndarray, " size"]) -> PowerLaw:
+    """The power law with a limit that is nearest to each seed's metrics, by least squares.
+
+    Whether metrics rise or fall is left to each seed's data, so where nothing is gained, gains
+    scatter about 0. Limit and scale are linear given the exponent, which is searched on a grid
+    and then refined, within ``EXPONENTS``: no start to guess, no local minimum to be caught in.
+
+    Assumes that the law holds at these sizes, with errors of one spread at all of them. With 3
+    sizes nothing is left over to show that it does not.
+
+    Source: Hestness et al. 2017, Deep learning scaling is predictable, empirically
+    (arXiv:1712.00409); the split of the fit is Golub & Pereyra's 1973 variable projection.
+
+    Raises:
+        UserError: If there are fewer than 3 different sizes, or a metric is not finite.
+
+    >>> sizes = np.array([100, 200, 400, 800])
+    >>> law = power_law(0.9 - 2.0 * sizes[None] ** -0.5, sizes)
+    >>> law.limit.round(4), law.scale.round(3), round(law.predicted(1600).mean, 4)
+    (array([0.9]), array([2.]), 0.85)
+    """
+    if len(np.unique(sizes)) < 3 or not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise UserError(
+            f"sizes {sizes.tolist()}: a learning curve needs 3 different ones or more, all above "
+            "0; train on another number of images"
+        )
+    if not len(metrics):
+        raise UserError("no seed has metrics: a law is fitted to each; run a seed")
+    n = sizes.astype(np.float64)
+    fits = [_fit(row, n) for row in finite_metrics(metrics, unit="seed")]
+    limit, scale, exponent = np.array(fits).T
+    return PowerLaw(limit, scale, exponent, sizes=n)
+
+
+def _fit(
+    metrics: Float64[np.ndarray, " size"], sizes: Float64[np.ndarray, " size"]
+) -> tuple[float, float, float]:
+    """Limit, scale and exponent of one seed."""
+    middle = float(np.exp(np.log(sizes).mean()))
+    relative = sizes / middle
+    grid = np.linspace(*EXPONENTS, 100)
+    best = int(_squares_left(grid, metrics, relative).argmin())
+    refined = minimize_scalar(
+        lambda exponent: _squares_left(np.array([exponent]), metrics, relative)[0],
+        bounds=(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]),
+        options={"xatol": 1e-9},
+    )
+    found = np.array([grid[best], refined.x])  # the search itself never tries its bounds
+    exponent = float(found[_squares_left(found, metrics, relative).argmin()])
+    x = relative**-exponent
+    off = x - x.mean()
+    slope = float(off @ metrics / (off @ off))
+    return float(metrics.mean() - slope * x.mean()), -slope * middle**exponent, exponent
+
+
+def _squares_left(
+    exponents: Float64[np.ndarray, " exponent"],
+    metrics: Float64[np.ndarray, " size"],
+    sizes: Float64[np.ndarray, " size"],
+) -> Float64[np.ndarray, " exponent"]:
+    """Of the best line in ``sizes**-exponent``, for each exponent."""
+    x = sizes ** -exponents[:, None]
+    off = x - x.mean(axis=1, keepdims=True)
+    slopes = off @ metrics / (off**2).sum(axis=1)
+    left = metrics - metrics.mean() - slopes[:, None] * off
+    return np.asarray((left**2).sum(axis=1))

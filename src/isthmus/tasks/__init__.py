@@ -1,0 +1,1 @@
+"""What differs between segmentation, generation and classification."""

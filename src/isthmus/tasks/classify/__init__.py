@@ -1,0 +1,1 @@
+"""Classification: the judge of generated images."""

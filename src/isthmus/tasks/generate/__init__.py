@@ -1,0 +1,1 @@
+"""Generation: label-conditioned VAEs and whether they use the label."""

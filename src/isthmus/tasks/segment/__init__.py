@@ -1,0 +1,1 @@
+"""Segmentation: a U-Net gives every pixel a class."""
