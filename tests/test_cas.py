@@ -84,7 +84,7 @@ def test_real_images_teach_what_they_taught_the_judge(trained: Trained, tmp_path
     )
     of_judge = judge_recipe(trained.recipe)
     few = dataclasses.replace(of_judge, data=dataclasses.replace(of_judge.data, limit=COUNT))
-    judge = train_run(few, 0, RunFolder(tmp_path / "judge"))["metrics"]["accuracy"]
+    judge = train_run(few, 0, RunFolder(tmp_path / "judge")).metrics["accuracy"]
     assert judge > 0.88
     metrics = metrics_of(trained, off=0)
     assert metrics["cas"] == pytest.approx(judge, abs=0.08)
@@ -167,7 +167,7 @@ def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     plan = r.load_plan(stroke_recipe)
     quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
     with_it, without = (
-        train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name))["metrics"]
+        train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name)).metrics
         for name, settings in (
             ("with", quick | {"measure.cas_images": 30}),
             ("without", quick),

@@ -284,7 +284,7 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     with pytest.raises(Cut):
         train_run(recipe, 0, cut, on_progress=on_progress)
     train_run(recipe, 0, cut, on_progress=on_progress)
-    assert whole.result()["metrics"] == cut.result()["metrics"]
+    assert whole.result().metrics == cut.result().metrics
 
 
 @pytest.mark.trains
@@ -324,7 +324,7 @@ def test_every_likelihood_is_evaluated_and_used(
     """Metrics are finite; none comes from an unconditional label that training has never shown."""
     label_dropout = {"model.label_dropout": 0.0}
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
-    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
+    metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
     assert np.isfinite(list(metrics.values())).all()
     assert "elbo_unconditional_nats" not in metrics
     assert metrics["frechet_images"] == 36
@@ -350,9 +350,9 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     wild = {"train.lr": 1e6, "train.schedule": "constant", "model.condition_on": "classifier"}
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    is_of_loss = result["reason"].endswith("a sound one is finite")
-    assert is_of_loss or result["reason"] == "the ELBO is not finite"
+    assert result.status == "failed"
+    is_of_loss = result.reason.endswith("a sound one is finite")
+    assert is_of_loss or result.reason == "the ELBO is not finite"
 
 
 @pytest.mark.trains
@@ -377,8 +377,8 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     monkeypatch.setattr(broken, "step", breaking)
     run = tune_run if task == "tuning" else train_run
     result = run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    assert result["reason"] == "loss 2 of 2 is nan: a sound one is finite"
+    assert result.status == "failed"
+    assert result.reason == "loss 2 of 2 is nan: a sound one is finite"
     metrics = result.get("metrics") or {"metric": result["metric"]}
     assert np.isfinite(list(metrics.values())).all()
 
@@ -389,9 +389,9 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
 ) -> None:
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    assert result["reason"] == "collapsed: no unit of z says anything of the image"
-    assert result["metrics"]["active_units"] == 0
+    assert result.status == "failed"
+    assert result.reason == "collapsed: no unit of z says anything of the image"
+    assert result.metrics["active_units"] == 0
     assert RunFolder(tmp_path).sample_grids.exists(), "what it draws can be looked at"
 
 
@@ -470,7 +470,7 @@ def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_prot
     }
     recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, settings)
     assert isinstance(recipe, r.GenerateRecipe)
-    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
+    metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
     with np.load(RunFolder(tmp_path).metrics) as arrays:
         of_run = dict(arrays)
 

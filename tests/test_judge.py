@@ -48,7 +48,7 @@ def test_a_last_batch_of_one_image_is_left_out(tmp_path: Path) -> None:
     store = build.store_for(recipe.data, None)
     count = len(build.split_for(recipe.data, store, numpy_draws(0, "split")).train)
     of_one = r.with_settings(recipe, {"train.batch": count - 1})
-    assert train_run(of_one, 0, RunFolder(tmp_path))["epochs"] == 1
+    assert train_run(of_one, 0, RunFolder(tmp_path)).epochs == 1
 
 
 def test_a_trained_judge_looks_at_one_image_at_a_time() -> None:
@@ -136,4 +136,4 @@ def test_the_judge_of_mnist_reads_what_we_promise(data_root: Path, tmp_path: Pat
     recipe = r.load_plan(path).recipe
     assert isinstance(recipe, r.GenerateRecipe)
     result = train_run(judge_recipe(recipe), 0, RunFolder(tmp_path), data_root=data_root)
-    assert result["metrics"]["accuracy"] >= 0.993, "of 10,000 test images"
+    assert result.metrics["accuracy"] >= 0.993, "of 10,000 test images"

@@ -203,7 +203,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
             on_gpu.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
             torch.save(content, checkpoint)
     train_run(recipe, 1, moved)
-    assert whole.result()["best_epoch"] == moved.result()["best_epoch"] == 1
+    assert whole.result().best_epoch == moved.result().best_epoch == 1
     ours, theirs = load_file(whole.weights), load_file(moved.weights)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -352,12 +352,12 @@ def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: P
         {"train.lr": 1e30, "train.schedule": "constant", "train.epochs": 20},
     )
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result["status"] == "failed"
-    assert result["reason"]
+    assert result.status == "failed"
+    assert result.reason
     last = r.with_settings(recipe, {"train.keep": "last"})
     result = train_run(last, 0, RunFolder(tmp_path / "last"))
-    assert result["best_epoch"] == result["epochs"] < 20, "it stops where the loss is no number"
-    assert tune_run(last, 0, RunFolder(tmp_path / "tuned"))["status"] == "failed"
+    assert result.best_epoch == result.epochs < 20, "it stops where the loss is no number"
+    assert tune_run(last, 0, RunFolder(tmp_path / "tuned")).status == "failed"
 
 
 @pytest.mark.trains
@@ -375,7 +375,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     )
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result["reason"] == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
 
 
 @pytest.mark.trains

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from isthmus.errors import UserError, nearest_name
 
 if TYPE_CHECKING:
-    from isthmus.recipe import AnyRecipe, StudyPlan
+    from isthmus.recipe import AnyRecipe
     from isthmus.requests import RunRequest
+    from isthmus.study.plan import StudyPlan
     from isthmus.study.stopping_rule import StoppingRule
 
 Words = Sequence[str]
@@ -269,7 +270,8 @@ def _help() -> str:
 
 def _plan_named(words: Words, command: str) -> tuple[StudyPlan, Words]:
     """The plan in the file that the first word names, and the other words."""
-    from isthmus.recipe import SegmentRecipe, StudyPlan, Variant, load_plan, shipped_recipe
+    from isthmus.study.plan import StudyPlan, Variant, load_plan, shipped_recipe
+    from isthmus.tasks.segment.recipe import SegmentRecipe
 
     if words and words[0] in ("-h", "--help"):
         plan = StudyPlan(
@@ -329,7 +331,7 @@ def _run(
     )
     print(write_report(study))  # noqa: T201
     folders = [run.folder for run in planned_runs(plan if only else whole, study)]
-    is_complete = all(f.is_finished and f.result()["status"] == "finished" for f in folders)
+    is_complete = all(f.is_finished and f.result().status == "finished" for f in folders)
     return 0 if is_complete else 1
 
 

@@ -10,8 +10,8 @@ class Metric:
     """One number of a run, its direction and its meaning."""
 
     name: str
-    higher_is_better: bool
-    definition: str
+    higher_is_better: bool = True
+    definition: str = ""
     words: str = ""
     """What heads its column; empty: its name says it."""
 

@@ -86,5 +86,4 @@ def _loss_of(study: Study, variant: str) -> tuple[str, ...]:
     """What tells this variant's loss from others; nothing if all minimise the same one."""
     if not study.about.loss_differs:
         return ()
-    prefix = "objective." if study.about.task == "generate" else "loss."
-    return study.settings_of(variant, prefix) or (variant,)
+    return study.settings_of(variant, f"{study.about.loss_table}.") or (variant,)

@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from isthmus.report.formatting import counted, interval_text, signed_text
 from isthmus.report.recommendation import decimals_of
-from isthmus.report.study_record import About
 from isthmus.report.verdict_rows import MARKS, Verdict
 from isthmus.stats.decimals import decimals_for
+from isthmus.study.records import StudyRecord
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
 _SHAPES = {
@@ -67,7 +67,7 @@ class Scale:
         return self.low <= value <= self.high
 
 
-def effects(verdicts: Sequence[Verdict], about: About) -> Effects | None:
+def effects(verdicts: Sequence[Verdict], about: StudyRecord) -> Effects | None:
     """The verdicts on one metric as rows of words and bars; None without any."""
     if not verdicts:
         return None
@@ -174,7 +174,7 @@ def _axis(scale: Scale) -> Markup:
     return Markup(svg)
 
 
-def _notes(verdicts: Sequence[Verdict], about: About, margin: float) -> list[str]:
+def _notes(verdicts: Sequence[Verdict], about: StudyRecord, margin: float) -> list[str]:
     """What the bars are, in words."""
     kind = verdicts[0].kind
     compared = about.analysis.family.get(kind, 0)

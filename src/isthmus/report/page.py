@@ -40,14 +40,8 @@ _SECTIONS = {
 }
 """Every section's id and its words in the navigation, in the order of the page."""
 
-_ONLY = {
-    "label_use": "generate",
-    "designs": "generate",
-    "sample_grids": "generate",
-    "classes": "segment",
-    "images": "segment",
-}
-"""Sections that one task only has."""
+_TASK_SECTIONS = ("label_use", "designs", "sample_grids", "classes", "images")
+"""Sections that only the tasks which name them have."""
 
 Draw = Callable[[Study, Paper], Figure | None]
 
@@ -139,7 +133,7 @@ def _has(study: Study, section: str) -> bool:
         return not study.tuning.empty
     if section == "verdicts":
         return len(study.about.variants) > 1
-    return _ONLY.get(section, study.about.task) == study.about.task
+    return section not in _TASK_SECTIONS or section in study.about.sections
 
 
 def _breakable(name: str) -> Markup:

@@ -18,12 +18,14 @@ from jaxtyping import Float, Shaped
 from pydantic import Field, TypeAdapter, ValidationError
 
 from isthmus.engine.run_folder import run_folder
+from isthmus.engine.run_result import Record
 from isthmus.errors import UserError
-from isthmus.recipe import VAE
+from isthmus.metrics.metric import Metric
 from isthmus.recipe.parsing import flattened
 from isthmus.report.csv_table import csv_table, unreadable
-from isthmus.report.study_record import About, Metric, Record
 from isthmus.report.verdict_rows import Verdict, read_verdicts
+from isthmus.study.records import StudyRecord
+from isthmus.tasks.generate.recipe import VAE
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -53,7 +55,7 @@ class Study:
     """
 
     folder: Path
-    about: About
+    about: StudyRecord
     plan: str
     runs: pd.DataFrame
     epochs: pd.DataFrame
@@ -204,16 +206,16 @@ def read_study(folder: Path) -> Study:
     )
 
 
-def _about(path: Path) -> About:
+def _about(path: Path) -> StudyRecord:
     if not path.is_file():
-        return About()
+        return StudyRecord()
     try:
-        return About.model_validate_json(path.read_text(encoding="utf-8"))
+        return StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
 
-def _completed(about: About, plan: str, results: pd.DataFrame, folder: Path) -> About:
+def _completed(about: StudyRecord, plan: str, results: pd.DataFrame, folder: Path) -> StudyRecord:
     """Fill what ``study.json`` lacks from the plan, then from the results."""
     try:
         study = tomllib.loads(plan).get("study", {})
@@ -260,7 +262,7 @@ def _tuning(path: Path) -> pd.DataFrame:
     return csv_table(path, required, lambda key: "." in key or key in words)
 
 
-def _with_missing_runs(results: pd.DataFrame, about: About) -> pd.DataFrame:
+def _with_missing_runs(results: pd.DataFrame, about: StudyRecord) -> pd.DataFrame:
     """The results, with a row of status ``missing`` for every planned run they lack."""
     there = set(zip(results["variant"], results["seed"], strict=True))
     lacking = [
@@ -275,17 +277,17 @@ def _with_missing_runs(results: pd.DataFrame, about: About) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=results.columns)
 
 
-def _epochs(folder: Path, about: About) -> pd.DataFrame:
+def _epochs(folder: Path, about: StudyRecord) -> pd.DataFrame:
     tables = list(_epoch_tables(folder, about))
     if not tables:
         return pd.DataFrame(columns=["variant", "seed", "epoch"])
     return pd.concat(tables, ignore_index=True)
 
 
-def _epoch_tables(folder: Path, about: About) -> Iterator[pd.DataFrame]:
+def _epoch_tables(folder: Path, about: StudyRecord) -> Iterator[pd.DataFrame]:
     for variant in about.variants:
         for seed in about.seeds:
-            path = run_folder(folder, variant, seed).metrics
+            path = run_folder(folder, variant, seed).epoch_table
             try:
                 table = pd.read_csv(path)
             except (FileNotFoundError, pd.errors.EmptyDataError):

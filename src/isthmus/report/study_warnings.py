@@ -53,7 +53,7 @@ def headline(study: Study) -> str:
     images = about.images.get("test")
     evaluated = f", each evaluated once on {counted(images, 'test image')}" if images else ""
     sentence = f"{product} each: {ran}{evaluated}."
-    return f"{sentence} {_obeying_sentence(study)}" if about.task == "generate" else sentence
+    return f"{sentence} {_obeying_sentence(study)}" if "label_use" in about.sections else sentence
 
 
 def obeying(study: Study) -> tuple[StudyWarning, ...]:
@@ -208,14 +208,12 @@ def _no_better_than_floor(study: Study) -> StudyWarning | None:
 def _different_losses(study: Study) -> StudyWarning | None:
     if not study.about.loss_differs:
         return None
-    word, several = "a loss", "losses"
-    if study.about.task == "generate":
-        word, several = "an objective", "objectives"
+    word = study.about.loss_title.lower()
     untuned = (
         " Nothing was tuned for each: with another learning rate of its own, the order of two may be "
         "another; study.tune tunes it."
     )
-    ranking = f"The variants minimise different {several}: {word} value cannot rank them."
+    ranking = f"The variants differ in what they minimise: the {word} cannot rank them."
     return StudyWarning(ranking + (untuned if study.tuning.empty else ""))
 
 
@@ -288,7 +286,7 @@ def _control_off(study: Study) -> StudyWarning | None:
         for control in study.about.baselines
         if not control.is_floor
     ]
-    if study.about.task != "generate" or min(swaps, default=1.0) > CONTROL:
+    if "label_use" not in study.about.sections or min(swaps, default=1.0) > CONTROL:
         return None
     return StudyWarning(
         f"The control of class medoids has a swap success of {metric_text(min(swaps))} where theory says "
@@ -311,7 +309,8 @@ def _obeying_sentence(study: Study) -> str:
     count = sum(all(_obeys(study, variant)) for variant in study.about.variants)
     verb = "obeys" if count == 1 else "obey"
     of = counted(len(study.about.variants), "variant")
-    accuracy = study.about.judge.accuracy
-    judge = f", says a judge that knows {metric_text(accuracy)} of real ones"
-    condition = judge if np.isfinite(accuracy) else ""
+    judge = study.about.judge
+    condition = (
+        f", says a judge that knows {metric_text(judge.accuracy)} of real ones" if judge else ""
+    )
     return f"{count} of {of} {verb} a wrong label under both protocols{condition}."

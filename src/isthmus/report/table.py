@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.report.formatting import metric_text, percent_text
-from isthmus.report.study_record import Metric
+from isthmus.metrics.metric import Metric
 from isthmus.report.study_tables import Study
 
 
@@ -83,7 +83,9 @@ def data_sentence(study: Study) -> str:
     """What every table says: who judges, and the label scheme; under two metrics do not compare."""
     judge, label_scheme = study.about.judge, study.about.label_scheme
     judged = (
-        f" The judge {judge.name} says what an image shows; of real test images it says the "
+        f" The judge {judge.name} names the label of an image; of real test images it names the "
         f"true label of {metric_text(judge.accuracy)}."
+        if judge
+        else ""
     )
-    return (judged if judge.name else "") + (f" Data: {label_scheme}." if label_scheme else "")
+    return judged + (f" Data: {label_scheme}." if label_scheme else "")

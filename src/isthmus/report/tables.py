@@ -16,7 +16,7 @@ from isthmus.report.formatting import (
     seconds_text,
     signed_text,
 )
-from isthmus.report.study_record import Metric
+from isthmus.metrics.metric import Metric
 from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from isthmus.engine.run_result import Record
 from isthmus.report.csv_table import csv_table, unreadable
-from isthmus.report.study_record import Record
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "interacts": "×", "cannot tell": "?"}  # noqa: RUF001
 """Every verdict and the mark that stands for it, from the plainest to none."""

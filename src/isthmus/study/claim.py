@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from isthmus.engine.run_folder import write_json, write_text
+from isthmus.engine.run_folder import write_text
 from isthmus.errors import UserError
-from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
-from isthmus.study.about import read_study_record, variants_seen
+from isthmus.recipe import differing_fields
 from isthmus.study.analysis import metrics_of
 from isthmus.study.differences import is_complete, read_results
+from isthmus.study.new_record import read_record, variants_seen, write_record
+from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
 from isthmus.study.planned_runs import PlannedRun
+from isthmus.study.records import StudyRecord
 
 _PLAN = "study.toml"
 
@@ -34,11 +35,11 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
         return plan
     before = load_plan(written)
     joined = _joined(plan, before, study)
-    about = read_study_record(study)
-    taken = _looks_taken(about, study)
+    record = read_record(study)
+    taken = _looks_taken(record, study)
     claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
     if taken:
-        judged = about.get("analysis", {}).get("metrics")
+        judged = list(record.analysis.metrics)
         asked = [metric.name for metric in metrics_of(claimed)]
         differs = {"margins": before.margins != plan.margins, "metrics": asked != (judged or asked)}
         if key := next((key for key, of in differs.items() if of), None):
@@ -108,19 +109,21 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 
 def note_look(study: Path) -> None:
-    """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
-    about = read_study_record(study)
-    taken = about["looks_taken"] = _looks_taken(about, study)
-    if taken and about["analysis"]["looks"][-1] == taken[-1]:  # it took what level was left
-        about["looked_last"] = sorted({*about.get("looked_last", []), taken[-1]})
-    write_json(study / "study.json", about | {"variants_seen": variants_seen(about)})
+    """Record that verdicts on so many seeds may be seen from now on, and first of which variants."""
+    record = read_record(study)
+    taken = _looks_taken(record, study)
+    last = record.looked_last
+    if taken and record.analysis.looks[-1] == taken[-1]:  # it used up the level that was left
+        last = tuple(sorted({*last, taken[-1]}))
+    record = record.model_copy(update={"looks_taken": tuple(taken), "looked_last": last})
+    write_record(study, record.model_copy(update={"variants_seen": variants_seen(record)}))
 
 
-def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
-    """Counts of seeds on which whole verdicts lay in the folder when a command ended, or lie there."""
-    if not about or not (study / "results.csv").exists():
+def _looks_taken(record: StudyRecord, study: Path) -> list[int]:
+    """Counts of seeds on which complete verdicts lay in the folder when a command ended, or lie there."""
+    if not (study / "results.csv").exists() or not (study / "study.json").exists():
         return []
-    taken, results = set(about.get("looks_taken", [])), read_results(study)
+    taken, results = set(record.looks_taken), read_results(study)
     if is_complete(results) and (count := results["seed"].nunique()) > 1:
         taken.add(count)
     return sorted(taken)
@@ -128,26 +131,29 @@ def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
 
 def check_same_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:
     """Reject to add runs to those that other images, or another judge, have evaluated."""
-    results = [run.folder.result() for run in runs if run.folder.is_finished]
-    if any(result.get("content", content) != content for result in results):
+    begun = [run.folder.begun_with() for run in runs if run.folder.is_finished]
+    if any(of is not None and of.content != content for of in begun):
         raise UserError(
             f"{study}: its finished runs were made on other images than the data are now: runs of one "
             "study share their test set; put the data back, or choose another --out"
         )
-    judge_of(runs, study)
+    shared_by(runs, study)
 
 
-def judge_of(runs: Sequence[PlannedRun], study: Path) -> str | None:
-    """The judge of the runs that have begun; None where none has.
+def shared_by(runs: Sequence[PlannedRun], study: Path) -> dict[str, str]:
+    """What the runs that have begun share, by kind: the judge's name; nothing before one has begun.
 
     Raises:
-        UserError: If there are two.
+        UserError: If two runs have different ones.
     """
-    judges = {judge for run in runs if (judge := run.folder.judge)}
-    if len(judges) > 1:
-        first, second, *_ = sorted(judges)
-        raise UserError(
-            f"{study}: its runs were evaluated by the judges {first} and {second}: two judges differ by "
-            "points; delete the runs of one, or choose another --out"
-        )
-    return next(iter(judges), None)
+    found: dict[str, str] = {}
+    for run in runs:
+        begun = run.folder.begun_with()
+        for what, name in (begun.prepared if begun else {}).items():
+            first = found.setdefault(what, name)
+            if first != name:
+                raise UserError(
+                    f"{study}: its runs were evaluated by two {what}s, {first} and {name}, which differ by "
+                    f"points; delete the folders of the runs of one {what}, or choose another --out"
+                )
+    return found

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from isthmus.errors import UserError
-from isthmus.recipe import StudyPlan
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete, read_results
+from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
 
 
