@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from isthmus.tasks.catalogue import GENERATION_METRICS
 
 from conftest import moved
-from isthmus import build
-from isthmus import recipe as r
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
-from isthmus.recipe import GenerateRecipe
+from isthmus.recipe import with_settings
 from isthmus.report.study_tables import read_study
 from isthmus.report.tables import variant_table
-from isthmus.tasks.catalogue import GENERATION_METRICS
+from isthmus.study.plan import load_plan
+from isthmus.tasks import task_of
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe, GenerateTrain, Measure
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 COUNT = 600
@@ -54,16 +55,16 @@ class FromMemory(VAEOnArrays):
 @pytest.fixture(scope="module")
 def recipe() -> GenerateRecipe:
     """A small and quick judge of demo digits."""
-    measure = r.Measure(judge_width=8, judge_epochs=5, judge_batch=32, cas_images=COUNT)
-    return GenerateRecipe(measure=measure, train=r.GenerateTrain(precision="float32"))
+    measure = Measure(judge_width=8, judge_epochs=5, judge_batch=32, cas_images=COUNT)
+    return GenerateRecipe(measure=measure, train=GenerateTrain(precision="float32"))
 
 
 @pytest.fixture
 def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     """A run whose network nobody asks."""
-    store = build.store_for(recipe.data)
-    split = build.split_for(recipe.data, store, np.random.default_rng(moved()))
-    module = Generator(build.vae_for(recipe, 10), recipe, 1)
+    store = task_of(recipe).open_store(recipe.data)
+    split = split_of(store, recipe.data.validation, None, np.random.default_rng(moved()))
+    module = Generator(vae_for(recipe, 10), recipe, 1)
     return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
 
 
@@ -150,7 +151,7 @@ def test_the_yardstick_is_of_training_images_alone_as_many_of_each_label(
 
 
 def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) -> None:
-    recipe = GenerateRecipe(measure=r.Measure(cas_images=19))
+    recipe = GenerateRecipe(measure=Measure(cas_images=19))
     sentence = (
         r"measure.cas_images = 19: a classifier of 10 labels learns from two images of each or "
         r"more; set it to 20 or more, or take the key out"
@@ -164,10 +165,10 @@ def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) 
 def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
-    plan = r.load_plan(stroke_recipe)
+    plan = load_plan(stroke_recipe)
     quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
     with_it, without = (
-        train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name)).metrics
+        train_run(with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name)).metrics
         for name, settings in (
             ("with", quick | {"measure.cas_images": 30}),
             ("without", quick),

@@ -13,29 +13,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from isthmus.tasks.task import module_for
 from PIL import Image
 
-from isthmus import build
-from isthmus import recipe as r
 from isthmus.cli import main
+from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
+from isthmus.engine.batches import split_for
+from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws, torch_draws
+from isthmus.engine.seeds import torch_draws
 from isthmus.engine.task_module import TaskModule
 from isthmus.engine.train import train_run, tune_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
+from isthmus.recipe import Recipe, Train, with_settings
 from isthmus.report.study_tables import Study, read_study
 from isthmus.report.study_warnings import study_warnings
+from isthmus.study.plan import load_plan
+from isthmus.tasks import task_of
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
 from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
-from isthmus.tasks.task import module_for
 
 
 @pytest.fixture(scope="module")
@@ -128,15 +133,15 @@ def test_the_judge_is_trained_once(
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
     trained, fit = [], runs_train.fit
 
-    def counting(fresh: Any, recipe: r.AnyRecipe, *of_run: Any, **how: Any) -> TaskModule:
+    def counting(fresh: Any, recipe: Recipe, *of_run: Any, **how: Any) -> TaskModule:
         trained.append(recipe.task)
         return fit(fresh, recipe, *of_run, **how)
 
     monkeypatch.setattr(runs_train, "fit", counting)
-    plan = r.load_plan(stroke_recipe)
+    plan = load_plan(stroke_recipe)
     quick = {"train.epochs": 1, "measure.judge_epochs": 1}
     for seed, variant in enumerate(plan.variants):
-        recipe = r.with_settings(plan.recipe_of(variant), quick)
+        recipe = with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
     assert trained == ["classify", "generate", "generate"]
 
@@ -174,17 +179,17 @@ def test_a_study_has_one_judge(
         result.write_text(json.dumps(said))
     capsys.readouterr()
     assert main(["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]) == 2
-    words = sentence.format(ours=ours, study=study, cache=build.cache_folder())
+    words = sentence.format(ours=ours, study=study, cache=cache_folder())
     assert capsys.readouterr().err.strip().splitlines()[-1] == f"isthmus: {words}"
     assert not list(study.glob("runs/*/seed-1/metrics.csv"))
 
 
 def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
     """In float32, whatever it has trained in."""
-    recipe = r.load_plan(stroke_recipe).recipe
-    assert isinstance(recipe, r.GenerateRecipe)
-    of_judge, store = judge_recipe(recipe), build.store_for(recipe.data)
-    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
+    recipe = load_plan(stroke_recipe).recipe
+    assert isinstance(recipe, GenerateRecipe)
+    of_judge, store = judge_recipe(recipe), task_of(recipe).open_store(recipe.data)
+    split = split_for(recipe, store, 0)
     module = module_for(of_judge, store, steps=1)
     kinds: set[torch.dtype] = set()
     module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
@@ -197,11 +202,11 @@ def test_another_path_to_the_same_images_has_the_same_judge(
     stroke_recipe: Path, strokes: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(strokes, tmp_path / "moved")
-    here = r.load_plan(stroke_recipe).recipe
-    there = r.with_settings(here, {"data.folder": str(moved)})
-    longer = r.with_settings(here, {"measure.judge_epochs": 11})
+    here = load_plan(stroke_recipe).recipe
+    there = with_settings(here, {"data.folder": str(moved)})
+    longer = with_settings(here, {"measure.judge_epochs": 11})
     of_here, of_there, of_longer = (
-        judge_folder(judge_recipe(recipe), build.store_for(recipe.data)).path
+        judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data)).path
         for recipe in (here, there, longer)
     )
     assert of_here == of_there != of_longer
@@ -267,9 +272,9 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     """The same weights, whether or not training was interrupted after three of six epochs."""
     from isthmus.engine.train import train_run
 
-    plan = r.load_plan(stroke_recipe)
+    plan = load_plan(stroke_recipe)
     short = {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
-    recipe = r.with_settings(plan.recipe, short | settings)
+    recipe = with_settings(plan.recipe, short | settings)
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     train_run(recipe, 0, whole)
 
@@ -323,7 +328,7 @@ def test_every_likelihood_is_evaluated_and_used(
 ) -> None:
     """Metrics are finite; none comes from an unconditional label that training has never shown."""
     label_dropout = {"model.label_dropout": 0.0}
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
     metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
     assert np.isfinite(list(metrics.values())).all()
     assert "elbo_unconditional_nats" not in metrics
@@ -348,7 +353,7 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
     wild = {"train.lr": 1e6, "train.schedule": "constant", "model.condition_on": "classifier"}
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
     is_of_loss = result.reason.endswith("a sound one is finite")
@@ -362,8 +367,8 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
 ) -> None:
     """The weights that were kept are sound, and are evaluated; yet the recipe went wrong."""
     asked = SHORT | {"objective.likelihood": "continuous-bernoulli"}
-    of_vae = r.with_settings(r.load_plan(stroke_recipe).recipe, asked)
-    assert isinstance(of_vae, r.GenerateRecipe)
+    of_vae = with_settings(load_plan(stroke_recipe).recipe, asked)
+    assert isinstance(of_vae, GenerateRecipe)
     is_judge = task == "classify"
     recipe = judge_recipe(of_vae) if is_judge else of_vae
     broken = ClassifierModule if is_judge else Generator
@@ -387,7 +392,7 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
 def test_a_network_that_says_nothing_in_z_has_collapsed(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
     assert result.reason == "collapsed: no unit of z says anything of the image"
@@ -401,12 +406,12 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
     prior: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mean that whispers the label tells no decoder, one that shouts it does, whatever the prior."""
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"model.prior": prior})
-    assert isinstance(recipe, r.GenerateRecipe)
-    store = build.store_for(recipe.data)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, {"model.prior": prior})
+    assert isinstance(recipe, GenerateRecipe)
+    store = task_of(recipe).open_store(recipe.data)
     module = module_for(recipe, store, steps=1)
     network = module.network.requires_grad_(requires_grad=False)
-    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
+    split = split_for(recipe, store, 0)
     trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
     if prior == "per-label":
         torch.nn.init.normal_(network.prior.table.weight, std=3.0)
@@ -431,9 +436,9 @@ def test_a_size_that_no_network_fits_is_rejected_before_the_judge_is_trained(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"data.size_px": 18})
+    recipe = with_settings(load_plan(stroke_recipe).recipe, {"data.size_px": 18})
     before = torch.get_rng_state()
-    with pytest.raises(r.plan.UserError, match="images of 18 px do not fit the network"):
+    with pytest.raises(UserError, match="images of 18 px do not fit the network"):
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "cache" / "judges").exists()
     assert torch.equal(torch.get_rng_state(), before)
@@ -443,9 +448,9 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
-    recipe = r.load_plan(stroke_recipe).recipe
-    assert isinstance(recipe, r.GenerateRecipe)
-    judge = judge_folder(judge_recipe(recipe), build.store_for(recipe.data))
+    recipe = load_plan(stroke_recipe).recipe
+    assert isinstance(recipe, GenerateRecipe)
+    judge = judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data))
     judge.finish({"status": "failed", "reason": "says level of every image"})
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
@@ -468,14 +473,14 @@ def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_prot
         "model.label_dropout": 0.0,
         "objective.likelihood": "bernoulli-threshold",
     }
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, settings)
-    assert isinstance(recipe, r.GenerateRecipe)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, settings)
+    assert isinstance(recipe, GenerateRecipe)
     metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
     with np.load(RunFolder(tmp_path).metrics) as arrays:
         of_run = dict(arrays)
 
-    store = build.store_for(recipe.data)
-    test = build.split_for(recipe.data, store, numpy_draws(0, "split")).test
+    store = task_of(recipe).open_store(recipe.data)
+    test = split_for(recipe, store, 0).test
     images, labels = images_of(store, test)
     assert (of_run["label"] == labels).all()
     network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store)
@@ -580,8 +585,8 @@ def test_a_wrong_request_gets_its_sentence(
     ],
 )
 def test_a_wrong_recipe_gets_its_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(r.plan.UserError, match=sentence.replace("?", r"\?")):
-        r.with_settings(r.GenerateRecipe(), settings)
+    with pytest.raises(UserError, match=sentence.replace("?", r"\?")):
+        with_settings(GenerateRecipe(), settings)
 
 
 @pytest.mark.trains
@@ -603,12 +608,10 @@ def test_what_is_decoded_is_read_without_teaching_the_auxiliary_classifier(
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     gradients = []
     for weight in (None, 5.0):
-        model = r.VAE(body="resnet18", width=8, latent=4, label_dropout=0.5)
-        recipe = r.GenerateRecipe(
-            model=model, objective=r.Objective(label_consistency_weight=weight)
-        )
+        model = VAE(body="resnet18", width=8, latent=4, label_dropout=0.5)
+        recipe = GenerateRecipe(model=model, objective=Objective(label_consistency_weight=weight))
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         state = torch.get_rng_state()
@@ -634,13 +637,13 @@ def test_batch_norm_keeps_statistics_of_real_images_alone() -> None:
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
     for objective in (
-        r.Objective(),
-        r.Objective(label_consistency_weight=5.0, label_consistency_noise=0.3),
+        Objective(),
+        Objective(label_consistency_weight=5.0, label_consistency_noise=0.3),
     ):
-        model = r.VAE(body="resnet18", width=8, latent=4)
-        recipe = r.GenerateRecipe(model=model, objective=objective)
+        model = VAE(body="resnet18", width=8, latent=4)
+        recipe = GenerateRecipe(model=model, objective=objective)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         seen.append(list(module.network.buffers()))
@@ -653,10 +656,10 @@ def test_a_auxiliary_classifier_that_reads_under_noise_changes_no_other_draw() -
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
     for noise in (0.0, 0.3):
-        objective = r.Objective(label_consistency_weight=5.0, label_consistency_noise=noise)
-        recipe = r.GenerateRecipe(model=r.VAE(width=8, latent=4), objective=objective)
+        objective = Objective(label_consistency_weight=5.0, label_consistency_noise=noise)
+        recipe = GenerateRecipe(model=VAE(width=8, latent=4), objective=objective)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         parts = module.network.auxiliary_classifier, module.network.decoder
@@ -675,14 +678,14 @@ def test_only_a_label_that_is_conditioned_is_kept_out_of_z(
     label_dropout: float, *, is_penalised: bool
 ) -> None:
     """Where it is hidden, z is all that the decoder has."""
-    model = r.VAE(width=4, latent=4, condition_on="decoder", label_dropout=label_dropout)
-    objective = r.Objective(invariance="hsic", invariance_weight=1e3)
+    model = VAE(width=4, latent=4, condition_on="decoder", label_dropout=label_dropout)
+    objective = Objective(invariance="hsic", invariance_weight=1e3)
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 2}
     losses = []
-    for asked in (objective, r.Objective()):
-        recipe = r.GenerateRecipe(model=model, objective=asked)
+    for asked in (objective, Objective()):
+        recipe = GenerateRecipe(model=model, objective=asked)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 2), recipe, steps=1)
+        module = Generator(vae_for(recipe, 2), recipe, steps=1)
         module.on_train_epoch_start()
         losses.append(module.step(batch, "train").item())
     assert (losses[0] > losses[1]) == is_penalised
@@ -691,9 +694,9 @@ def test_only_a_label_that_is_conditioned_is_kept_out_of_z(
 @pytest.mark.trains
 @pytest.mark.parametrize("momentum", [None, 0.5])
 def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | None) -> None:
-    train = r.Train(optimiser="rmsprop", momentum=momentum)
-    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = build.schedule_for(train, optimiser, 100)
+    train = Train(optimiser="rmsprop", momentum=momentum)
+    optimiser = optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schedule_for(train, optimiser, 100)
     for _ in range(50):
         optimiser.step()
         schedule.step()
@@ -703,9 +706,9 @@ def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | N
 @pytest.mark.trains
 @pytest.mark.parametrize("steps", range(1, 25))
 def test_a_run_of_few_steps_has_a_schedule(steps: int) -> None:
-    train = r.GenerateTrain(warmup=0.1, lr=1.0)
-    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = build.schedule_for(train, optimiser, steps)
+    train = GenerateTrain(warmup=0.1, lr=1.0)
+    optimiser = optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schedule_for(train, optimiser, steps)
     rates = [schedule.get_last_lr()[0]]
     for _ in range(steps - 1):
         optimiser.step()

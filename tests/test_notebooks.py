@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from isthmus.recipe import load_plan
+from isthmus.study.plan import load_plan
 
 CHECKOUT = Path(__file__).parents[1]
 NOTEBOOKS = CHECKOUT / "notebooks"

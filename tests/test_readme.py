@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import moved
 from isthmus.cli import COMMANDS, main
-from isthmus.recipe import load_plan
+from isthmus.study.plan import load_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -17,7 +17,7 @@ from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
 from isthmus.errors import UserError
-from isthmus.recipe import GenerateRecipe, StudyPlan, Variant, plan_as_toml, settings_of
+from isthmus.recipe import settings_of
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
 from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
@@ -28,6 +28,8 @@ from isthmus.report.page import write_figure, write_report
 from isthmus.report.study_tables import read_study
 from isthmus.report.study_warnings import headline, obeying, study_warnings, yardsticks
 from isthmus.report.tables import label_use_table, run_table, variant_table
+from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")

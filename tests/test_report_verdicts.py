@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.report.study_record import About
 
 import test_report_generate
 from isthmus.errors import UserError
@@ -26,7 +27,6 @@ from isthmus.report.recommendation import (
     shown_effects,
 )
 from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.study_record import About
 from isthmus.report.study_tables import read_study
 from isthmus.report.study_warnings import study_warnings
 from isthmus.report.tuning_table import tuning_table

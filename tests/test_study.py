@@ -21,16 +21,19 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
+from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
 from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete, read_results
+from isthmus.study.plan import load_plan
+from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
+from isthmus.tasks.segment.recipe import SegmentRecipe
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -68,9 +71,9 @@ def test_a_study_ends_with_tables_images_and_a_report(
     assert "strided" in html
     run = RunFolder(study / "runs" / "strided" / "seed-1")
     with safe_open(run.weights, "np") as file:
-        written = r.load_recipe(file.metadata()["recipe"])
+        written = load_recipe(file.metadata()["recipe"])
     assert written.model.down == "strided"
-    assert written == r.load_recipe((run.path / "recipe.toml").read_text())
+    assert written == load_recipe((run.path / "recipe.toml").read_text())
     assert len(run.epochs()) == 6
     assert not run.checkpoints.exists()
 
@@ -107,8 +110,8 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 
 @pytest.mark.trains
 def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path: Path) -> None:
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
+    recipe = with_settings(
+        load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
     )
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 7, whole)
@@ -144,7 +147,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         "model.width": 4,
     }
     small = settings | {"model.depth": 2, "train.batch": 2, "train.epochs": 2}
-    recipe, run = r.with_settings(r.SegmentRecipe(), small), RunFolder(tmp_path / "run")
+    recipe, run = with_settings(SegmentRecipe(), small), RunFolder(tmp_path / "run")
 
     class PowerCut(Exception):
         pass
@@ -191,7 +194,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
         module.log("validation_mean_iou", -float(module.current_epoch))
 
     monkeypatch.setattr(Segmenter, "on_validation_epoch_end", worse_every_epoch)
-    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 3})
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 3})
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 1, whole)
     with pytest.raises(PowerCut):
@@ -313,9 +316,9 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
         return attempt(*of)
 
     monkeypatch.setattr(study_run, "attempt", attempt_beside_another)
-    plan = dataclasses.replace(r.load_plan(small_recipe), seeds=(0, 1))
+    plan = dataclasses.replace(load_plan(small_recipe), seeds=(0, 1))
     study_run.run_study(plan, tmp_path, console=Console(quiet=True))
-    assert r.load_plan(tmp_path / "study.toml").seeds == (0, 1)
+    assert load_plan(tmp_path / "study.toml").seeds == (0, 1)
     assert set(read_results(tmp_path)["seed"]) == {0, 1}
 
 
@@ -347,14 +350,14 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
 
 @pytest.mark.trains
 def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: Path) -> None:
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe,
+    recipe = with_settings(
+        load_plan(small_recipe).recipe,
         {"train.lr": 1e30, "train.schedule": "constant", "train.epochs": 20},
     )
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert result.status == "failed"
     assert result.reason
-    last = r.with_settings(recipe, {"train.keep": "last"})
+    last = with_settings(recipe, {"train.keep": "last"})
     result = train_run(last, 0, RunFolder(tmp_path / "last"))
     assert result.best_epoch == result.epochs < 20, "it stops where the loss is no number"
     assert tune_run(last, 0, RunFolder(tmp_path / "tuned")).status == "failed"
@@ -370,9 +373,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
         return [line | {"validation_loss": "-0.128"} for line in epochs(folder)]
 
     epochs = RunFolder.epochs
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"}
-    )
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
@@ -382,7 +383,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
 def test_the_same_seed_gives_the_same_run_and_another_does_not(
     small_recipe: Path, tmp_path: Path
 ) -> None:
-    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 1})
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1})
     runs = [RunFolder(tmp_path / name) for name in ("a", "b", "c")]
     for run, seed in zip(runs, (1, 1, 2), strict=True):
         train_run(recipe, seed, run)
@@ -393,7 +394,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
 
 def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(r.SegmentRecipe(), "a")
-    run.claim(r.SegmentRecipe(), "a")
+    run.claim(SegmentRecipe(), "a")
+    run.claim(SegmentRecipe(), "a")
     with pytest.raises(UserError, match=r"another recipe \(model.width differ\)"):
-        run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}), "a")
+        run.claim(with_settings(SegmentRecipe(), {"model.width": 8}), "a")

@@ -13,17 +13,18 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from isthmus import build
-from isthmus import recipe as r
 from isthmus.cli import main
 from isthmus.data.store import as_bytes
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
+from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
 from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
 from isthmus.report.formatting import LIGHT
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.redraw import (
     OwnImages,
     read_images,
@@ -40,12 +41,12 @@ SAME = "This decoder is not told the label: it draws the same in every column."
 def make_run(folder: Path, **settings: object) -> Path:
     """A run of a small VAE that nobody has trained; its z says something of the image."""
     small = {"model.width": 4, "model.latent": 3, "data.size_px": 16, "train.precision": "float32"}
-    recipe = r.with_settings(r.GenerateRecipe(), small | settings)
-    assert isinstance(recipe, r.GenerateRecipe)
+    recipe = with_settings(GenerateRecipe(), small | settings)
+    assert isinstance(recipe, GenerateRecipe)
     torch.manual_seed(0)
-    network = build.vae_for(recipe, len(NAMES))
+    network = vae_for(recipe, len(NAMES))
     torch.nn.init.normal_(network.posterior.weight, std=0.5)
-    about = {"recipe": r.recipe_as_toml(recipe), "class_names": "\n".join(NAMES)}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(NAMES)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), RunFolder(folder).weights, about)
     return folder
