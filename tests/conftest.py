@@ -20,6 +20,7 @@ from torch.optim import optimizer
 
 from isthmus.engine import seeds
 from isthmus.errors import UserError
+from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
 """Which draws the tests make: others for every number, and those of every day for 0."""
@@ -97,6 +98,14 @@ def error_of(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
         act()
     return str(caught.value)
+
+
+def task_fields(name: str = "segment") -> dict[str, Any]:
+    """What study.json says of a task."""
+    task = TASKS[name]
+    as_they_are = ("metric_note", "curve", "loss_title", "loss_table", "sections")
+    metrics = [vars(metric) for metric in task.metrics]
+    return {"task": name, "metrics": metrics} | {key: getattr(task, key) for key in as_they_are}
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ LABELS = torch.arange(NUM_LABELS + 1)  # the unconditional label is the last
 def vae_of(
     body: str = "conv",
     conditioning: str = "concat",
-    where: str = "both",
+    condition_on: str = "both",
     prior: str = "standard",
     size_px: int = 28,
     channels: int = 1,
@@ -52,7 +52,7 @@ def vae_of(
 ) -> ConditionalVAE:
     """A small network of named parts; the same weights every time."""
     torch.manual_seed(0)
-    encoder_side, decoder_side = CONDITION_ON[where](CONDITIONINGS[conditioning])
+    encoder_side, decoder_side = CONDITION_ON[condition_on](CONDITIONINGS[conditioning])
     kind = BODIES[body]
     encoder = encoder_body(channels, size_px, width, kind, encoder_side.modulate)
     decoder = decoder_body(LATENT, 2 * channels, size_px, width, kind, decoder_side.modulate)
@@ -68,7 +68,7 @@ def vae_of(
         auxiliary_classifier=AuxiliaryClassifier(
             encoder_body(channels, size_px, width, kind), NUM_LABELS
         )
-        if where == "classifier"
+        if condition_on == "classifier"
         else None,
     )
 
@@ -82,38 +82,36 @@ def noise() -> Tensor:
     return torch.randn(NUM_LABELS + 1, LATENT, generator=torch.Generator().manual_seed(2))
 
 
-def all_differ(recommendations: Sequence[Tensor]) -> bool:
-    return all(not torch.equal(a, b) for a, b in itertools.combinations(recommendations, 2))
+def all_differ(outputs: Sequence[Tensor]) -> bool:
+    return all(not torch.equal(a, b) for a, b in itertools.combinations(outputs, 2))
 
 
-def all_agree(recommendations: Sequence[Tensor]) -> bool:
+def all_agree(outputs: Sequence[Tensor]) -> bool:
     """To the last bit."""
-    return all(
-        torch.equal(recommendations[0], recommendation) for recommendation in recommendations
-    )
+    return all(torch.equal(outputs[0], output) for output in outputs)
 
 
 SIZES = list(itertools.product(BODIES, ["add", "film"], [28, 32, 64], [1, 3]))
 ENTRIES = [
-    ("conv", conditioning, 28, 1, where, prior)
-    for conditioning, where, prior in itertools.product(CONDITIONINGS, CONDITION_ON, PRIORS)
+    ("conv", conditioning, 28, 1, condition_on, prior)
+    for conditioning, condition_on, prior in itertools.product(CONDITIONINGS, CONDITION_ON, PRIORS)
 ]
 
 
 @pytest.mark.parametrize(
-    ("body", "conditioning", "size_px", "channels", "where", "prior"),
+    ("body", "conditioning", "size_px", "channels", "condition_on", "prior"),
     [(*row, "both", "per-label") for row in SIZES] + ENTRIES,
 )
 def test_every_combination_has_its_shapes_and_trains_complete(
-    body: str, conditioning: str, size_px: int, channels: int, where: str, prior: str
+    body: str, conditioning: str, size_px: int, channels: int, condition_on: str, prior: str
 ) -> None:
-    vae = vae_of(body, conditioning, where, prior, size_px, channels)
+    vae = vae_of(body, conditioning, condition_on, prior, size_px, channels)
     outcome = vae(inputs(size_px, channels), LABELS, noise())
     assert outcome.params.shape == (len(LABELS), 2 * channels, size_px, size_px)
     *parts, class_logits = outcome
     latents = (*outcome[:3], outcome.prior_mu, outcome.prior_log_sigma)
     assert all(latent.shape == (len(LABELS), LATENT) for latent in latents)
-    if where == "classifier":
+    if condition_on == "classifier":
         assert class_logits.shape == (len(LABELS), NUM_LABELS)
         parts.append(class_logits)
     sum(part.square().mean() + part.mean() for part in parts).backward()
@@ -146,16 +144,18 @@ def test_bfloat16_and_channels_last_train_and_agree_with_float32(
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("where", CONDITION_ON)
-def test_the_label_enters_where_it_should_and_nowhere_else(conditioning: str, where: str) -> None:
+@pytest.mark.parametrize("condition_on", CONDITION_ON)
+def test_the_label_enters_where_it_should_and_nowhere_else(
+    conditioning: str, condition_on: str
+) -> None:
     """One image and one z under each label; the unconditional label is one of them, and distinct."""
-    vae, image, z = vae_of("residual", conditioning, where), inputs(count=1), noise()[:1]
+    vae, image, z = vae_of("residual", conditioning, condition_on), inputs(count=1), noise()[:1]
     with torch.no_grad():
         posteriors = [torch.cat(vae.encode(image, label)) for label in LABELS.split(1)]
         params = [vae.decode(z, label) for label in LABELS.split(1)]
-    told_encoder = all_differ if where in ("encoder", "both") else all_agree
-    told_decoder = all_differ if where in ("decoder", "both", "classifier") else all_agree
-    if where == "classifier":  # that a label is told, it hears; not which
+    told_encoder = all_differ if condition_on in ("encoder", "both") else all_agree
+    told_decoder = all_differ if condition_on in ("decoder", "both", "classifier") else all_agree
+    if condition_on == "classifier":  # that a label is told, it hears; not which
         *posteriors, untold = posteriors
         assert not torch.equal(untold, posteriors[0])
     assert told_encoder(posteriors)
@@ -292,11 +292,13 @@ def test_golden_parameter_counts(
 
 
 @pytest.mark.parametrize(
-    ("where", "multiply_adds"), [("decoder", 6_851_584), ("classifier", 9_444_864)]
+    ("condition_on", "multiply_adds"), [("decoder", 6_851_584), ("classifier", 9_444_864)]
 )
-def test_the_default_network_stays_cheap(where: str, multiply_adds: int) -> None:
+def test_the_default_network_stays_cheap(condition_on: str, multiply_adds: int) -> None:
     """7 to 9.4 million multiply-adds an image, so that an epoch of MNIST takes seconds."""
-    recipe = with_settings(GenerateRecipe(), {"data.name": "mnist", "model.condition_on": where})
+    recipe = with_settings(
+        GenerateRecipe(), {"data.name": "mnist", "model.condition_on": condition_on}
+    )
     assert isinstance(recipe, GenerateRecipe)
     vae = vae_for(recipe, num_labels=10)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -336,14 +338,14 @@ def test_a_size_is_taken_or_rejected_by_its_halves(size_px: int) -> None:
     if any(size_px == last * 2**times for last in (4, 5, 6, 7) for times in range(1, 8)):
         assert halved_sizes_px(size_px)[-1] in (4, 5, 6, 7)
     else:
-        with pytest.raises(UserError, match=f"inputs of {size_px} px do not fit the network: "):
+        with pytest.raises(UserError, match=f"images of {size_px} px do not fit the network: "):
             halved_sizes_px(size_px)
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_size_that_cannot_be_halved_is_rejected(body: str) -> None:
     sentence = (
-        "inputs of 30 px do not fit the network: halving their size must lead to "
+        "images of 30 px do not fit the network: halving their size must lead to "
         "4, 5, 6 or 7 px without a remainder; resize them to 28, 32 or 64 px"
     )
     with pytest.raises(UserError, match=sentence):
@@ -355,7 +357,7 @@ def test_a_size_that_cannot_be_halved_is_rejected(body: str) -> None:
 @pytest.mark.parametrize(("channels", "size_px"), [(3, 28), (1, 32)])
 def test_other_images_are_rejected(channels: int, size_px: int) -> None:
     sentence = (
-        rf"inputs of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
+        rf"images of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
         "this network: it takes 1 x 28 x 28 only; convert and resize them"
     )
     with pytest.raises(UserError, match=sentence):

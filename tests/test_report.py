@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import task_fields
 from isthmus.errors import UserError
 from isthmus.report.figures import _apart
 from isthmus.report.formatting import class_colours, palette
@@ -132,16 +133,15 @@ def _draw_images(folder, variants, count, random):
 
 
 def _write_about(folder, variants, seeds):
-    about = {
+    about = task_fields() | {
         "name": "six",
         "question": "Which down-sampling, up-sampling and loss should a small U-Net have?",
         "label_scheme": "classes3: pet, background, border; masks resized by nearest",
         "class_names": CLASSES,
-        "ignore_index": 255,
         "metrics": [
             {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in METRICS
         ],
-        "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
+        "metric_note": "A class absent from truth and prediction is left out of the mean.",
         "images": {"train": 320, "validation": 57, "test": 335},
         "baselines": [
             {

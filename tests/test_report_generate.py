@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
+from conftest import task_fields
 from isthmus.errors import UserError
 from isthmus.recipe import settings_of
 from isthmus.report import vae_figures
@@ -69,17 +70,15 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
         for seed in seeds
     ]
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
-    about = {
+    about = task_fields("generate") | {
         "name": "label_use",
         "question": "Does a VAE that is told the label listen?",
-        "task": "generate",
         "label_scheme": "strokes, 4 labels",
         "class_names": names,
         "metrics": [
             {"name": name, "higher_is_better": up, "words": words, "definition": f"What {name} is."}
             for name, up, words in METRICS
         ],
-        "curve": "elbo_nats",
         "judge": {"name": "strokes-0123abcd", "accuracy": 0.993},
         "images": {"train": 320, "validation": 40, "test": 200},
         "baselines": [
@@ -701,7 +700,7 @@ def test_broken_sample_grids_are_rejected_by_name(tmp_path):
 def test_the_report_of_a_classifier_has_neither_masks_nor_sample_grids(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
     metrics = [{"name": "prior_fidelity", "words": "Accuracy"}]
-    change_about(folder, task="classify", metrics=metrics, curve="accuracy")
+    change_about(folder, **task_fields("classify") | {"metrics": metrics})
     page = write_report(folder).read_text(encoding="utf-8")
     sections = ["answer", "metrics", "verdicts", "curves", "cost", "made"]
     assert re.findall(r'<h2 id="(\w+)"', page) == sections

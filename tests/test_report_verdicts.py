@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from isthmus.report.study_record import About
 
 import test_report_generate
 from isthmus.errors import UserError
@@ -41,6 +40,7 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.looks import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
+from isthmus.study.records import StudyRecord
 from isthmus.study.verdicts import verdicts_on
 from test_report import Outline, change_results, fail_one, make_study
 
@@ -503,7 +503,7 @@ def test_intervals_too_wide_for_the_scale_end_in_arrows():
     verdict = Verdict.model_validate(
         pair("a", "b", "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
     )
-    shown = effects((verdict,), About())
+    shown = effects((verdict,), StudyRecord())
     assert shown
     assert shown.rows[0].bar.count('class="beyond"') == 2
     scale = scale_of((verdict,))
