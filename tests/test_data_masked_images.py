@@ -1,4 +1,4 @@
-"""Augmented masked: image and mask move together, and only (seed, epoch, row) decides how."""
+"""Augmented images with masks: image and mask move together, and only (seed, epoch, row) decides how."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from isthmus.data.masked import MaskedImages
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from isthmus.data.augment import augmentation
+from isthmus.data.masked_images import MaskedImages
 from isthmus.data.store import MaskedStore, as_float
 from isthmus.recipe import IGNORE_INDEX
 

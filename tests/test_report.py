@@ -359,7 +359,7 @@ def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
 
 
 def test_different_losses_are_said_not_to_rank(study, page):
-    assert "a loss value cannot rank them" in page
+    assert "differ in what they minimise: the loss cannot rank them" in page
 
 
 # The page.

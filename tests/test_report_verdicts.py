@@ -114,11 +114,8 @@ def write_tuning(folder: Path, variants) -> None:
     rows = [
         {
             **{"variant": variant, "seed": seed, "train.lr": lr, "train.weight_decay": decay},
-            "metric": 0.55
-            - 0.02 * abs(np.log10(lr / 2e-3))
-            - 0.003 * (decay > 0.01)
-            + 0.001 * seed,
-            **{"metric_name": "mean_iou", "status": "finished"},
+            "value": 0.55 - 0.02 * abs(np.log10(lr / 2e-3)) - 0.003 * (decay > 0.01) + 0.001 * seed,
+            **{"metric": "mean_iou", "status": "finished"},
             "chosen": (lr, decay) == (2e-3, 1e-2),
         }
         for variant in variants
@@ -412,7 +409,7 @@ def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
     assert shown
     assert shown.ends == ("the first is better", "the second is better")
     assert (shown.rows[0].verdict.verdict, shown.rows[0].difference[0]) == ("better", "−")  # noqa: RUF001
-    assert "by Mean IoU, lower is better" in write_report(folder).read_text(encoding="utf-8")
+    assert "by mean IoU, lower is better" in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
@@ -503,7 +500,7 @@ def test_intervals_too_wide_for_the_scale_end_in_arrows():
     verdict = Verdict.model_validate(
         pair("a", "b", "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
     )
-    shown = effects((verdict,), StudyRecord())
+    shown = effects((verdict,), StudyRecord(metrics=(Metric("mean_iou"),)))
     assert shown
     assert shown.rows[0].bar.count('class="beyond"') == 2
     scale = scale_of((verdict,))
@@ -683,12 +680,12 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     edge = tuning_table(read_study(folder))
     assert edge
     assert edge.rows[0].cells[-1].text == "train.lr, train.weight_decay"
-    tried.loc[0, ["metric", "metric_name", "status"]] = [np.nan, np.nan, "failed"]
+    tried.loc[0, ["value", "metric", "status"]] = [np.nan, np.nan, "failed"]
     tried.to_csv(folder / "tuning.csv", index=False)
     broken = tuning_table(read_study(folder))
     assert broken
     assert broken.caption == edge.caption, "the first setting tried has no metric to name"
-    tried.loc[0, ["metric", "metric_name"]] = [0.99, "mean_iou"]
+    tried.loc[0, ["value", "metric"]] = [0.99, "mean_iou"]
     tried.to_csv(folder / "tuning.csv", index=False)
     diverged = tuning_table(read_study(folder))
     assert diverged

@@ -303,7 +303,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "taken_for"),
     [
         ({"model.condition_on": "classifier"}, 3),
         ({"model.condition_on": "decoder"}, 3),
@@ -312,14 +312,14 @@ def test_a_line_between_labels_changes_the_label_half_way(
     ],
 )
 def test_a_label_that_nobody_said_is_the_null_label(
-    settings: dict[str, object], condition: int, tmp_path: Path, images: list[str]
+    settings: dict[str, object], taken_for: int, tmp_path: Path, images: list[str]
 ) -> None:
     model = load_vae(make_run(tmp_path / "run", **settings))
     own = read_images(model, [Path(images[1])])
     assert own.true.tolist() == [UNKNOWN_LABEL]
     sample_grid = redrawn(model, "reconstruction", own)
     assert np.array_equal(
-        sample_grid["reconstruction_output"], of_network(model, own, [condition], [condition])
+        sample_grid["reconstruction_output"], of_network(model, own, [taken_for], [taken_for])
     )
 
 

@@ -34,7 +34,7 @@ _SECTIONS = {
     "designs": "Where the label enters",
     "curves": "Learning curves",
     "sample_grids": "What it draws",
-    "images": "MaskedImages",
+    "images": "Test images",
     "cost": "Cost",
     "made": "How this was made",
 }

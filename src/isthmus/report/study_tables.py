@@ -257,8 +257,8 @@ def _value(text: str) -> Any:
 
 
 def _tuning(path: Path) -> pd.DataFrame:
-    words = ("variant", "metric_name")
-    required = ("variant", "seed", "metric", "metric_name", "chosen")
+    words = ("variant", "metric")
+    required = ("variant", "seed", "metric", "value", "chosen")
     return csv_table(path, required, lambda key: "." in key or key in words)
 
 

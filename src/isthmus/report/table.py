@@ -69,7 +69,8 @@ def share_cell(share: float) -> Cell:
 
 def headed(metric: Metric) -> str:
     """A metric's title and which way it is better."""
-    return f"{metric.title}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
+    words = f"{metric.title[:1].upper()}{metric.title[1:]}"
+    return f"{words}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
 def order_of(metric: Metric, first: Metric) -> str:

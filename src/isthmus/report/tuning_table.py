@@ -17,7 +17,7 @@ from isthmus.report.table import (
     word_cell,
 )
 
-_FIXED = ("variant", "seed", "metric", "metric_name", "status", "chosen")
+_FIXED = ("variant", "seed", "metric", "value", "status", "chosen")
 
 
 def tuning_table(study: Study) -> Table | None:
@@ -29,7 +29,7 @@ def tuning_table(study: Study) -> Table | None:
     if tried.empty:
         return None
     fields = [str(key) for key in tried if key not in _FIXED]
-    metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
+    metric = next(filter(None, tried["metric"]), "metric")  # a failed setting has none
     rows = tuple(
         _row(variant, tried[tried["variant"] == variant], fields)
         for variant in study.about.variants
@@ -53,17 +53,17 @@ def tuning_table(study: Study) -> Table | None:
 
 def _row(variant: str, tried: pd.DataFrame, fields: list[str]) -> Row:
     if "status" in tried:  # what has failed may have a metric, but none that counts
-        tried = tried.assign(metric=tried["metric"].where(tried["status"] == "finished"))
+        tried = tried.assign(value=tried["value"].where(tried["status"] == "finished"))
     settings = [
         ", ".join(f"{field} {value}" for field, value in zip(fields, row, strict=True))
         for row in tried[fields].to_numpy()
     ]
-    all_means = tried.groupby(np.array(settings), sort=False)["metric"].mean()
+    all_means = tried.groupby(np.array(settings), sort=False)["value"].mean()
     means, count = all_means.dropna(), len(all_means)
     broken = f", {count - len(means)} failed" if len(means) < count else ""
     chosen = tried[tried["chosen"].astype(bool)]
     of_chosen = list(dict.fromkeys(np.array(settings)[tried["chosen"].astype(bool)]))
-    own = float(chosen["metric"].mean())
+    own = float(chosen["value"].mean())
     # The chosen setting is the best there is, so the others lie on one side of it.
     others = means[~means.index.isin(of_chosen)].to_numpy()
     others = others[np.argsort(np.abs(others - own))]

@@ -82,18 +82,19 @@ def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
     ours = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
     for variant in before.variants:
         recipe = before.recipe_of(variant)
-        changed = differing_fields(recipe, ours.get(variant.name, recipe)) or differing_fields(
-            before.recipe, plan.recipe
-        )
+        changed = {
+            *differing_fields(recipe, ours.get(variant.name, recipe)),
+            *differing_fields(before.recipe, plan.recipe),
+        } - {"data.folder"}  # what the images are is compared by their content
         if changed:
             raise UserError(
-                f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
-                "keeps to one recipe; choose another --out, or delete the folder"
+                f"{study} holds a study of another recipe ({', '.join(sorted(changed))} differ): a folder "
+                "keeps to one recipe; choose another --out, or set the fields back"
             )
     if before.tuning_grid != plan.tuning_grid:
         raise UserError(
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
-            "every variant gets one grid; choose another --out, or delete the folder"
+            "every variant gets one grid; choose another --out, or set study.tune back"
         )
     return dataclasses.replace(
         plan,
