@@ -134,10 +134,8 @@ def test_gradient_is_the_derivative_at_a_fixed_bandwidth(penalty):
     squared[*torch.triu_indices(9, 9, 1)] = distances.square()
     kernel = torch.exp(-(squared + squared.T) / (2 * distances.detach().median() ** 2))
     weights = torch.stack([(labels == label).double() for label in labels.unique()])
-    if penalty is mmd:
-        weights = weights / weights.sum(1, keepdim=True) / math.sqrt(len(weights))
-    else:
-        weights = weights / 8
+    norms = weights.sum(1, keepdim=True) * math.sqrt(len(weights))
+    weights = weights / (norms if penalty is mmd else 8)
     centred = weights - weights.mean(1, keepdim=True)
     value = (centred @ kernel @ centred.T).trace()
     torch.testing.assert_close(ours, torch.autograd.grad(value, z)[0])

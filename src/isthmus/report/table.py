@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.formatting import metric_text, percent_text
 from isthmus.metrics.metric import Metric
+from isthmus.report.formatting import metric_text, percent_text
 from isthmus.report.study_tables import Study
 
 

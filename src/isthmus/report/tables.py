@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from isthmus.metrics.metric import Metric
 from isthmus.report.formatting import (
     NO_NUMBER,
     count_text,
@@ -16,7 +17,6 @@ from isthmus.report.formatting import (
     seconds_text,
     signed_text,
 )
-from isthmus.metrics.metric import Metric
 from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,
