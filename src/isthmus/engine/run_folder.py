@@ -217,8 +217,3 @@ class RunFolder:
             return []
         with self.epoch_table.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
-
-
-def run_folder(study: Path, variant: str, seed: int) -> RunFolder:
-    """Where a study keeps the run of a variant with a seed."""
-    return RunFolder(study / "runs" / variant / f"seed-{seed}")

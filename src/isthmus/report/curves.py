@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from isthmus.report.study_tables import Study
+from isthmus.study.folder import StudyFolder
 
 PARTS = ("train", "validation")
 """What a curve is measured on, as columns of metrics.csv begin."""
@@ -56,19 +56,19 @@ class Panel:
         }
 
 
-def panels(study: Study) -> tuple[Panel, ...]:
+def panels(study: StudyFolder) -> tuple[Panel, ...]:
     """Loss, then the study's curve, of every variant; none if no run wrote its epochs."""
     if study.epochs.empty:
         return ()
     return tuple(
         Panel(variant, quantity, own, tuple(_lines(study, variant, quantity)))
-        for variant in study.about.variants
-        for quantity in ("loss", study.about.curve)
+        for variant in study.record.variants
+        for quantity in ("loss", study.record.curve)
         for own in [_loss_of(study, variant) if quantity == "loss" else ()]
     )
 
 
-def _lines(study: Study, variant: str, quantity: str) -> Iterator[Line]:
+def _lines(study: StudyFolder, variant: str, quantity: str) -> Iterator[Line]:
     of_variant = study.epochs[study.epochs["variant"] == variant]
     runs = study.runs[study.runs["variant"] == variant]
     failed = set(runs.loc[runs["status"] == "failed", "seed"])
@@ -82,8 +82,8 @@ def _lines(study: Study, variant: str, quantity: str) -> Iterator[Line]:
             yield Line(part, int(seed), seed in failed, by_seed[seed])
 
 
-def _loss_of(study: Study, variant: str) -> tuple[str, ...]:
+def _loss_of(study: StudyFolder, variant: str) -> tuple[str, ...]:
     """What tells this variant's loss from others; nothing if all minimise the same one."""
-    if not study.about.loss_differs:
+    if not study.record.loss_differs:
         return ()
-    return study.settings_of(variant, f"{study.about.loss_table}.") or (variant,)
+    return study.settings_of(variant, f"{study.record.loss_table}.") or (variant,)

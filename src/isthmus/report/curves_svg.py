@@ -14,9 +14,9 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
+from isthmus.metrics.wording import count_text, metric_text
 from isthmus.report.curves import PART_WORDS, Line, Panel, panels
-from isthmus.report.formatting import count_text, metric_text
-from isthmus.report.study_tables import Study
+from isthmus.study.folder import StudyFolder
 
 _WIDTH, _HEIGHT = 340, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 6, 20
@@ -56,7 +56,7 @@ class _Frame:
         return " ".join(points * 2 if len(points) == 1 else points)
 
 
-def charts(study: Study) -> dict[str, list[Chart]]:
+def charts(study: StudyFolder) -> dict[str, list[Chart]]:
     """Variant -> its charts: loss, then the study's curve; empty if no run wrote its epochs."""
     drawn = panels(study)
     epochs = (float(study.epochs["epoch"].min()), float(study.epochs["epoch"].max()))
@@ -66,7 +66,7 @@ def charts(study: Study) -> dict[str, list[Chart]]:
     heights = {scale: _heights(sharing) for scale, sharing in by_scale.items()}
     shown: dict[str, list[Chart]] = {}
     for panel in drawn:
-        words = study.about.title_of(panel.quantity)
+        words = study.record.title_of(panel.quantity)
         title = f"{words} ({panel.loss_words})" if panel.loss_words else words
         chart = Chart(
             title, _svg(panel, _Frame(epochs, heights[panel.scale]), title), len(panel.lines)

@@ -7,17 +7,17 @@ from matplotlib.figure import Figure
 
 from isthmus.report.effects_svg import Effect, Effects, Scale, effects, scale_of, ticks_of
 from isthmus.report.formatting import LIGHT, Paper
-from isthmus.report.recommendation import shown_effects
-from isthmus.report.study_tables import Study
+from isthmus.study.folder import StudyFolder
+from isthmus.study.recommendation import shown_effects
 
 _MARKERS = {"equivalent": "s", "cannot tell": "o"}
 _TELLING = "D"
 
 
-def effects_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
+def effects_figure(study: StudyFolder, paper: Paper = LIGHT) -> Figure | None:
     """A row a comparison: words left, interval right; None without verdicts."""
     verdicts = shown_effects(study)
-    shown = effects(verdicts, study.about)
+    shown = effects(verdicts, study.record)
     if not shown:
         return None
     height = 0.5 * len(verdicts) + 1.1
@@ -27,7 +27,7 @@ def effects_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
     for place, effect in enumerate(shown.rows):
         _draw_row(axes, effect, place, scale, paper)
     _dress(axes, shown, scale, paper)
-    words = f"{study.about.judged.title}: the first less the second"
+    words = f"{study.record.judged.title}: the first less the second"
     axes.set_xlabel(words, color=paper.ink, fontsize=9)
     return figure
 

@@ -13,11 +13,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from isthmus.report.formatting import counted, interval_text, signed_text
-from isthmus.report.recommendation import decimals_of
-from isthmus.report.verdict_rows import MARKS, Verdict
+from isthmus.metrics.wording import counted, interval_text, signed_text
+from isthmus.report.verdict_rows import MARKS
 from isthmus.stats.decimals import decimals_for
-from isthmus.study.records import StudyRecord
+from isthmus.study.recommendation import decimals_of
+from isthmus.study.records import StudyRecord, Verdict
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
 _SHAPES = {

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from isthmus.metrics.wording import count_text, seconds_text
 from isthmus.report.curves import PART_WORDS, Panel, panels
-from isthmus.report.formatting import DPI, LIGHT, Paper, count_text, seconds_text
-from isthmus.report.study_tables import Study
+from isthmus.report.formatting import DPI, LIGHT, Paper
+from isthmus.study.folder import StudyFolder
 
 _COLUMNS = 3
 _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -23,7 +24,7 @@ _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
-def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
+def learning_curves(study: StudyFolder, paper: Paper = LIGHT) -> Figure | None:
     """Loss and the study's curve by epoch, a small multiple a variant; None if no run wrote any.
 
     The curve, such as pixel accuracy, shares one axis throughout. Loss shares one among the
@@ -54,20 +55,20 @@ def learning_curves(study: Study, paper: Paper = LIGHT) -> Figure | None:
             _share_height(axes, sharing.setdefault(panel.scale, axes))
             if column == 0 or panel.loss:
                 said = panel.loss_words
-                words = study.about.title_of(panel.quantity)
+                words = study.record.title_of(panel.quantity)
                 gap = " " if len(said) < 14 else "\n"
                 axes.set_ylabel(f"{words}{gap}({said})" if said else words, color=paper.ink)
     _name_lines(figure, paper)
     return figure
 
 
-def cost_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
+def cost_figure(study: StudyFolder, paper: Paper = LIGHT) -> Figure | None:
     """The first metric against time, parameters and GFLOP; None without a finished run.
 
     Bars reach one standard deviation over seeds each way. The names stand on the right,
     a guide leads from each to its points.
     """
-    first = study.about.judged
+    first = study.record.judged
     shown = [v for v in study.by_judged_metric if np.isfinite(study.mean(v, first.name))]
     if not shown:
         return None
@@ -147,8 +148,10 @@ def _name_lines(figure: Figure, paper: Paper) -> None:
     )
 
 
-def _cost_points(axes: Axes, study: Study, variants: list[str], column: str, paper: Paper) -> None:
-    metric = study.about.judged.name
+def _cost_points(
+    axes: Axes, study: StudyFolder, variants: list[str], column: str, paper: Paper
+) -> None:
+    metric = study.record.judged.name
     costs = [study.mean(variant, column) for variant in variants]
     axes.set_xlim(0, 1.1 * max((cost for cost in costs if cost > 0), default=1.0))
     for variant, cost in zip(variants, costs, strict=True):

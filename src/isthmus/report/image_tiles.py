@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from isthmus.metrics.wording import metric_text
 from isthmus.report.embedded import data_uri
-from isthmus.report.formatting import metric_text
 from isthmus.report.sample_grid import metric_of, tile
-from isthmus.report.study_tables import ShownImage, Study
+from isthmus.study.folder import StudyFolder
+from isthmus.study.records import ShownImage
 
 _ROLES = {
     "differing": "Where two variants differ most",
@@ -45,7 +46,7 @@ class Tiles:
     folded: tuple[Tile, ...]
 
 
-def image_groups(study: Study) -> tuple[tuple[str, tuple[Tiles, ...]], ...]:
+def image_groups(study: StudyFolder) -> tuple[tuple[str, tuple[Tiles, ...]], ...]:
     """Heading, then images with their tiles, for each role that has an image."""
     roles = dict.fromkeys((*_ROLES, *(image.role for image in study.images)))
     return tuple(
@@ -55,10 +56,10 @@ def image_groups(study: Study) -> tuple[tuple[str, tuple[Tiles, ...]], ...]:
     )
 
 
-def _tiles(study: Study, image: ShownImage) -> Tiles:
+def _tiles(study: StudyFolder, image: ShownImage) -> Tiles:
     """All tiles; where two variants are compared, the masks of the others fold away."""
-    both = tuple(name for name in (image.a, image.b) if name in study.about.variants)
-    others = tuple(name for name in study.about.variants if name not in both)
+    both = tuple(name for name in (image.a, image.b) if name in study.record.variants)
+    others = tuple(name for name in study.record.variants if name not in both)
     shown, folded = (both, others) if both else (others, ())
     return Tiles(
         image.name,
@@ -68,14 +69,14 @@ def _tiles(study: Study, image: ShownImage) -> Tiles:
     )
 
 
-def _given(study: Study, image: ShownImage) -> Iterator[Tile]:
+def _given(study: StudyFolder, image: ShownImage) -> Iterator[Tile]:
     name = image.name
     source = _source(study, image.image, is_mask=False)
     yield Tile("image", f"Test image {name}", source, is_mask=False)
     yield Tile("truth", f"True mask of {name}", _source(study, image.truth, is_mask=True))
 
 
-def _predicted(study: Study, image: ShownImage, variants: tuple[str, ...]) -> Iterator[Tile]:
+def _predicted(study: StudyFolder, image: ShownImage, variants: tuple[str, ...]) -> Iterator[Tile]:
     for variant in variants:
         yield Tile(
             label=variant,
@@ -85,8 +86,8 @@ def _predicted(study: Study, image: ShownImage, variants: tuple[str, ...]) -> It
         )
 
 
-def _source(study: Study, file: str | None, *, is_mask: bool) -> str:
-    count = len(study.images) * (2 + len(study.about.variants))
+def _source(study: StudyFolder, file: str | None, *, is_mask: bool) -> str:
+    count = len(study.images) * (2 + len(study.record.variants))
     side_px = min(256, int((_ALL_TILES_PX / count) ** 0.5))
     image = tile(study, file, is_mask=is_mask, side_px=side_px)
     return _encoded(image, "png" if is_mask else "jpeg") if image else ""

@@ -17,13 +17,12 @@ from isthmus.report.effects_svg import effects
 from isthmus.report.embedded import Drawing, data_uri, write_file
 from isthmus.report.formatting import DARK, LIGHT, Paper, class_legend
 from isthmus.report.image_tiles import image_groups
-from isthmus.report.recommendation import interacting, recommendation, shown_effects
 from isthmus.report.sample_grid import sample_grid
 from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.study_tables import Study, read_study
-from isthmus.report.study_warnings import OBEYED, headline, obeying, study_warnings, yardsticks
 from isthmus.report.tuning_table import tuning_table
 from isthmus.report.vae_figures import designs, variant_sample_grids
+from isthmus.study.folder import StudyFolder, read_study
+from isthmus.study.recommendation import interacting, shown_effects
 
 _SECTIONS = {
     "metrics": "Metrics",
@@ -43,7 +42,7 @@ _SECTIONS = {
 _TASK_SECTIONS = ("label_use", "designs", "sample_grids", "classes", "images")
 """Sections that only the tasks which name them have."""
 
-Draw = Callable[[Study, Paper], Figure | None]
+Draw = Callable[[StudyFolder, Paper], Figure | None]
 
 _FIGURES: dict[str, Draw] = {
     "effects": effects_figure,
@@ -85,13 +84,13 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _drawn(draw: Draw, study: Study, paper: Paper) -> bytes:
+def _drawn(draw: Draw, study: StudyFolder, paper: Paper) -> bytes:
     """The figure as PNG; empty where there is nothing to draw."""
     figure = draw(study, paper)
     return figures.as_png(figure) if figure else b""
 
 
-def _html(study: Study, drawings: dict[str, Drawing]) -> str:
+def _html(study: StudyFolder, drawings: dict[str, Drawing]) -> str:
     environment = Environment(
         loader=PackageLoader("isthmus", "report"),
         autoescape=True,
@@ -103,16 +102,10 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
     sections = {key: words for key, words in _SECTIONS.items() if _has(study, key)}
     return environment.get_template("page.html.jinja").render(
         study=study,
-        about=study.about,
+        record=study.record,
         sections=sections,
-        headline=headline(study),
-        study_warnings=study_warnings(study),
-        recommendation=recommendation(study),
-        effects=effects(shown_effects(study), study.about),
+        effects=effects(shown_effects(study), study.record),
         interacting=interacting(study),
-        obeyed=OBEYED,
-        obeying=obeying(study),
-        yardsticks=yardsticks(study),
         tables=tables,
         verdict_tables=verdict_tables,
         tuning_table=tuning_table(study),
@@ -121,19 +114,19 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
         charts=charts(study),
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
         groups=image_groups(study),
-        legend=class_legend(study.about.class_names),
+        legend=class_legend(study.record.class_names),
         light=LIGHT,
         dark=DARK,
     )
 
 
-def _has(study: Study, section: str) -> bool:
+def _has(study: StudyFolder, section: str) -> bool:
     """Whether a section belongs to this study, if only to say what is absent."""
     if section == "tuning":
         return not study.tuning.empty
     if section == "verdicts":
-        return len(study.about.variants) > 1
-    return section not in _TASK_SECTIONS or section in study.about.sections
+        return len(study.record.variants) > 1
+    return section not in _TASK_SECTIONS or section in study.record.sections
 
 
 def _breakable(name: str) -> Markup:

@@ -9,17 +9,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from isthmus.report.formatting import LIGHT, Paper, class_legend, metric_text, palette
-from isthmus.report.study_tables import ShownImage, Study
+from isthmus.metrics.wording import metric_text
+from isthmus.report.formatting import LIGHT, Paper, class_legend, palette
+from isthmus.study.folder import StudyFolder
+from isthmus.study.records import ShownImage
 
 _TILE_PX = 192
 
 
-def sample_grid(study: Study, paper: Paper = LIGHT) -> Figure | None:
+def sample_grid(study: StudyFolder, paper: Paper = LIGHT) -> Figure | None:
     """Image, truth and every variant's mask, a row an image; None without images."""
     if not study.images:
         return None
-    variants = study.about.variants
+    variants = study.record.variants
     columns, rows = 2 + len(variants), len(study.images)
     size = (1.25 * columns + 1.1, 1.45 * rows + 1.0)
     figure = Figure(figsize=size, facecolor=paper.ground)
@@ -55,9 +57,11 @@ def _files(image: ShownImage, variants: tuple[str, ...]) -> tuple[str | None, ..
     return (image.image, image.truth, *(image.predictions.get(v) for v in variants))
 
 
-def tile(study: Study, file: str | None, *, is_mask: bool, side_px: int) -> Image.Image | None:
+def tile(
+    study: StudyFolder, file: str | None, *, is_mask: bool, side_px: int
+) -> Image.Image | None:
     """One image of the sample grid in colours, at most so large; None if the file is not there."""
-    path = study.folder / "images" / file if file else None
+    path = study.path / "images" / file if file else None
     if path is None or not path.is_file():
         return None
     with Image.open(path) as opened:
@@ -67,7 +71,7 @@ def tile(study: Study, file: str | None, *, is_mask: bool, side_px: int) -> Imag
             return shown
         mask = opened.convert("L")
     mask.thumbnail((side_px, side_px), Image.Resampling.NEAREST)
-    return painted(np.asarray(mask), study.about.class_names)
+    return painted(np.asarray(mask), study.record.class_names)
 
 
 def painted(mask: UInt8[np.ndarray, "height width"], class_names: tuple[str, ...]) -> Image.Image:
@@ -103,8 +107,8 @@ def _shortened(name: str, limit: int = 16) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def _name_classes(figure: Figure, study: Study, paper: Paper) -> None:
-    classes = class_legend(study.about.class_names)
+def _name_classes(figure: Figure, study: StudyFolder, paper: Paper) -> None:
+    classes = class_legend(study.record.class_names)
     legend = figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in classes],
         loc="upper left",

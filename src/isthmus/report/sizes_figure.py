@@ -9,15 +9,15 @@ from matplotlib.ticker import NullLocator
 
 from isthmus.report.figures import bare, small_multiples
 from isthmus.report.formatting import LIGHT, Paper
-from isthmus.report.study_tables import Study
+from isthmus.study.folder import StudyFolder
 
 
-def sizes_figure(study: Study, paper: Paper = LIGHT) -> Figure | None:
+def sizes_figure(study: StudyFolder, paper: Paper = LIGHT) -> Figure | None:
     """A small multiple a setting, on one scale; None for a study that is not one of sizes.
 
     Bars are 95 % t intervals over seeds. The number of images is on a logarithmic axis.
     """
-    judged = study.about.judged
+    judged = study.record.judged
     sizes = study.sizes[study.sizes["metric"] == judged.name]
     if sizes.empty:
         return None

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.formatting import metric_text, percent_text
 from isthmus.metrics.metric import Metric
-from isthmus.report.study_tables import Study
+from isthmus.metrics.wording import metric_text, percent_text
+from isthmus.study.folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def order_of(metric: Metric, first: Metric) -> str:
     return "descending" if metric.higher_is_better else "ascending"
 
 
-def data_sentence(study: Study) -> str:
+def data_sentence(study: StudyFolder) -> str:
     """What every table says: who judges, and the label scheme; under two metrics do not compare."""
-    judge, label_scheme = study.about.judge, study.about.label_scheme
+    judge, label_scheme = study.record.judge, study.record.label_scheme
     judged = (
         f" The judge {judge.name} names the label of an image; of real test images it names the "
         f"true label of {metric_text(judge.accuracy)}."

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from isthmus.report.formatting import (
+from isthmus.metrics.metric import Metric
+from isthmus.metrics.wording import (
     NO_NUMBER,
     count_text,
     interval_text,
@@ -16,8 +17,6 @@ from isthmus.report.formatting import (
     seconds_text,
     signed_text,
 )
-from isthmus.metrics.metric import Metric
-from isthmus.report.study_tables import Study
 from isthmus.report.table import (
     Cell,
     Column,
@@ -30,6 +29,7 @@ from isthmus.report.table import (
     word_cell,
 )
 from isthmus.stats.decimals import decimals_for
+from isthmus.study.folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each metric that exists for every class, and its name on the page."""
@@ -45,12 +45,15 @@ LABEL_CONSISTENCY = (
 """Shares that say whether a decoder listens."""
 
 
-def variant_table(study: Study) -> Table:
+def variant_table(study: StudyFolder) -> Table:
     """Every metric that some run has, of every variant, and of the constant prediction."""
-    metrics = [metric for metric in study.about.metrics if _is_shown(study, metric.name)]
+    metrics = [metric for metric in study.record.metrics if _is_shown(study, metric.name)]
     columns = (
         Column("Variant", is_number=False),
-        *(Column(headed(metric), order=order_of(metric, study.about.judged)) for metric in metrics),
+        *(
+            Column(headed(metric), order=order_of(metric, study.record.judged))
+            for metric in metrics
+        ),
         Column("n finished"),
     )
     rows = [
@@ -65,17 +68,17 @@ def variant_table(study: Study) -> Table:
     ]
     return Table(
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{study.about.judged.title}; an order is not a verdict.{data_sentence(study)}",
+        f"{study.record.judged.title}; an order is not a verdict.{data_sentence(study)}",
         columns,
         _with_baselines(study, rows, names_of(metrics), padding=1),
     )
 
 
-def label_use_table(study: Study) -> Table:
+def label_use_table(study: StudyFolder) -> Table:
     """Whether each finished run obeys its label: shares with their intervals, a row a run."""
     finished = study.finished.sort_values("seed")
     metrics = [
-        s for s in study.about.metrics if s.name in LABEL_CONSISTENCY and _is_shown(study, s.name)
+        s for s in study.record.metrics if s.name in LABEL_CONSISTENCY and _is_shown(study, s.name)
     ]
     shares = names_of(metrics)
     rows = [
@@ -90,7 +93,7 @@ def label_use_table(study: Study) -> Table:
         for variant in study.by_judged_metric
         for _, run in finished[finished["variant"] == variant].iterrows()
     ]
-    for control in study.about.baselines:
+    for control in study.record.baselines:
         cells = (_share(pd.Series(control.metrics), column) for column in shares)
         row = (word_cell(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
         rows.append(Row(row, is_baseline=True))
@@ -108,18 +111,18 @@ def label_use_table(study: Study) -> Table:
     )
 
 
-def class_tables(study: Study) -> tuple[Table, ...]:
+def class_tables(study: StudyFolder) -> tuple[Table, ...]:
     """One table a metric that exists for every class; variants in the order of the first table."""
     tables = []
     for prefix, name in PER_CLASS.items():
-        columns = [f"{prefix}_{label}" for label in study.about.class_names]
+        columns = [f"{prefix}_{label}" for label in study.record.class_names]
         if not any(column in study.runs for column in columns):
             continue
         rows = [
             Row((word_cell(variant), *_means(study, variant, columns)))
             for variant in study.by_judged_metric
         ]
-        headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
+        headers = [Column("Variant", is_number=False), *map(Column, study.record.class_names)]
         caption = (
             f"{name} of each class: mean ± standard deviation over seeds.{data_sentence(study)}"
         )
@@ -128,9 +131,9 @@ def class_tables(study: Study) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def image_table(study: Study) -> Table | None:
+def image_table(study: StudyFolder) -> Table | None:
     """How the first metric spreads over the test images; None without metrics of images."""
-    first, metrics = study.about.judged, study.per_image
+    first, metrics = study.record.judged, study.per_image
     if metrics.empty or first.name not in metrics:
         return None
     shares = (0.1, 0.5, 0.9)
@@ -178,9 +181,9 @@ def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
     return number_cell(mean, f"{signed_text(mean, decimals)} {interval_text(low, high, decimals)}")
 
 
-def cost_table(study: Study) -> Table:
+def cost_table(study: StudyFolder) -> Table:
     """What each variant costs, beside the first metric."""
-    first = study.about.judged
+    first = study.record.judged
     columns = (
         Column("Variant", is_number=False),
         Column(headed(first), order=order_of(first, first)),
@@ -204,14 +207,14 @@ def cost_table(study: Study) -> Table:
     return Table(caption, columns, tuple(rows))
 
 
-def run_table(study: Study) -> Table:
+def run_table(study: StudyFolder) -> Table:
     """A row a planned run, failed and missing ones too."""
-    first = study.about.judged.name
-    present = [key for key in study.about.factors if key in study.runs]
-    loss = f"Last training {study.about.title_of('loss').lower()}"
+    first = study.record.judged.name
+    present = [key for key in study.record.factors if key in study.runs]
+    loss = f"Last training {study.record.title_of('loss').lower()}"
     columns = (
         *(Column(text, is_number=False) for text in ("Variant", *present)),
-        *(Column("Seed"), Column("Status", is_number=False), Column(study.about.title_of(first))),
+        *(Column("Seed"), Column("Status", is_number=False), Column(study.record.title_of(first))),
         *(Column(text) for text in ("Epochs", "Evaluated epoch", loss, "Time")),
     )
     rows = []
@@ -245,38 +248,38 @@ def _share(run: pd.Series, column: str) -> Cell:
     return number_cell(value, f"{metric_text(value)}{interval}")
 
 
-def _is_shown(study: Study, column: str) -> bool:
+def _is_shown(study: StudyFolder, column: str) -> bool:
     """Whether a column has a number in it that no other has; before any run has finished, each may."""
     finished = study.finished
-    if study.protocols_are_one and column.endswith("_encoded_wrong"):
+    if column in study.record.notes.hidden_metrics:
         return False
     return finished.empty or (column in finished and bool(finished[column].notna().any()))
 
 
-def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:
+def _means(study: StudyFolder, variant: str, columns: Iterable[str]) -> list[Cell]:
     return [
         number_cell(study.mean(variant, column), mean_text(study.values(variant, column)))
         for column in columns
     ]
 
 
-def _finished(study: Study, variant: str) -> Cell:
+def _finished(study: StudyFolder, variant: str) -> Cell:
     planned = int((study.runs["variant"] == variant).sum())
     n = int((study.finished["variant"] == variant).sum())
     return Cell(str(n) if n == planned else f"{n} of {planned}", float(n))
 
 
 def _with_baselines(
-    study: Study, rows: list[Row], columns: list[str], padding: int
+    study: StudyFolder, rows: list[Row], columns: list[str], padding: int
 ) -> tuple[Row, ...]:
     """The rows with each baseline among them, at its rank by the first metric."""
-    first = study.about.judged
+    first = study.record.judged
     sign = -1.0 if first.higher_is_better else 1.0
     ranked = [
         (sign * study.mean(variant, first.name), row)
         for variant, row in zip(study.by_judged_metric, rows, strict=True)
     ]
-    for baseline in study.about.baselines:
+    for baseline in study.record.baselines:
         values = [baseline.metrics.get(column, np.nan) for column in columns]
         if np.isfinite(values).any():
             cells = [number_cell(value, metric_text(value)) for value in values]

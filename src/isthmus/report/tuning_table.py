@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from isthmus.report.formatting import metric_text, title
-from isthmus.report.study_tables import Study
+from isthmus.metrics.wording import metric_text, title
 from isthmus.report.table import (
     Cell,
     Column,
@@ -16,11 +15,12 @@ from isthmus.report.table import (
     number_cell,
     word_cell,
 )
+from isthmus.study.folder import StudyFolder
 
 _FIXED = ("variant", "seed", "metric", "metric_name", "status", "chosen")
 
 
-def tuning_table(study: Study) -> Table | None:
+def tuning_table(study: StudyFolder) -> Table | None:
     """The setting that each variant chose, beside the next best; None if nothing was tuned.
 
     Settings are tried with one seed, so no interval of the study knows the luck of that choice.
@@ -32,7 +32,7 @@ def tuning_table(study: Study) -> Table | None:
     metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
     rows = tuple(
         _row(variant, tried[tried["variant"] == variant], fields)
-        for variant in study.about.variants
+        for variant in study.record.variants
         if variant in set(tried["variant"])
     )
     return Table(

@@ -12,7 +12,7 @@ from isthmus.report.class_sample_grids import SAMPLE_GRIDS, title_of
 from isthmus.report.embedded import Drawing, as_webp, data_uri, write_file
 from isthmus.report.figures import as_png
 from isthmus.report.formatting import DARK, DPI, LIGHT
-from isthmus.report.study_tables import Study
+from isthmus.study.folder import StudyFolder
 
 MOST_DESIGNS = 6
 """As many designs stand on the page; all are written as files."""
@@ -33,13 +33,13 @@ class Shown:
     width_px: int
 
 
-def variant_sample_grids(study: Study) -> dict[str, list[Shown]]:
+def variant_sample_grids(study: StudyFolder) -> dict[str, list[Shown]]:
     """Write every variant's sample grids; embed kind after kind while all variants' sample grids fit.
 
     So every variant shows the same kinds, the swap sample grid first, and a study with many
     variants shows fewer.
     """
-    variants, names = study.about.variants, study.about.class_names
+    variants, names = study.record.variants, study.record.class_names
     arrays = {variant: study.sample_grids_of(variant) for variant in variants}
     shown: dict[str, list[Shown]] = {variant: [] for variant in variants}
     left, most = _SAMPLE_GRIDS_BYTES, _SAMPLE_GRIDS_BYTES // (3 * max(1, len(variants)))
@@ -64,9 +64,9 @@ def variant_sample_grids(study: Study) -> dict[str, list[Shown]]:
     return shown
 
 
-def designs(study: Study) -> list[Shown]:
+def designs(study: StudyFolder) -> list[Shown]:
     """Write every variant's design; embed each design that looks different, with its variants."""
-    recipes = {variant: study.recipe_of(variant) for variant in study.about.variants}
+    recipes = {variant: study.recipe_of(variant) for variant in study.record.variants}
     known = {v: recipe for v, recipe in recipes.items() if all(key in recipe for key in READ)}
     drawn = {v: architecture_figure(known[v]) if v in known else None for v in recipes}
     written = _written(study, {f"architecture_{v}": figure for v, figure in drawn.items()})
@@ -111,9 +111,9 @@ def _design(variants: tuple[str, ...], recipe: dict[str, Any], light: bytes) -> 
     return Shown(variants, Drawing(*uris), alt, round(figure.get_figwidth() * DPI))
 
 
-def _written(study: Study, figures: dict[str, Figure | None]) -> list[bytes]:
+def _written(study: StudyFolder, figures: dict[str, Figure | None]) -> list[bytes]:
     """Each figure as PNG, written under its name; empty, and no file, where there is none."""
     drawn = {name: as_png(figure) if figure else b"" for name, figure in figures.items()}
     for name, png in drawn.items():
-        write_file(study.folder / "figures" / f"{name}.png", png)
+        write_file(study.path / "figures" / f"{name}.png", png)
     return list(drawn.values())

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.report.formatting import NO_NUMBER, interval_text, metric_text, signed_text, title
-from isthmus.report.recommendation import decimals_of
-from isthmus.report.study_tables import Study
+from isthmus.metrics.wording import NO_NUMBER, interval_text, metric_text, signed_text, title
 from isthmus.report.table import (
     Cell,
     Column,
@@ -21,7 +19,10 @@ from isthmus.report.table import (
     share_cell,
     word_cell,
 )
-from isthmus.report.verdict_rows import KINDS, MARKS, Verdict
+from isthmus.report.verdict_rows import KINDS, MARKS
+from isthmus.study.folder import StudyFolder
+from isthmus.study.recommendation import decimals_of
+from isthmus.study.records import Verdict
 
 _HEADINGS = {
     "factor": "Factors",
@@ -52,7 +53,7 @@ class VerdictSection:
         return len(self.table.rows) > _FOLDED_ROWS
 
 
-def verdict_sections(study: Study) -> tuple[VerdictSection, ...]:
+def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
     """Every verdict, by kind and metric, factors first."""
     metrics = list(dict.fromkeys(verdict.metric for verdict in study.verdicts))
     sections = []
@@ -60,19 +61,19 @@ def verdict_sections(study: Study) -> tuple[VerdictSection, ...]:
         for metric in metrics:
             rows = [v for v in study.verdicts if (v.kind, v.metric) == (kind, metric)]
             if rows:
-                about = f": {study.about.title_of(metric)}" if len(metrics) > 1 else ""
+                about = f": {study.record.title_of(metric)}" if len(metrics) > 1 else ""
                 table = _verdict_table(study, kind, rows)
                 sentences = tuple(v.sentence for v in rows if v.sentence)
                 sections.append(VerdictSection(_HEADINGS[kind] + about, table, sentences))
     return tuple(sections)
 
 
-def pair_matrix(study: Study) -> Table | None:
+def pair_matrix(study: StudyFolder) -> Table | None:
     """Every variant against every other one, by the judged metric; None for two or too many."""
     pairs = {
         (seen.a, seen.b): seen
         for pair in study.verdicts
-        if pair.kind == "pair" and pair.metric == study.about.judged.name
+        if pair.kind == "pair" and pair.metric == study.record.judged.name
         for seen in (pair, pair.seen_from(pair.b))
     }
     names = [name for name in study.by_judged_metric if any(name == a for a, _ in pairs)]
@@ -91,16 +92,16 @@ def pair_matrix(study: Study) -> Table | None:
     )
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
     return Table(
-        f"The row's variant against the column's, by {study.about.judged.title}, best mean first: "
+        f"The row's variant against the column's, by {study.record.judged.title}, best mean first: "
         f"{legend}.{data_sentence(study)}",
         columns,
         tuple(rows),
     )
 
 
-def rank_table(study: Study) -> Table | None:
+def rank_table(study: StudyFolder) -> Table | None:
     """How often each variant has each rank; None without ranks of the judged metric."""
-    metric = study.about.judged
+    metric = study.record.judged
     ranks = study.ranks[study.ranks["metric"] == metric.name]
     names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
     if not names or len(names) > _MOST_VARIANTS:
@@ -121,7 +122,7 @@ def rank_table(study: Study) -> Table | None:
     )
 
 
-def variance_table(study: Study) -> Table | None:
+def variance_table(study: StudyFolder) -> Table | None:
     """What share of a metric's variance each source has; None if it is not known."""
     shares = study.variance
     if shares.empty:
@@ -138,15 +139,15 @@ def variance_table(study: Study) -> Table | None:
         f"A factor whose share is small beside the seed's needs many seeds to be seen.{data_sentence(study)}",
         (
             Column("Source", is_number=False),
-            *(Column(study.about.title_of(metric)) for metric in metrics),
+            *(Column(study.record.title_of(metric)) for metric in metrics),
         ),
         tuple(rows),
     )
 
 
-def size_table(study: Study) -> Table | None:
+def size_table(study: StudyFolder) -> Table | None:
     """The judged metric by the number of labelled images, and what the law says of more."""
-    sizes = study.sizes[study.sizes["metric"] == study.about.judged.name]
+    sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
     if sizes.empty:
         return None
     rows = []
@@ -165,17 +166,17 @@ def size_table(study: Study) -> Table | None:
             Column("Setting", is_number=False),
             Column("Labelled images"),
             Column("From", is_number=False),
-            Column(headed(study.about.judged)),
+            Column(headed(study.record.judged)),
         ),
         tuple(rows),
     )
 
 
-def _verdict_table(study: Study, kind: str, verdicts: Sequence[Verdict]) -> Table:
+def _verdict_table(study: StudyFolder, kind: str, verdicts: Sequence[Verdict]) -> Table:
     decimals = decimals_of(verdicts)
-    metric = next((s for s in study.about.metrics if s.name == verdicts[0].metric), None)
+    metric = next((s for s in study.record.metrics if s.name == verdicts[0].metric), None)
     named = headed(metric) if metric else title(verdicts[0].metric)
-    confidence = study.about.confidence
+    confidence = study.record.confidence
     columns = (
         *([Column("Factor", is_number=False)] if kind != "pair" else []),
         *(Column(text, is_number=False) for text in ("a", "b", "Verdict")),
@@ -184,7 +185,7 @@ def _verdict_table(study: Study, kind: str, verdicts: Sequence[Verdict]) -> Tabl
         *([Column("Matched")] if kind != "pair" else []),
     )
     rows = tuple(Row(_cells(verdict, decimals)) for verdict in verdicts)
-    looks = len(study.about.analysis.looks)
+    looks = len(study.record.analysis.looks)
     looked = f" Intervals and p allow for {looks} looks at the data." if looks > 1 else ""
     equivalent = any(verdict.verdict == "equivalent" for verdict in verdicts)
     tested = (

@@ -22,10 +22,10 @@ from isthmus.study.claim import (
     written_plan,
 )
 from isthmus.study.collect import collect
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import (
     planned_runs,
-    shared_folder,
     tuning_runs,
     untrainable_variants,
     untuned_variants,
@@ -133,7 +133,7 @@ def _run_claimed(
                 data_root=data_root,
                 logger=logger,
                 on_progress=progress.callback_of_run(name),
-                shared=shared_folder(study),
+                shared=StudyFolder(study).shared,
                 alike=shared_by(planned_runs(written_plan(plan, study), study), study),
             )
             if result := attempt(train, run.folder, name, console):
