@@ -19,10 +19,16 @@ from isthmus.study.planned_runs import PlannedRun
 from isthmus.study.records import StudyRecord
 
 
-def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+def claimed_plan(plan: StudyPlan, study: Path, *, adds: bool = True) -> StudyPlan:
     """The plan together with the seeds, variants and looks that the folder has already.
 
     More seeds after verdicts have been seen, however they are added, are another look.
+
+    Args:
+        plan: What is asked for.
+        study: The folder.
+        adds: Whether the plan's seeds and variants join those of the folder; if not, a folder that
+            has a plan keeps its own.
 
     Raises:
         UserError: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
@@ -33,6 +39,8 @@ def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
         return plan
     before = load_plan(folder.plan_file)
     joined = _joined(plan, before, study)
+    if not adds:
+        joined = dataclasses.replace(joined, seeds=before.seeds, variants=before.variants)
     record = folder.written_record()
     taken = _looks_taken(record, study)
     claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
@@ -81,18 +89,19 @@ def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
     ours = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
     for variant in before.variants:
         recipe = before.recipe_of(variant)
-        changed = differing_fields(recipe, ours.get(variant.name, recipe)) or differing_fields(
-            before.recipe, plan.recipe
-        )
+        changed = {
+            *differing_fields(recipe, ours.get(variant.name, recipe)),
+            *differing_fields(before.recipe, plan.recipe),
+        } - {"data.folder"}  # what the images are is compared by their content
         if changed:
             raise UserError(
-                f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
-                "keeps to one recipe; choose another --out, or delete the folder"
+                f"{study} holds a study of another recipe ({', '.join(sorted(changed))} differ): a folder "
+                "keeps to one recipe; choose another --out, or set the fields back"
             )
     if before.tuning_grid != plan.tuning_grid:
         raise UserError(
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
-            "every variant gets one grid; choose another --out, or delete the folder"
+            "every variant gets one grid; choose another --out, or set study.tune back"
         )
     return dataclasses.replace(
         plan,
