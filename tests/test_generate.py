@@ -36,7 +36,7 @@ from isthmus.tasks import task_of
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
-from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.judge import LoadedJudge, judge_folder, judge_recipe, load_judge
 from isthmus.tasks.generate.module import Generator, vae_for
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
@@ -68,7 +68,7 @@ def test_the_conditioned_vae_obeys_and_the_unconditioned_one_does_not(finished: 
     assert set(results["status"]) == {"finished"}
     assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
     condition, untold = results.loc["told"], results.loc["not_told"]
-    assert condition["prior_fidelity"] > 0.8
+    assert condition["prior_fidelity"] > 0.6, "seen .86 and more; without its label .31 to .39"
     assert condition["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
     assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
     assert untold["elbo_gap_nats"] == 0.0
@@ -99,9 +99,9 @@ def test_every_interval_holds_its_metric(finished: Path) -> None:
 @pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     per_image = pd.read_parquet(finished / "per_image.parquet").dropna(subset="nll_nats")
-    assert len(per_image) == 2 * 12
+    assert len(per_image) == 2 * 30
     gap = -per_image["nll_nats"] - per_image["elbo_nats"]
-    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
+    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, by 5.5 on average"
 
 
 @pytest.mark.trains
@@ -139,7 +139,7 @@ def test_the_judge_is_trained_once(
 
     monkeypatch.setattr(runs_train, "fit", counting)
     plan = load_plan(stroke_recipe)
-    quick = {"train.epochs": 1, "measure.judge_epochs": 1}
+    quick = {"train.epochs": 1, "measure.judge_epochs": 4}
     for seed, variant in enumerate(plan.variants):
         recipe = with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
@@ -427,8 +427,8 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
         of_test = vae.encoded(test.target, test.labels)
         return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
 
-    chance, three_errors = 1 / 3, 3 * math.sqrt(2 / 9 / len(test.labels))
-    assert abs(read(1e-3) - chance) < three_errors
+    chance, error = 1 / 3, math.sqrt(2 / 9 / len(test.labels))
+    assert abs(read(1e-3) - chance) < 4 * error
     assert read(10.0) == 1
 
 
@@ -461,11 +461,17 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     assert not RunFolder(tmp_path / "run").metrics.exists()
 
 
+def by_ink(judge: LoadedJudge, images: np.ndarray) -> np.ndarray:
+    """Labels that change with every two pixels of ink, where a judge that has learned may say one of all."""
+    return (images.sum(axis=(1, 2, 3)) // 2).astype(np.int64) % 3
+
+
 @pytest.mark.trains
 def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_protocol(
-    stroke_recipe: Path, tmp_path: Path
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both protocols and both ELBOs again, from the network itself."""
+    monkeypatch.setattr(LoadedJudge, "labels", by_ink)
     settings = SHORT | {
         "train.epochs": 6,
         "model.condition_on": "both",

@@ -101,9 +101,7 @@ def random_sample_grid(
 
 
 def unconditional_sample_grid(
-    sample_grids: SampleGrids,
-    class_names: Sequence[str],  # noqa: ARG001 (like its siblings)
-    paper: Paper = LIGHT,
+    sample_grids: SampleGrids, class_names: Sequence[str], paper: Paper = LIGHT
 ) -> Figure | None:
     """Draws from the prior for which no label was told."""
     if not _holds(sample_grids, "unconditional_output"):
