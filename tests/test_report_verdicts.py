@@ -38,7 +38,7 @@ from isthmus.report.verdict_tables import (
     variance_table,
     verdict_sections,
 )
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
 from isthmus.study.verdicts import verdicts_on

@@ -19,7 +19,7 @@ import isthmus.study.verdicts
 from isthmus import recipe as r
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import planned_looks
 from isthmus.study.analysis import analyse, metrics_of
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of

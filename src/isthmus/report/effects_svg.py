@@ -13,11 +13,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from isthmus.metrics.metric import decimals_for
 from isthmus.report.formatting import counted, interval_text, signed_text
 from isthmus.report.recommendation import decimals_of
 from isthmus.report.study_record import About
 from isthmus.report.verdict_rows import MARKS, Verdict
-from isthmus.stats.decimals import decimals_for
 
 _HEIGHT, _AXIS_HEIGHT = 30, 22
 _SHAPES = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isthmus.metrics.metric import decimals_for
 from isthmus.report.formatting import (
     counted,
     interval_text,
@@ -16,7 +17,6 @@ from isthmus.report.formatting import (
 )
 from isthmus.report.study_tables import Study
 from isthmus.report.verdict_rows import Verdict
-from isthmus.stats.decimals import decimals_for
 
 MOST_ROWS = 12
 """Pairs beside the answer; all are in the table of verdicts."""

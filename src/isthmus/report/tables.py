@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from isthmus.metrics.metric import decimals_for
 from isthmus.report.formatting import (
     NO_NUMBER,
     count_text,
@@ -29,7 +30,6 @@ from isthmus.report.table import (
     order_of,
     word_cell,
 )
-from isthmus.stats.decimals import decimals_for
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each metric that exists for every class, and its name on the page."""

@@ -14,9 +14,8 @@ from isthmus.engine.run_folder import write_table
 from isthmus.errors import UserError, nearest_name
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of
-from isthmus.stats.looks import Looks, planned_looks
-from isthmus.stats.ranks import rank_shares
-from isthmus.stats.variance import variance_shares
+from isthmus.stats.corrections import Looks, planned_looks
+from isthmus.stats.means import rank_shares, variance_shares
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_complete

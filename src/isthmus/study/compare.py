@@ -23,7 +23,7 @@ from isthmus.recipe import (
     load_plan,
     load_recipe,
 )
-from isthmus.stats.paired_images import image_difference
+from isthmus.stats.paired import image_difference
 from isthmus.study.analysis import comparable, looks_of, metrics_of
 from isthmus.study.comparisons import Comparison
 from isthmus.study.differences import found_in, is_complete, read_results

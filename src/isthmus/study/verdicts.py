@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from isthmus.stats.families import holm
-from isthmus.stats.looks import Looks, planned_looks
+from isthmus.stats.corrections import Looks, holm, planned_looks
 from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,
