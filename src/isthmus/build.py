@@ -42,15 +42,8 @@ from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartM
 from isthmus.nn.classifier import Judge
 from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
 from isthmus.nn.cvae import PRIORS, ConditionalVAE
-from isthmus.nn.invariance import Adversary
 from isthmus.nn.likelihoods import likelihood_named
-from isthmus.nn.penalties import (
-    KERNEL_PENALTIES,
-    AdversaryPenalty,
-    KernelPenalty,
-    NoPenalty,
-    Penalty,
-)
+from isthmus.nn.penalties import Penalty, penalty_named
 from isthmus.nn.unet import UNet
 from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
 
@@ -219,13 +212,8 @@ def judge_for(recipe: r.ClassifyRecipe, num_labels: int) -> Judge:
 
 
 def penalty_for(objective: r.Objective, latent: int, num_labels: int) -> Penalty:
-    """What keeps the label out of z; a module, for an adversary has weights of its own."""
-    weight = objective.invariance_weight
-    if weight is None:
-        return NoPenalty()
-    if objective.invariance == "adversary":
-        return AdversaryPenalty(Adversary(latent, num_labels), weight)
-    return KernelPenalty(KERNEL_PENALTIES[objective.invariance], weight, num_labels)
+    """The penalty of a recipe; an adversary is a module with weights of its own."""
+    return penalty_named(objective.invariance, objective.invariance_weight, latent, num_labels)
 
 
 def loss_for(loss: r.Loss) -> LossFunction:
