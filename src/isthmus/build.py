@@ -16,14 +16,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from isthmus import recipe as r
-from isthmus.data.augment import Augmentation, augmentation
+from isthmus.data.batches import Augmentation, LabelledImages, MaskedImages, augmentation
 from isthmus.data.class_folder import ClassFolder
 from isthmus.data.demo_digits import DemoDigits
 from isthmus.data.demo_scenes import DemoScenes
 from isthmus.data.folder import Folder
-from isthmus.data.labelled_images import LabelledImages
-from isthmus.data.labelled_sets import TorchvisionSet
-from isthmus.data.masked_images import MaskedImages
+from isthmus.data.labelled_sets import labelled_set
 from isthmus.data.oxford_pets import OxfordPets
 from isthmus.data.splits import Split, split_of
 from isthmus.data.store import (
@@ -82,7 +80,7 @@ def labelled_source_for(data: r.LabelledData, data_root: Path | None) -> Source:
         assert data.folder is not None  # the recipe has checked it
         return ClassFolder(data.folder, data.test)
     root, download = _root(data_root)
-    return TorchvisionSet(data.name, root, download)
+    return labelled_set(data.name, root, download)
 
 
 def _root(data_root: Path | None) -> tuple[Path, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ImageOps
 
-from isthmus.data.image_files import (
+from isthmus.data.images import (
     decoded,
     file_stamps,
     image_files,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from isthmus import build
-from isthmus.data.rows import Rows
+from isthmus.data.batches import Rows
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.seeds import numpy_draws, stream, torch_seed
 from isthmus.metrics.metric import in_words
