@@ -13,14 +13,14 @@ from isthmus.tasks.catalogue import GENERATION_METRICS
 
 from conftest import moved
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
-from isthmus.report.study_tables import read_study
 from isthmus.report.tables import variant_table
+from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg
-from isthmus.data.image_files import read_image
+from isthmus.data.images import read_image
 from isthmus.data.labelled_sets import TorchvisionSet
 from isthmus.errors import UserError
 

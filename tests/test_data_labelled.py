@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES
 from PIL import Image
 from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
 from isthmus.data import demo_digits
-from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES
 from isthmus.data.demo_digits import DemoDigits
+from isthmus.data.images import with_channels
 from isthmus.data.labelled_sets import SETS, TorchvisionSet
-from isthmus.data.resize import with_channels
 from isthmus.data.splits import split_of
 from isthmus.data.store import Item, open_labelled_store
 from isthmus.errors import UserError

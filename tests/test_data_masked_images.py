@@ -8,14 +8,13 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from isthmus.data.masked import MaskedImages
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from isthmus.data.augment import augmentation
+from isthmus.data.batches import MaskedImages, augmentation
 from isthmus.data.store import MaskedStore, as_float
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)
 MOVES = augmentation(0.5, 25.0, 0.2, 0.1, 0.0)

@@ -13,26 +13,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from isthmus.report.study_tables import Study
 from isthmus.tasks.task import module_for
 from PIL import Image
 
 from isthmus.cli import main
 from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
-from isthmus.engine.batches import split_for
+from isthmus.engine.loaders import split_for
 from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.seeds import torch_draws
+from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule
 from isthmus.engine.train import train_run, tune_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
-from isthmus.report.study_tables import Study, read_study
-from isthmus.report.study_warnings import study_warnings
+from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
+from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import moved
-from isthmus.engine.batches import split_for
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
 from isthmus.recipe import with_settings
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
 from isthmus.tasks.classify.recipe import ClassifyRecipe
 from isthmus.tasks.generate.judge import judge_recipe
 from isthmus.tasks.generate.recipe import GenerateRecipe

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+from isthmus.report.study_warnings import obeying, yardsticks
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
 from isthmus.errors import UserError
-from isthmus.recipe import settings_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
 from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
@@ -25,10 +26,10 @@ from isthmus.report.embedded import as_webp
 from isthmus.report.figures import as_png, learning_curves
 from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import headline, obeying, study_warnings, yardsticks
 from isthmus.report.tables import label_use_table, run_table, variant_table
+from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.study.warnings import headline, study_warnings
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.report.recommendation import recommendation
 from isthmus.report.study_record import About
 
 import test_report_generate
@@ -19,18 +20,8 @@ from isthmus.report.curves_svg import charts
 from isthmus.report.effects_svg import effects, scale_of
 from isthmus.report.image_tiles import image_groups
 from isthmus.report.page import write_report
-from isthmus.report.recommendation import (
-    NO_VERDICTS,
-    Recommendation,
-    best_pairs,
-    recommendation,
-    shown_effects,
-)
 from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import study_warnings
 from isthmus.report.tuning_table import tuning_table
-from isthmus.report.verdict_rows import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -38,10 +29,14 @@ from isthmus.report.verdict_tables import (
     variance_table,
     verdict_sections,
 )
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
+from isthmus.study.folder import read_study
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, shown_effects
+from isthmus.study.records import Recommendation, Verdict
 from isthmus.study.verdicts import verdicts_on
+from isthmus.study.warnings import study_warnings
 from test_report import Outline, change_results, fail_one, make_study
 
 LEVELS = {

@@ -17,15 +17,15 @@ from rich.console import Console
 
 from conftest import SMALL
 from isthmus.cli import main
-from isthmus.engine.batches import split_for
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import study_warnings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
+from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.planned_runs import (
     planned_runs,
@@ -34,7 +34,8 @@ from isthmus.study.planned_runs import (
     untuned_variants,
 )
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
-from isthmus.tasks import load_recipe, task_of
+from isthmus.study.warnings import study_warnings
+from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
 
 FACTORS = """

@@ -19,7 +19,7 @@ import tyro
 from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import UserError, nearest_name
-from isthmus.recipe import nested, parse, settings_of
+from isthmus.recipe.parsing import nested, parse, settings_of
 
 Settings = TypeVar("Settings")
 Request = TypeVar("Request")

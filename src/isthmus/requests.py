@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe import STRICT, Positive
-from isthmus.recipe.rules import AboveZero
+from isthmus.recipe.rules import STRICT, AboveZero, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

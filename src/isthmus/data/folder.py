@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ImageOps
 
-from isthmus.data.image_files import (
+from isthmus.data.images import (
     decoded,
     file_stamps,
     image_files,
@@ -23,7 +23,7 @@ from isthmus.data.image_files import (
 from isthmus.data.splits import drawn_parts
 from isthmus.data.store import MaskedItem, Part
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 _VERSION = 2
 _FEWEST_IMAGES = 5

@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from isthmus.engine.run_result import Environment, RunResult, TuningResult
 from isthmus.errors import UserError
-from isthmus.recipe import Recipe, flattened, recipe_as_toml, recipe_tables
+from isthmus.recipe import Recipe, recipe_as_toml, recipe_tables
+from isthmus.recipe.parsing import flattened
 
 
 class Busy(UserError):

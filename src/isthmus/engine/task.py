@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Int
 
-    from isthmus.data.rows import Rows
+    from isthmus.data.batches import Rows
     from isthmus.data.store import OnProgress, Store
     from isthmus.engine.task_module import ProgressCallback, TaskModule
     from isthmus.engine.trained import Trained

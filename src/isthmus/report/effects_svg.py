@@ -13,9 +13,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from isthmus.metrics.metric import decimals_for
 from isthmus.metrics.wording import counted, interval_text, signed_text
 from isthmus.report.verdict_rows import MARKS
-from isthmus.stats.decimals import decimals_for
 from isthmus.study.recommendation import decimals_of
 from isthmus.study.records import StudyRecord, Verdict
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from isthmus.metrics.metric import Metric
+from isthmus.metrics.metric import Metric, decimals_for
 from isthmus.metrics.wording import (
     NO_NUMBER,
     count_text,
@@ -28,7 +28,6 @@ from isthmus.report.table import (
     order_of,
     word_cell,
 )
-from isthmus.stats.decimals import decimals_for
 from isthmus.study.folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}

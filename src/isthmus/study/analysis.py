@@ -14,10 +14,9 @@ import pandas as pd
 from isthmus.engine.task import task_of
 from isthmus.errors import UserError, nearest_name
 from isthmus.metrics.metric import Metric
-from isthmus.recipe import settings_of
-from isthmus.stats.looks import Looks, planned_looks
-from isthmus.stats.ranks import rank_shares
-from isthmus.stats.variance import variance_shares
+from isthmus.recipe.parsing import settings_of
+from isthmus.stats.corrections import Looks, planned_looks
+from isthmus.stats.means import rank_shares, variance_shares
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_complete

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from isthmus.engine.task import task_of
-from isthmus.recipe import settings_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.study.analysis import analyse
 from isthmus.study.folder import StudyFolder
 from isthmus.study.new_record import write_record

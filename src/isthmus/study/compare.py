@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.run_result import RunResult
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe, differing_fields
-from isthmus.stats.paired_images import image_difference
+from isthmus.stats.paired import image_difference
 from isthmus.study.analysis import looks_of, metrics_of
 from isthmus.study.comparisons import Comparison
 from isthmus.study.differences import found_in, is_complete
@@ -25,7 +26,7 @@ from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan
 from isthmus.study.planned_runs import PlannedRun, planned_runs
 from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
-from isthmus.tasks import load_recipe, task_of
+from isthmus.tasks import load_recipe
 
 _ENTROPY = 0
 

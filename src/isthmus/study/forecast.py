@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from isthmus.data.store import Store
-from isthmus.engine.batches import leaves_one_over, split_for
 from isthmus.engine.cost import Cost, cost_of, seconds_per_step
+from isthmus.engine.loaders import leaves_one_over, split_for
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 from isthmus.study.analysis import factor_settings, looks_of, metrics_of

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isthmus.metrics.metric import decimals_for
 from isthmus.metrics.wording import counted, interval_text, listed, seconds_text, signed_text
-from isthmus.stats.decimals import decimals_for
 from isthmus.study.folder import StudyFolder
 from isthmus.study.records import Recommendation, Verdict
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from isthmus.stats.families import holm
-from isthmus.stats.looks import Looks, planned_looks
+from isthmus.stats.corrections import Looks, holm, planned_looks
 from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Sampler
 
-from isthmus.data.rows import Rows
+from isthmus.data.batches import Rows
 from isthmus.data.splits import Split, split_of
 from isthmus.data.store import Store
 from isthmus.engine.seeds import numpy_draws, stream, torch_seed
