@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from isthmus import recipe as r
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.study.compare import _of_seeds
 from test_verdict_commands import assert_tells, said
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from conftest import SMALL
 from isthmus import build
 from isthmus import recipe as r
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.seeds import numpy_draws
 from isthmus.errors import UserError
