@@ -17,7 +17,7 @@ from isthmus.report.study_tables import Study
 from isthmus.tasks.task import module_for
 from PIL import Image
 
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
 from isthmus.engine.loaders import split_for
@@ -294,11 +294,11 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("labels", ["upright,level", "none"])
+@pytest.mark.parametrize("labels", ["upright level", "none"])
 def test_generate_writes_a_sample_grid(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
     run = finished / "runs" / "told" / "seed-0"
-    assert main(["generate", str(run), "--labels", labels, "--out", str(out)]) == 0
+    assert main(["generate", str(run), "--labels", *labels.split(), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with Image.open(out) as sample_grid:
         assert sample_grid.width > 100
@@ -341,7 +341,7 @@ def test_every_likelihood_is_evaluated_and_used(
     is_labelled = settings.get("model.condition_on") in ("both", "encoder")
     assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what a "
+        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what an "
         "image shows; name its label"
     )
     assert (sentence in capsys.readouterr().err) == is_labelled

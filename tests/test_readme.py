@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from conftest import moved
-from isthmus.cli import COMMANDS, main
+from isthmus.cli.main import COMMANDS, main
 from isthmus.study.plan import load_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_own_classes_train_and_draw(tmp_path: Path) -> None:
     assert main(words) == 0
     (run,) = study.glob("runs/*/seed-0")
     drawn = tmp_path / "drawn.png"
-    assert main(["generate", str(run), "--labels", "rose,sky", "--out", str(drawn)]) == 0
+    assert main(["generate", str(run), "--labels", "rose", "sky", "--out", str(drawn)]) == 0
     assert drawn.is_file()
 
 

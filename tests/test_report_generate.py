@@ -227,7 +227,7 @@ def test_the_other_sample_grids_are_labelled(arrays):
     said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SAMPLE_GRIDS.items()}
     assert {kind: words[0] for kind, words in said.items()} == TITLES
     assert said["random"][2:] == [NAMES[label] for label in arrays["random_given"]]
-    assert said["null"][2:] == ["no label"] * 25
+    assert said["unconditional"][2:] == ["no label"] * 25
     assert said["style"][2:] == [*NAMES, *(f"z {row}" for row in range(1, 11))]
     assert said["reconstruction"][2:] == [NAMES[label] for label in arrays["swap_true"]]
     assert said["interpolation"][2:12] == [
@@ -616,7 +616,9 @@ def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
 ):
     folder = make_study(tmp_path / "s", seeds=(0,))
     monkeypatch.setattr(
-        vae_figures, "SAMPLE_GRIDS", {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "null")}
+        vae_figures,
+        "SAMPLE_GRIDS",
+        {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "unconditional")},
     )
     swaps_only = len(
         as_webp(

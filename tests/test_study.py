@@ -21,7 +21,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
@@ -94,7 +94,7 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 ) -> None:
     study = tmp_path / "study"
     words = ["study", str(small_recipe), "--out", str(study)]
-    command = [sys.executable, "-m", "isthmus.cli", *words]
+    command = [sys.executable, "-m", "isthmus.cli.main", *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
     first = study / "runs" / "max-pool" / "seed-0" / "result.json"
     wait_for(first)
@@ -214,7 +214,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
 
 INTERRUPTIBLE = """
 import signal, sys
-from isthmus.cli import main
+from isthmus.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
 sys.exit(main(sys.argv[1:]))
 """

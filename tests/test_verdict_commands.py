@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from conftest import SMALL
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of

@@ -28,7 +28,7 @@ TITLES = {
     "swap": "Encoded with the true label, decoded with a wrong one",
     "swap_wrong": "Encoded and decoded with a wrong label",
     "random": "Drawn from the prior, each with a label",
-    "null": "Drawn from the prior without a label",
+    "unconditional": "Drawn from the prior without a label",
     "style": "One style a row, one label a column",
     "reconstruction": "Reconstructed with the true label",
     "interpolation": "From one image to another",
@@ -111,7 +111,7 @@ def unconditional_sample_grid(
     grid = ImageGrid(
         output[:, None],
         _COLUMNS,
-        TITLES["null"],
+        TITLES["unconditional"],
         note=f"The same {same}, told the unconditional label."
         if _draws_hear(sample_grids)
         else f"{_UNTOLD}.",
@@ -200,7 +200,7 @@ def traversal_sample_grid(
         sample_grids["traversal_output"][:, None],
         columns,
         TITLES["traversal"],
-        note=f"A {_source_word(sample_grids)}{of_label}; the units that say most, in sigmas of the prior.",
+        note=f"{_one_source(sample_grids).capitalize()}{of_label}; the units that say most, in sigmas of the prior.",
         heads=[f"{value:+.1f}".replace("-", "−") for value in np.linspace(-3, 3, columns)],  # noqa: RUF001
         sides=[f"unit {unit}" for unit in units],
     )
@@ -211,7 +211,7 @@ SAMPLE_GRIDS: dict[str, Draw] = {
     "swap_wrong": swap_wrong_sample_grid,
     "swap": swap_sample_grid,
     "random": random_sample_grid,
-    "null": unconditional_sample_grid,
+    "unconditional": unconditional_sample_grid,
     "style": style_sample_grid,
     "reconstruction": reconstruction_sample_grid,
     "interpolation": interpolation_sample_grid,
@@ -291,8 +291,13 @@ def _source_word(sample_grids: SampleGrids) -> str:
     return str(sample_grids.get("source_word", "test image"))
 
 
+def _one_source(sample_grids: SampleGrids) -> str:
+    word = _source_word(sample_grids)
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
 def _pair_words(sample_grids: SampleGrids) -> str:
-    return f"Left: a {_source_word(sample_grids)}; right: what the network makes of it. Below: "
+    return f"Left: {_one_source(sample_grids)}; right: what the network makes of it. Below: "
 
 
 def _leads(first: Sequence[str], second: Sequence[str]) -> list[str]:
@@ -313,7 +318,7 @@ def _pairs(
 
 
 def _names(class_names: Sequence[str], labels: Labels) -> list[str]:
-    """The names of labels; one that has none says its number, and after the last comes the null.
+    """The names of labels; one that has none says its number, and after the last comes "no label".
 
     >>> _names(("cat", "dog"), np.array([1, 2, -1]))
     ['dog', 'no label', '']

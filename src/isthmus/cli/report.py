@@ -1,0 +1,32 @@
+"""isthmus report STUDY: the report of a study folder, written again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+from pydantic.dataclasses import dataclass
+
+from isthmus.cli.flags import parse_flags
+from isthmus.errors import UserError
+from isthmus.recipe.rules import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ReportOptions:
+    """Write the report of a study again."""
+
+    study: tyro.conf.Positional[Path | None] = None
+    """Folder of the study."""
+
+
+def report(words: Sequence[str]) -> int:
+    """Write the report of the study that the words name."""
+    (options,) = parse_flags((ReportOptions(),), words, "isthmus report")
+    if options.study is None:
+        raise UserError("report takes one word, the folder of a study: isthmus report studies/NAME")
+    from isthmus.report.page import write_report
+
+    print(write_report(options.study))
+    return 0
