@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
+from isthmus.report.embedded import as_webp
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -20,8 +22,6 @@ from isthmus.errors import UserError
 from isthmus.recipe import GenerateRecipe, StudyPlan, Variant, plan_as_toml, settings_of
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
-from isthmus.report.embedded import as_webp
 from isthmus.report.figures import as_png, learning_curves
 from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.report.curves_svg import charts
+from isthmus.report.effects_svg import effects, scale_of
+from isthmus.report.image_tiles import image_groups
+from isthmus.report.sizes_figure import sizes_figure
+from isthmus.report.tuning_table import tuning_table
 
 import test_report_generate
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.report import vae_figures
-from isthmus.report.curves_svg import charts
-from isthmus.report.effects_svg import effects, scale_of
-from isthmus.report.image_tiles import image_groups
 from isthmus.report.page import write_report
 from isthmus.report.recommendation import (
     NO_VERDICTS,
@@ -25,11 +27,9 @@ from isthmus.report.recommendation import (
     recommendation,
     shown_effects,
 )
-from isthmus.report.sizes_figure import sizes_figure
 from isthmus.report.study_record import About
 from isthmus.report.study_tables import read_study
 from isthmus.report.study_warnings import study_warnings
-from isthmus.report.tuning_table import tuning_table
 from isthmus.report.verdict_rows import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,

@@ -129,7 +129,7 @@ def generate(words: Words) -> int:
     import numpy as np
 
     from isthmus.data.store import as_bytes
-    from isthmus.report.class_sample_grids import label_columns, sample_grid_figure
+    from isthmus.report.sample_grids import label_columns, sample_grid_figure
     from isthmus.report.page import write_figure
     from isthmus.tasks.generate.draw import drawn_sample_grid, generated
     from isthmus.tasks.generate.sample_grids import conditioned_sides
@@ -160,7 +160,7 @@ def swap(words: Words) -> int:
         raise UserError("swap takes a model and images: isthmus swap RUN PICTURE.png ...")
 
     from isthmus.data.store import as_bytes
-    from isthmus.report.class_sample_grids import label_columns, sample_grid_figure
+    from isthmus.report.sample_grids import label_columns, sample_grid_figure
     from isthmus.report.page import write_figure
     from isthmus.tasks.generate.redraw import read_images, redrawn_sample_grid, swapped_images
     from isthmus.tasks.generate.sample_grids import conditioned_sides

@@ -64,9 +64,9 @@ class TrainRequest(RunRequest):
 class GenerateRequest:
     """Draw images by label and write them as one sample grid."""
 
-    grid: Literal["labels", "random", "null"] = "labels"
+    grid: Literal["labels", "random", "unconditional"] = "labels"
     """labels: a column a label, each row of one style; random: 25 draws, each with one of the labels;
-    null: 25 draws without a label."""
+    unconditional: 25 draws without a label."""
     labels: str = ""
     """Names of labels with commas between, "none" for no label (unless a class has that name); left out:
     every label."""
@@ -79,7 +79,7 @@ class GenerateRequest:
 
     def __post_init__(self) -> None:
         """Reject flags that nothing reads."""
-        if self.labels and self.grid == "null":
+        if self.labels and self.grid == "unconditional":
             raise ValueError(_idle("labels", self.grid, "labels or random"))
         if self.count != GenerateRequest.count and self.grid != "labels":
             raise ValueError(_idle("count", self.grid, "labels"))

@@ -285,7 +285,7 @@ def _epochs(folder: Path, about: About) -> pd.DataFrame:
 def _epoch_tables(folder: Path, about: About) -> Iterator[pd.DataFrame]:
     for variant in about.variants:
         for seed in about.seeds:
-            path = run_folder(folder, variant, seed).metrics
+            path = run_folder(folder, variant, seed).epoch_table
             try:
                 table = pd.read_csv(path)
             except (FileNotFoundError, pd.errors.EmptyDataError):
