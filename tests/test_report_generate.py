@@ -11,26 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
-from isthmus.report.study_warnings import obeying, yardsticks
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES
+from isthmus.report.sample_grids import label_columns
+from isthmus.report.embedded import as_webp
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
 from isthmus.errors import UserError
-from isthmus.recipe.parsing import settings_of
+from isthmus.recipe import settings_of
+from isthmus.tasks.generate.recipe import GenerateRecipe
+from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
-from isthmus.report.embedded import as_webp
-from isthmus.report.figures import as_png, learning_curves
+from isthmus.report.figures import learning_curves
+from isthmus.report.image_grid import as_png
 from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report
-from isthmus.report.tables import label_use_table, run_table, variant_table
 from isthmus.study.folder import read_study
-from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
-from isthmus.study.warnings import headline, study_warnings
-from isthmus.tasks.generate.recipe import GenerateRecipe
+from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.report.tables import label_use_table, run_table, variant_table
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
@@ -227,7 +228,7 @@ def test_the_other_sample_grids_are_labelled(arrays):
     said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SAMPLE_GRIDS.items()}
     assert {kind: words[0] for kind, words in said.items()} == TITLES
     assert said["random"][2:] == [NAMES[label] for label in arrays["random_given"]]
-    assert said["unconditional"][2:] == ["no label"] * 25
+    assert said["null"][2:] == ["no label"] * 25
     assert said["style"][2:] == [*NAMES, *(f"z {row}" for row in range(1, 11))]
     assert said["reconstruction"][2:] == [NAMES[label] for label in arrays["swap_true"]]
     assert said["interpolation"][2:12] == [
@@ -616,9 +617,7 @@ def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
 ):
     folder = make_study(tmp_path / "s", seeds=(0,))
     monkeypatch.setattr(
-        vae_figures,
-        "SAMPLE_GRIDS",
-        {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "unconditional")},
+        vae_figures, "SAMPLE_GRIDS", {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "null")}
     )
     swaps_only = len(
         as_webp(

@@ -9,19 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from isthmus.report.recommendation import recommendation
-from isthmus.report.study_record import About
+from isthmus.report.curves_svg import charts
+from isthmus.report.effects_svg import effects
+from isthmus.report.effects import scale_of
+from isthmus.report.image_tiles import image_groups
+from isthmus.report.sizes_figure import sizes_figure
+from isthmus.report.tables import tuning_table
 
 import test_report_generate
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.report import vae_figures
-from isthmus.report.curves_svg import charts
-from isthmus.report.effects_svg import effects, scale_of
-from isthmus.report.image_tiles import image_groups
 from isthmus.report.page import write_report
-from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.tuning_table import tuning_table
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
+from isthmus.study.records import Recommendation
+from isthmus.study.records import StudyRecord
+from isthmus.study.folder import read_study
+from isthmus.study.warnings import study_warnings
+from isthmus.study.records import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -32,11 +37,7 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
-from isthmus.study.folder import read_study
-from isthmus.study.recommendation import NO_VERDICTS, best_pairs, shown_effects
-from isthmus.study.records import Recommendation, Verdict
 from isthmus.study.verdicts import verdicts_on
-from isthmus.study.warnings import study_warnings
 from test_report import Outline, change_results, fail_one, make_study
 
 LEVELS = {
@@ -498,7 +499,7 @@ def test_intervals_too_wide_for_the_scale_end_in_arrows():
     verdict = Verdict.model_validate(
         pair("a", "b", "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
     )
-    shown = effects((verdict,), About())
+    shown = effects((verdict,), StudyRecord())
     assert shown
     assert shown.rows[0].bar.count('class="beyond"') == 2
     scale = scale_of((verdict,))

@@ -19,7 +19,8 @@ from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS
+from isthmus.report.sample_grids import sample_grid_figure
 from isthmus.report.formatting import LIGHT
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart

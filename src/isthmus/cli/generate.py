@@ -51,8 +51,8 @@ def generate(words: Sequence[str]) -> int:
     import numpy as np
 
     from isthmus.data.store import as_bytes
-    from isthmus.report.class_sample_grids import label_columns, sample_grid_figure
     from isthmus.report.page import write_figure
+    from isthmus.report.sample_grids import label_columns, sample_grid_figure
     from isthmus.tasks.generate.draw import drawn_sample_grid, generated
     from isthmus.tasks.generate.sample_grids import conditioned_sides
     from isthmus.tasks.generate.trained_vae import load_vae
