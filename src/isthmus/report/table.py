@@ -63,13 +63,13 @@ def table_of(
     """A row a subject, in their order; every caption ends with what the metrics are measured on and by."""
     rows = (Row(tuple(c.cell(of) for c in columns), is_baseline(of)) for of in subjects)
     judge, label_scheme = study.record.judge, study.record.label_scheme
-    judged = (
-        f" The judge {judge.name} names the label of an image; of real test images it names the "
-        f"true label of {metric_text(judge.accuracy)}."
-        if judge
-        else ""
-    )
-    return judged + (f" Data: {label_scheme}." if label_scheme else "")
+    if judge is not None:
+        caption += (
+            f" The judge {judge.name} classifies what an image shows; its accuracy on real test images "
+            f"is {metric_text(judge.accuracy)}."
+        )
+    caption += f" Data: {label_scheme}." if label_scheme else ""
+    return Table(caption, tuple(columns), tuple(rows))
 
 
 def words(text: str, read: Callable[[Any], str]) -> Column:
