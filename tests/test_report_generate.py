@@ -629,7 +629,7 @@ def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
     assert {v: [s.alt for s in sample_grids] for v, sample_grids in shown.items()} == {
         v: [f"{TITLES['swap']}: sample grid of {v}"] for v in VARIANTS
     }
-    assert (folder / "figures" / "told_null.png").is_file()
+    assert (folder / "figures" / "told_unconditional.png").is_file()
 
 
 def test_small_images_are_embedded_without_loss():

@@ -16,15 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeVarTuple, cast, get_type_hints
 
 import tyro
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    PrimitiveTypeInfo,
-    StructConstructorSpec,
-    StructFieldSpec,
-    StructTypeInfo,
-    UnsupportedTypeAnnotationError,
-)
+from tyro import constructors
 
 from isthmus.errors import UserError, nearest_name
 from isthmus.recipe.parsing import parse, settings_of
@@ -32,8 +24,9 @@ from isthmus.recipe.parsing import parse, settings_of
 Parts = TypeVarTuple("Parts")
 
 _AT_TOP = tyro.conf.arg(name="")
+_CONFIG = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
 _KEYWORDS = {"none": None, "true": True, "false": False}
-"""As TOML and the help write them; only read where the words are no value of the field."""
+"""As TOML and the help write them; only read where the field cannot hold the word itself."""
 
 
 def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tuple[*Parts]:
@@ -61,7 +54,7 @@ def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tup
                 args=words,
                 default=defaults,
                 return_unknown_args=True,
-                config=(tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff),
+                config=_CONFIG,
                 registry=_registry(),
             )
     except SystemExit as end:
@@ -70,45 +63,42 @@ def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tup
         flag = re.search(r"'(--\S+)'", complaint.getvalue())
         named = flag[1] if flag else words[-1]
         raise UserError(f"{named}: this flag needs a value; see {prog} --help") from None
+    if unknown and not unknown[0].startswith("-"):
+        raise UserError(f"{unknown[0]}: this word belongs to no flag; see {prog} --help")
     if unknown:
-        raise UserError(_unknown(unknown[0], defaults, prog))
+        known = ["--" + key.replace("_", "-") for part in defaults for key in settings_of(part)]
+        nearest = nearest_name(unknown[0].partition("=")[0], known)
+        raise UserError(f"{unknown[0]}: unknown flag; {nearest}")
     filled: tuple[Any, ...] = tuple(
         parse(kind, table) for kind, table in zip(kinds, tables, strict=True)
     )
     return cast("tuple[*Parts]", filled)
 
 
-def _unknown(word: str, defaults: Sequence[Any], prog: str) -> str:
-    if not word.startswith("-"):
-        return f"{word}: this word belongs to no flag; see {prog} --help"
-    known = ["--" + key.replace("_", "-") for part in defaults for key in settings_of(part)]
-    return f"{word}: unknown flag; {nearest_name(word.partition('=')[0], known)}"
-
-
-def _registry() -> ConstructorRegistry:
+def _registry() -> constructors.ConstructorRegistry:
     """Rules for tyro: a dataclass becomes a plain table; words that do not fit a field stay words."""
-    registry = ConstructorRegistry()
+    registry = constructors.ConstructorRegistry()
     registry.struct_rule(_table)
     is_asking = False
 
     @registry.primitive_rule
-    def value_or_words(
-        info: PrimitiveTypeInfo,
-    ) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
+    def value_or_words(info: constructors.PrimitiveTypeInfo) -> Any:
         nonlocal is_asking
         if is_asking:
             return None  # leaves it to tyro
         is_asking = True
         try:
-            spec = ConstructorRegistry.get_primitive_spec(info)
+            spec = registry.get_primitive_spec(info)
         finally:
             is_asking = False
-        return spec if isinstance(spec, UnsupportedTypeAnnotationError) else _lenient(spec)
+        return _lenient(spec) if isinstance(spec, constructors.PrimitiveConstructorSpec) else spec
 
     return registry
 
 
-def _lenient(spec: PrimitiveConstructorSpec[Any]) -> PrimitiveConstructorSpec[Any]:
+def _lenient(
+    spec: constructors.PrimitiveConstructorSpec[Any],
+) -> constructors.PrimitiveConstructorSpec[Any]:
     def value(words: list[str]) -> Any:
         try:
             return spec.instance_from_str(words)
@@ -121,26 +111,20 @@ def _lenient(spec: PrimitiveConstructorSpec[Any]) -> PrimitiveConstructorSpec[An
     return dataclasses.replace(spec, instance_from_str=value, choices=None)
 
 
-def _table(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A dataclass as a plain table, one entry a field."""
+def _table(info: constructors.StructTypeInfo) -> constructors.StructConstructorSpec | None:
+    """A dataclass as a plain table, one entry a field; its help is the field's docstring."""
     if not dataclasses.is_dataclass(info.type):
         return None
-    hints = get_type_hints(info.type, include_extras=True)
-    return StructConstructorSpec(
-        instantiate=dict,
-        fields=tuple(
-            StructFieldSpec(
-                name=name,
-                type=hint,
-                default=getattr(info.default, name),
-                helptext=_description(info.type, name),
-            )
-            for name, hint in hints.items()
-        ),
-    )
+    fields = [
+        constructors.StructFieldSpec(
+            name, hint, getattr(info.default, name), _help(info.type, name)
+        )
+        for name, hint in get_type_hints(info.type, include_extras=True).items()
+    ]
+    return constructors.StructConstructorSpec(instantiate=dict, fields=tuple(fields))
 
 
-def _description(kind: type, name: str) -> str | None:
+def _help(kind: type, name: str) -> str | None:
     """The docstring of a field, from the class that defines it."""
     fields = (vars(owner).get("__pydantic_fields__", {}).get(name) for owner in kind.__mro__)
     found = next((field.description for field in fields if field and field.description), None)

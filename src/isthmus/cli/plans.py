@@ -74,12 +74,8 @@ def run_plan(
 ) -> int:
     """Run the plan and write its report; 0 if every run of it has finished, else 1.
 
-    Args:
-        plan: What to run.
-        options: Where, and with which data.
-        words: The command, which the study's record repeats.
-        rule: When to add seeds.
-        only: Whether other runs that the folder has planned are left alone.
+    The study's record repeats the ``words`` of the command; ``rule`` says when to add seeds;
+    ``only`` leaves alone what else the folder has planned.
     """
     from isthmus.report.page import write_report
     from isthmus.study.planned_runs import planned_runs
