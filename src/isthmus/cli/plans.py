@@ -33,6 +33,8 @@ class RunOptions:
     """Where data sets lie; left out: ISTHMUS_DATA, or the cache folder, with download."""
     logger: Literal["none", "tensorboard", "mlflow"] = "none"
     """A tracker that follows every run too."""
+    json: bool = False
+    """Print the study's record, verdicts and runs as JSON in place of the path of its report."""
 
     def folder(self, plan: StudyPlan) -> Path:
         """The folder of the study."""
@@ -91,7 +93,28 @@ def run_plan(
         logger=options.logger,
         command=shlex.join(["isthmus", *words]),
     )
-    print(write_report(study))
+    print_study(study, write_report(study), as_json=options.json)
     folders = [run.folder for run in planned_runs(plan if only else whole, study)]
     is_complete = all(f.is_finished and f.result().status == "finished" for f in folders)
     return 0 if is_complete else 1
+
+
+def print_study(study: Path, page: Path, *, as_json: bool) -> None:
+    """Print what the study says: its record, verdicts and runs as JSON, or a few lines for people.
+
+    Args:
+        study: Its folder.
+        page: Its report, whose path is the last line for people.
+        as_json: Which of the two.
+    """
+    from isthmus.study.folder import StudyFolder
+
+    folder = StudyFolder(study)
+    if as_json:
+        print(folder.outcome().model_dump_json(indent=1))
+        return
+    record = folder.record
+    lines = [record.headline, *(f"Warning: {warning.text}" for warning in record.warnings)]
+    if record.recommendation is not None:
+        lines.append(record.recommendation.text)
+    print("\n".join([*filter(None, lines), str(page)]))

@@ -9,6 +9,7 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from isthmus.cli.flags import parse_flags
+from isthmus.cli.plans import print_study
 from isthmus.errors import UserError
 from isthmus.recipe.rules import STRICT
 
@@ -19,6 +20,8 @@ class ReportOptions:
 
     study: tyro.conf.Positional[Path | None] = None
     """Folder of the study."""
+    json: bool = False
+    """Print the study's record, verdicts and runs as JSON in place of the path of the report."""
 
 
 def report(words: Sequence[str]) -> int:
@@ -28,5 +31,5 @@ def report(words: Sequence[str]) -> int:
         raise UserError("report takes one word, the folder of a study: isthmus report studies/NAME")
     from isthmus.report.page import write_report
 
-    print(write_report(options.study))
+    print_study(options.study, write_report(options.study), as_json=options.json)
     return 0

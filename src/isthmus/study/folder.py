@@ -22,7 +22,7 @@ from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe.parsing import flattened
 from isthmus.study.csv_table import csv_table, unreadable
-from isthmus.study.records import ShownImage, StudyRecord, Verdict
+from isthmus.study.records import ShownImage, StudyOutcome, StudyRecord, Verdict
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -278,6 +278,12 @@ class StudyFolder:
         rows = self.runs[self.runs["variant"] == variant]
         keys = [key for key in self.record.factors if key.startswith(prefix)]
         return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
+
+    def outcome(self) -> StudyOutcome:
+        """The record, the verdicts and the runs of the study."""
+        runs = self.runs.astype(object).where(self.runs.notna(), None)
+        rows = [{str(key): of for key, of in row.items()} for row in runs.to_dict("records")]
+        return StudyOutcome(study=self.record, verdicts=self.verdicts, runs=tuple(rows))
 
     def recipe_of(self, variant: str) -> dict[str, Any]:
         """A variant's recipe with what tuning chose: dotted key to value."""

@@ -173,6 +173,15 @@ class Verdict(Record):
         )
 
 
+class StudyOutcome(Record):
+    """All that a study says, as ``--json`` prints it."""
+
+    study: StudyRecord
+    verdicts: tuple[Verdict, ...]
+    runs: tuple[dict[str, str | int | float | None], ...]
+    """The rows of ``results.csv``."""
+
+
 class ShownImage(Record):
     """One test image that the report shows; file names are relative to ``STUDY/images``."""
 
