@@ -178,7 +178,10 @@ batch = 2
 lr = 1e-2
 precision = "float32"
 """
-"""What a study on the discs trains: a second or two a run."""
+"""What a study on the discs trains: a second or two a run.
+
+Mean IoU .93 to .99 in 32 runs under 4 draws; after 3 epochs .80 to .98; after 2 some have collapsed.
+"""
 
 
 @pytest.fixture
@@ -219,7 +222,11 @@ def strokes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stroke_recipe(strokes: Path, tmp_path: Path) -> Path:
-    """A recipe of two small VAEs on the strokes: a few seconds a run."""
+    """A recipe of two small VAEs on the strokes: a few seconds a run.
+
+    Of 36 test images its judge misses one at most, and after 4 epochs too; after 2 up to 6, and after 1
+    it may say one label of all (12 runs each, under 3 draws).
+    """
     recipe = tmp_path / "strokes.toml"
     recipe.write_text(
         f"""
@@ -247,7 +254,7 @@ conditioning = "film"
 
 [measure]
 importance_samples = 20
-nll_images = 12
+nll_images = 30
 judge_width = 8
 judge_epochs = 10
 judge_batch = 8

@@ -13,14 +13,14 @@ import torch
 from conftest import moved, task_fields
 from isthmus.data.splits import split_of
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
-from isthmus.report.study_tables import read_study
 from isthmus.report.tables import variant_table
+from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe
@@ -166,7 +166,7 @@ def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
     plan = load_plan(stroke_recipe)
-    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
+    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 4}
     with_it, without = (
         train_run(with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name)).metrics
         for name, settings in (

@@ -1,4 +1,4 @@
-"""The label-conditioned VAE and its parts: what goes where, what is ignored, what it costs."""
+"""The label-conditioned VAE and its parts: shapes, gradients, conditioning, cost, errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def vae_of(
     channels: int = 1,
     width: int = 4,
 ) -> ConditionalVAE:
-    """A small network of named parts; the same weights every time."""
+    """A small network of named parts, always with the same weights."""
     torch.manual_seed(0)
     encoder_side, decoder_side = CONDITION_ON[condition_on](CONDITIONINGS[conditioning])
     kind = BODIES[body]
@@ -86,7 +86,7 @@ def all_differ(outputs: Sequence[Tensor]) -> bool:
     return all(not torch.equal(a, b) for a, b in itertools.combinations(outputs, 2))
 
 
-def all_agree(outputs: Sequence[Tensor]) -> bool:
+def all_equal(outputs: Sequence[Tensor]) -> bool:
     """To the last bit."""
     return all(torch.equal(outputs[0], output) for output in outputs)
 
@@ -102,7 +102,7 @@ ENTRIES = [
     ("body", "conditioning", "size_px", "channels", "condition_on", "prior"),
     [(*row, "both", "per-label") for row in SIZES] + ENTRIES,
 )
-def test_every_combination_has_its_shapes_and_trains_complete(
+def test_every_combination_has_the_right_shapes_and_a_gradient_in_every_weight(
     body: str, conditioning: str, size_px: int, channels: int, condition_on: str, prior: str
 ) -> None:
     vae = vae_of(body, conditioning, condition_on, prior, size_px, channels)
@@ -123,7 +123,7 @@ def test_every_combination_has_its_shapes_and_trains_complete(
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_bfloat16_and_channels_last_train_and_agree_with_float32(
+def test_bfloat16_and_channels_last_have_gradients_and_agree_with_float32(
     body: str, conditioning: str
 ) -> None:
     vae = vae_of(body, conditioning).eval()
@@ -145,27 +145,27 @@ def test_bfloat16_and_channels_last_train_and_agree_with_float32(
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("condition_on", CONDITION_ON)
-def test_the_label_enters_where_it_should_and_nowhere_else(
+def test_the_label_changes_only_the_sides_it_conditions(
     conditioning: str, condition_on: str
 ) -> None:
-    """One image and one z under each label; the unconditional label is one of them, and distinct."""
+    """One image and one z under each label, the unconditional one included."""
     vae, image, z = vae_of("residual", conditioning, condition_on), inputs(count=1), noise()[:1]
     with torch.no_grad():
         posteriors = [torch.cat(vae.encode(image, label)) for label in LABELS.split(1)]
         params = [vae.decode(z, label) for label in LABELS.split(1)]
-    told_encoder = all_differ if condition_on in ("encoder", "both") else all_agree
-    told_decoder = all_differ if condition_on in ("decoder", "both", "classifier") else all_agree
-    if condition_on == "classifier":  # that a label is told, it hears; not which
-        *posteriors, untold = posteriors
-        assert not torch.equal(untold, posteriors[0])
-    assert told_encoder(posteriors)
-    assert told_decoder(params)
+    if condition_on == "classifier":  # the encoder sees whether there is a label, not which
+        *posteriors, unconditional = posteriors
+        assert not torch.equal(unconditional, posteriors[0])
+    encoder_is_conditioned = condition_on in ("encoder", "both")
+    assert (all_differ if encoder_is_conditioned else all_equal)(posteriors)
+    decoder_is_conditioned = condition_on in ("decoder", "both", "classifier")
+    assert (all_differ if decoder_is_conditioned else all_equal)(params)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_null_label_changes_nothing_but_its_row(conditioning: str, prior: str) -> None:
-    """With the row of label 2 copied over its own, it gives what label 2 gives."""
+def test_the_unconditional_label_differs_only_in_its_weights(conditioning: str, prior: str) -> None:
+    """With the weights of label 2 copied over its own, it gives the outputs of label 2."""
     vae = vae_of("conv", conditioning, "both", prior)
     two = torch.tensor([2])
     with torch.no_grad():
@@ -176,12 +176,12 @@ def test_the_null_label_changes_nothing_but_its_row(conditioning: str, prior: st
                 one_hot_weight = part.embedding[0].weight
                 one_hot_weight[:, vae.unconditional_label] = one_hot_weight[:, 2]
         image, draw = inputs(count=1), noise()[:1]
-        condition = vae(image, two, draw)
-        untold = vae(image, torch.full_like(two, vae.unconditional_label), draw)
-    assert all(torch.equal(a, b) for a, b in zip(condition[:-1], untold[:-1], strict=True))
+        labelled = vae(image, two, draw)
+        unlabelled = vae(image, torch.full_like(two, vae.unconditional_label), draw)
+    assert all(torch.equal(a, b) for a, b in zip(labelled[:-1], unlabelled[:-1], strict=True))
 
 
-def test_a_pass_is_encode_then_noise_then_decode_and_draws_nothing() -> None:
+def test_forward_encodes_adds_the_noise_decodes_and_draws_nothing() -> None:
     vae, images = vae_of(prior="per-label"), inputs()
     state = torch.get_rng_state()
     outcome = vae(images, LABELS, noise())
@@ -204,7 +204,7 @@ def test_the_first_kl_is_nearly_zero(body: str) -> None:
     assert 0 < kl_nats.max() < 0.01
 
 
-def test_each_label_has_its_own_prior_once_it_is_learned() -> None:
+def test_learned_priors_differ_by_label() -> None:
     prior = LabelPrior(LATENT, NUM_LABELS)
     assert all((part == 0).all() for part in prior(LABELS))
     nn.init.normal_(prior.table.weight)
@@ -219,7 +219,7 @@ def test_log_sigma_is_bounded_and_keeps_sign_and_order(raw: float) -> None:
         torch.testing.assert_close(bounded, torch.tensor(raw), atol=2e-3, rtol=0)
 
 
-def test_beyond_the_limit_there_is_a_gradient_to_return_by() -> None:
+def test_log_sigma_beyond_its_bound_has_a_gradient() -> None:
     raw = torch.tensor([-20.0, 20.0], requires_grad=True)
     softly_bounded(raw).sum().backward()
     assert raw.grad is not None
@@ -236,24 +236,22 @@ def test_film_scales_and_shifts_each_channel() -> None:
     torch.testing.assert_close(film(x, torch.randn(3, EMBEDDED)), expected)
 
 
-def test_parts_of_two_conditionings_do_not_mix() -> None:
+def test_parts_of_two_conditionings_are_rejected() -> None:
     x, condition = torch.zeros(1, 2, 4, 4), torch.zeros(1, EMBEDDED)
-    with pytest.raises(UserError, match=r"a FiLM block was told no condition: .*; take both"):
+    with pytest.raises(UserError, match=r"a stage with FiLM got no condition: .*; take both"):
         FiLM(2)(x, None)
-    with pytest.raises(
-        UserError, match=r"a block without FiLM was told a condition, .*; take both"
-    ):
+    with pytest.raises(UserError, match=r"a stage without FiLM got a condition, .*; take both"):
         Unmodulated()(x, condition)
 
 
-def test_add_is_the_reference_study() -> None:
-    """10 labels and no label: 11 -> 10 -> 256, then 256 -> 128 -> 256, counted by hand."""
+def test_add_has_the_layers_of_the_reference_study() -> None:
+    """10 labels and the unconditional one: 11 -> 10 -> 256, then 256 -> 128 -> 256, by hand."""
     by_hand = (11 * 10 + 10) + (10 * 256 + 256) + (256 * 128 + 128) + (128 * 256 + 256)
     assert parameters(Add(256, 10)) == by_hand == 68_856
     vector, add = torch.randn(2, 8), Add(8, 3)
-    condition = add(vector, torch.tensor([1, 3]))
+    conditioned = add(vector, torch.tensor([1, 3]))
     embedded = add.embedding(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]))
-    torch.testing.assert_close(condition, add.mixing(vector + embedded))
+    torch.testing.assert_close(conditioned, add.mixing(vector + embedded))
 
 
 def parameters(network: nn.Module) -> int:
@@ -261,8 +259,8 @@ def parameters(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_resnet18_encoder_is_torchvisions(channels: int) -> None:
-    """Its weights, in order, in our network: the same number and the same features."""
+def test_resnet18_encoder_equals_torchvision(channels: int) -> None:
+    """With torchvision's weights, in order, it gives the same features."""
     truth = torchvision.models.resnet18()
     truth.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     truth.maxpool, truth.fc = nn.Identity(), nn.Identity()
@@ -282,7 +280,7 @@ def test_resnet18_encoder_is_torchvisions(channels: int) -> None:
         ("residual", 32, 3, 64, 128, (4_806_080, 4_842_691)),
         ("resnet18", 32, 3, 64, 256, (11_168_832, 8_625_603)),
     ],
-)  # all but the third also summed by hand
+)  # all but the third were also summed by hand
 def test_golden_parameter_counts(
     body: str, size_px: int, channels: int, width: int, latent: int, expected: tuple[int, int]
 ) -> None:
@@ -307,7 +305,7 @@ def test_the_default_network_stays_cheap(condition_on: str, multiply_adds: int) 
 
 
 @pytest.mark.parametrize("body", ["conv", "residual"])
-def test_no_image_depends_on_its_neighbours_in_the_batch(body: str) -> None:
+def test_outputs_do_not_depend_on_the_rest_of_the_batch(body: str) -> None:
     vae = vae_of(body, "film").train()
     whole = vae(inputs(), LABELS, noise())
     alone = vae(inputs()[:1], LABELS[:1], noise()[:1])
@@ -316,7 +314,7 @@ def test_no_image_depends_on_its_neighbours_in_the_batch(body: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["conv", "residual"])
-def test_the_first_weights_keep_the_scale_through_the_depth(body: str) -> None:
+def test_initial_weights_keep_the_scale_through_the_depth(body: str) -> None:
     torch.manual_seed(0)
     encoder = encoder_body(3, 64, 32, BODIES[body])
     decoder = decoder_body(32, 3, 64, 32, BODIES[body])
@@ -326,7 +324,7 @@ def test_the_first_weights_keep_the_scale_through_the_depth(body: str) -> None:
 
 
 def test_he_start_of_a_transposed_convolution() -> None:
-    """Variance out = 2 x mean square in, away from the edge."""
+    """Output variance = 2 x mean square of the input, away from the edge."""
     torch.manual_seed(0)
     y = doubling_conv(32, 64)(torch.randn(8, 32, 8, 8))[..., 1:-1, 1:-1]
     assert y.var().item() == pytest.approx(2, rel=0.05)
@@ -334,7 +332,7 @@ def test_he_start_of_a_transposed_convolution() -> None:
 
 @settings(max_examples=50)
 @given(size_px=st.integers(1, 300))
-def test_a_size_is_taken_or_rejected_by_its_halves(size_px: int) -> None:
+def test_a_size_is_accepted_if_halving_it_leads_to_4_to_7_px(size_px: int) -> None:
     if any(size_px == last * 2**times for last in (4, 5, 6, 7) for times in range(1, 8)):
         assert halved_sizes_px(size_px)[-1] in (4, 5, 6, 7)
     else:
@@ -343,19 +341,21 @@ def test_a_size_is_taken_or_rejected_by_its_halves(size_px: int) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_size_that_cannot_be_halved_is_rejected(body: str) -> None:
+def test_a_size_that_cannot_be_halved_is_rejected_with_sizes_that_can(body: str) -> None:
     sentence = (
         "images of 30 px do not fit the network: halving their size must lead to "
-        "4, 5, 6 or 7 px without a remainder; resize them to 28, 32 or 64 px"
+        "4, 5, 6 or 7 px without a remainder; set data.size_px to 28, 32 or 64"
     )
     with pytest.raises(UserError, match=sentence):
         encoder_body(1, 30, 4, BODIES[body])
     with pytest.raises(UserError, match=sentence):
         decoder_body(LATENT, 1, 30, 4, BODIES[body])
+    for size_px in (28, 32, 64):  # the remedy works
+        encoder_body(1, size_px, 4, BODIES[body])
 
 
 @pytest.mark.parametrize(("channels", "size_px"), [(3, 28), (1, 32)])
-def test_other_images_are_rejected(channels: int, size_px: int) -> None:
+def test_images_of_another_shape_are_rejected(channels: int, size_px: int) -> None:
     sentence = (
         rf"images of {channels} x {size_px} x {size_px} \(channels, height, width\) do not fit "
         "this network: it takes 1 x 28 x 28 only; convert and resize them"
@@ -366,17 +366,14 @@ def test_other_images_are_rejected(channels: int, size_px: int) -> None:
 
 @pytest.mark.parametrize("label", [-1, NUM_LABELS + 1])
 def test_an_unknown_label_is_rejected(label: int) -> None:
-    sentence = (
-        f"label {label} is unknown: this network knows 0 .. 3, and 4 where no label is told; "
-        "give one of these"
-    )
+    sentence = f"label {label} is unknown: this network knows 0 .. 3, and 4 for no label; give one of these"
     with pytest.raises(UserError, match=sentence):
         vae_of().encode(inputs(count=1), torch.tensor([label]))
     with pytest.raises(UserError, match=sentence):
         vae_of(condition_on="none").decode(noise()[:1], torch.tensor([label]))
 
 
-def test_maps_become_a_vector_and_maps_again_as_they_lie_in_memory() -> None:
+def test_maps_to_vector_and_back_copies_nothing() -> None:
     maps = torch.rand(2, 3, 5, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     vector = nn.Sequential(*maps_to_vector())(maps)
     again = nn.Sequential(*vector_to_maps(Level(3, 5)))(vector)
@@ -386,20 +383,20 @@ def test_maps_become_a_vector_and_maps_again_as_they_lie_in_memory() -> None:
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_where_no_label_enters_there_is_nothing_to_learn() -> None:
+def test_a_side_without_conditioning_has_no_parameters() -> None:
     assert parameters(NOWHERE.enter(256, 10)) == parameters(NOWHERE.modulate(64)) == 0
 
 
 def test_golden_outcome() -> None:
-    """Yesterday's self: the same seed, weights and image give the same numbers."""
+    """Regression: the same seed and image give the same numbers as before."""
     outcome = vae_of("residual", "film", width=2)(inputs(), LABELS, noise())
     golden = torch.tensor([1.0082, -0.1503, 1.3096])
     found = torch.stack([outcome.z[1, 0], *outcome.params[2, :, 3, 4]])
     torch.testing.assert_close(found, golden, atol=1e-4, rtol=0)
 
 
-def test_the_encoder_hears_what_the_auxiliary_classifier_reads() -> None:
-    """Under any label it gives what the same weights without an auxiliary classifier give under that reading."""
+def test_the_auxiliary_classifiers_label_conditions_the_encoder() -> None:
+    """For any label given, encode equals the same weights without the classifier given its label."""
     vae = vae_of("conv", "concat", "classifier")
     image, any_label = inputs(), torch.zeros(len(LABELS), dtype=torch.int64)
     with torch.no_grad():
@@ -409,19 +406,19 @@ def test_the_encoder_hears_what_the_auxiliary_classifier_reads() -> None:
         ):
             bias.zero_()
             bias[label] = 1e3
-            heard = vae.encode(image, any_label)
+            found = vae.encode(image, any_label)
             auxiliary_classifier, vae.auxiliary_classifier = vae.auxiliary_classifier, None
-            condition = vae.encode(image, torch.full_like(any_label, label))
+            expected = vae.encode(image, torch.full_like(any_label, label))
             vae.auxiliary_classifier = auxiliary_classifier
-            assert torch.equal(heard.mu, condition.mu)
-            assert torch.equal(heard.log_sigma, condition.log_sigma)
-            past_the_classifier = vae.encode_with_label(image, torch.full_like(any_label, label))
-            assert torch.equal(past_the_classifier.mu, condition.mu)
-            assert not torch.equal(vae.encode_with_label(image, any_label).mu, condition.mu)
+            assert torch.equal(found.mu, expected.mu)
+            assert torch.equal(found.log_sigma, expected.log_sigma)
+            with_label = vae.encode_with_label(image, torch.full_like(any_label, label))
+            assert torch.equal(with_label.mu, expected.mu)
+            assert not torch.equal(vae.encode_with_label(image, any_label).mu, expected.mu)
 
 
-def test_the_likelihood_teaches_the_auxiliary_classifier_nothing() -> None:
-    """Its reading is a choice, not a number: only its own error can move it."""
+def test_the_likelihood_gives_the_auxiliary_classifier_no_gradient() -> None:
+    """Its label is an argmax, so only its own cross-entropy has a gradient."""
     vae = vae_of("conv", "concat", "classifier")
     outcome = vae(inputs(), LABELS, noise())
     (outcome.params.square().sum() + outcome.mu.square().sum()).backward()

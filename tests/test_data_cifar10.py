@@ -1,4 +1,4 @@
-"""CIFAR-10: the official files first, else the JPEG copy, from zip and folder alike."""
+"""CIFAR-10: the official files if they are there, otherwise the JPEG copy, as folder or zip file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg
-from isthmus.data.image_files import read_image
-from isthmus.data.labelled_sets import TorchvisionSet
+from isthmus.data.images import read_image
+from isthmus.data.labelled_sets import SETS, CifarJpegs, labelled_set
 from isthmus.errors import UserError
+
+CIFAR10_CLASSES = SETS["cifar10"].class_names
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -32,7 +33,7 @@ def error(work: Any, *options: Any, root: Path) -> str:
 
 
 def small_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two images a batch, under sums that torchvision then expects."""
+    """Two images per batch; torchvision is told their checksums."""
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True)
 
@@ -56,7 +57,7 @@ def small_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def jpeg_folder(root: Path) -> Path:
     for part, count in (("train", 3), ("test", 2)):
         for number in range(count):
-            for label in ("frog", "airplane"):
+            for label in CIFAR10_CLASSES:
                 path = root / "cifar10" / part / label / f"{number:04}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(noise(32, 32, 3, seed=count + number)).save(path)
@@ -64,7 +65,7 @@ def jpeg_folder(root: Path) -> Path:
 
 
 def zipped(folder: Path, root: Path) -> Path:
-    """A zip beside no folder, with files that are not of the set and no order."""
+    """A zip file in reverse order, with an entry that is not of the dataset."""
     root.mkdir(exist_ok=True)
     with zipfile.ZipFile(root / "cifar10.zip", "w") as archive:
         for path in sorted(folder.rglob("*.jpg"), reverse=True):
@@ -73,10 +74,10 @@ def zipped(folder: Path, root: Path) -> Path:
     return root / "cifar10.zip"
 
 
-def test_cifar10_itself_comes_before_its_copy(tmp_path, monkeypatch):
+def test_the_official_files_come_before_the_jpeg_copy(tmp_path, monkeypatch):
     folder = small_cifar10(tmp_path, monkeypatch)
     jpeg_folder(tmp_path)
-    source = TorchvisionSet("cifar10", tmp_path, download=False)
+    source = labelled_set("cifar10", tmp_path, download=False)
     assert source.label_scheme == "cifar10"
     theirs = [*CIFAR10(tmp_path, train=True), *CIFAR10(tmp_path, train=False)]
     assert len(source) == len(theirs) == 12
@@ -84,24 +85,25 @@ def test_cifar10_itself_comes_before_its_copy(tmp_path, monkeypatch):
         assert np.array_equal(item.image, np.asarray(image))
         assert CIFAR10_CLASSES.index(item.group) == label
     (folder / "test_batch").write_bytes(b"changed")
-    assert error(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path).startswith(
+    assert error(labelled_set, "cifar10", tmp_path, False, root=tmp_path).startswith(
         "PATH/cifar-10-batches-py: the train part cannot be read (Dataset not found or corrupted"
     )
 
 
-def test_the_jpeg_copy_is_read_from_zip_and_folder_alike(tmp_path):
+def test_the_jpeg_copy_gives_the_same_items_from_zip_and_folder(tmp_path):
     folder = jpeg_folder(tmp_path / "a")
     zipped(folder, tmp_path / "b")
-    by_place = [TorchvisionSet("cifar10", tmp_path / place, download=False) for place in ("a", "b")]
+    by_place = [labelled_set("cifar10", tmp_path / place, download=False) for place in ("a", "b")]
     expected = [
         f"{part}/{label}/{number:04}"
         for part, count in (("train", 3), ("test", 2))
-        for label in ("airplane", "frog")
+        for label in CIFAR10_CLASSES
         for number in range(count)
     ]
     for source in by_place:
         assert source.label_scheme == "cifar10 (JPEG copy)"
-        assert len(source) == 10
+        assert source.class_names == CIFAR10_CLASSES
+        assert len(source) == 50
         items = list(source)
         assert [item.name for item in items] == expected
         for item in items:
@@ -110,17 +112,17 @@ def test_the_jpeg_copy_is_read_from_zip_and_folder_alike(tmp_path):
     assert list((tmp_path / "b").iterdir()) == [tmp_path / "b" / "cifar10.zip"]
 
 
-def test_a_changed_copy_has_another_fingerprint(tmp_path):
+def test_a_changed_jpeg_copy_has_another_fingerprint(tmp_path):
     folder = jpeg_folder(tmp_path)
-    source = Cifar10Jpeg(folder)
+    source = CifarJpegs(folder)
     before = source.fingerprint()
-    assert Cifar10Jpeg(folder).fingerprint() == before
+    assert CifarJpegs(folder).fingerprint() == before
     Image.new("RGB", (32, 32)).save(folder / "train/frog/0001.jpg")
-    assert Cifar10Jpeg(folder).fingerprint() != before
+    assert CifarJpegs(folder).fingerprint() != before
     place = zipped(folder, tmp_path)
-    before = Cifar10Jpeg(place).fingerprint()
+    before = CifarJpegs(place).fingerprint()
     (folder / "test/frog/0001.jpg").unlink()
-    assert Cifar10Jpeg(zipped(folder, tmp_path)).fingerprint() != before
+    assert CifarJpegs(zipped(folder, tmp_path)).fingerprint() != before
 
 
 def test_a_damaged_entry_is_named(tmp_path):
@@ -130,33 +132,36 @@ def test_a_damaged_entry_is_named(tmp_path):
     whole = place.read_bytes()
     middle = whole.index(content, whole.index(b"train/frog/0001.jpg")) + len(content) // 2
     place.write_bytes(whole[:middle] + b"\0\0\0\0" + whole[middle + 4 :])
-    assert error(TorchvisionSet, "cifar10", tmp_path, False, root=tmp_path) == (
+    assert error(labelled_set, "cifar10", tmp_path, False, root=tmp_path) == (
         "PATH/cifar10.zip/cifar10/train/frog/0001.jpg: cannot be decoded (Bad CRC-32 for file "
-        "'cifar10/train/frog/0001.jpg'): every file must hold a whole image; "
-        "fetch it again or take it out"
+        "'cifar10/train/frog/0001.jpg'): every file must hold a complete image; "
+        "get it again or remove it"
     )
     (folder / "train/frog/0002.jpg").write_bytes(content[:-40])
-    assert error(Cifar10Jpeg, folder, root=tmp_path).startswith(
+    assert error(CifarJpegs, folder, root=tmp_path).startswith(
         "PATH/a/cifar10/train/frog/0002.jpg: cannot be decoded (image file is truncated"
     )
 
 
-def test_a_zip_that_is_none_and_one_without_images_are_rejected(tmp_path):
+def test_a_damaged_zip_file_and_other_classes_are_rejected(tmp_path):
     place = zipped(jpeg_folder(tmp_path / "a"), tmp_path)
     place.write_bytes(place.read_bytes()[:-100])
-    assert error(Cifar10Jpeg, place, root=tmp_path) == (
-        "PATH/cifar10.zip: cannot be opened (File is not a zip file): it must be a whole zip "
-        "file; fetch it again or take it out"
+    assert error(CifarJpegs, place, root=tmp_path) == (
+        "PATH/cifar10.zip: cannot be opened (File is not a zip file): it must be a folder or a "
+        "complete zip file; get it again or remove it"
     )
-    (tmp_path / "b" / "cifar10" / "train" / "zebra").mkdir(parents=True)
-    Image.new("RGB", (32, 32)).save(tmp_path / "b" / "cifar10" / "train" / "zebra" / "1.jpg")
-    assert error(Cifar10Jpeg, tmp_path / "b" / "cifar10", root=tmp_path).startswith(
-        "PATH/b/cifar10: no image named like cifar10/train/frog/0001.jpg in it: "
+    folder = jpeg_folder(tmp_path / "b")
+    (folder / "train" / "truck").rename(folder / "train" / "zebra")
+    (folder / "test" / "truck").rename(folder / "test" / "zebra")
+    known = ", ".join(CIFAR10_CLASSES)
+    assert error(labelled_set, "cifar10", tmp_path / "b", False, root=tmp_path) == (
+        f"PATH/b/cifar10: has the classes {known[:-5]}zebra: the JPEG copy of CIFAR-10 has {known}; "
+        "get it again or remove it"
     )
 
 
 def test_the_real_copy_has_sixty_thousand_images(data_root):
-    source = TorchvisionSet("cifar10", data_root, download=False)
+    source = labelled_set("cifar10", data_root, download=False)
     assert len(source) == 60_000
     first = next(iter(source))
     assert first.name == "train/airplane/0000"

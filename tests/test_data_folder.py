@@ -1,4 +1,4 @@
-"""Own folders: every kind of mask, and one tested sentence for each kind of bad input."""
+"""Own folders: every kind of mask; for each kind of bad input one error, whose remedy works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from isthmus.data.folder import Folder, read_mask
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 SIZE = (6, 8)
 
@@ -29,7 +29,7 @@ def folder_with(path: Path, masks: list[np.ndarray], under: str = "", start: int
 
 
 def mask_of(*values: int, dtype: type = np.uint8) -> np.ndarray:
-    """A mask that shows each value somewhere."""
+    """A mask with each of these values."""
     return np.resize(np.array(values, dtype), SIZE)
 
 
@@ -46,9 +46,9 @@ def error(path: Path, **options) -> str:
     return sentence.replace(str(path), "PATH")
 
 
-def test_the_test_part_is_the_same_whatever_the_classes_are_called(tmp_path):
-    shown = [(0, 1), (0, 2), (1, 2), (0, 1, 2), (0,), (1,)] * 5
-    folder = folder_with(tmp_path / "pets", [mask_of(*classes) for classes in shown])
+def test_the_test_part_does_not_depend_on_the_names_of_classes(tmp_path):
+    values = [(0, 1), (0, 2), (1, 2), (0, 1, 2), (0,), (1,)] * 5
+    folder = folder_with(tmp_path / "pets", [mask_of(*of_mask) for of_mask in values])
     in_test = {
         names: [item.name for item in opened(folder, names) if item.part == "test"]
         for names in ((), ("background", "cat", "dog"), ("wall", "chat", "chien"))
@@ -58,7 +58,7 @@ def test_the_test_part_is_the_same_whatever_the_classes_are_called(tmp_path):
     assert named == [unnamed, unnamed]
 
 
-def test_class_indices_are_taken_as_they_are(tmp_path):
+def test_class_indices_are_kept(tmp_path):
     masks = [mask_of(0, 1, 2), mask_of(0, 1), mask_of(1, 2), mask_of(0, 255), mask_of(0, 2)]
     source = opened(folder_with(tmp_path / "coins", masks), ("table", "coin", "rim"))
     assert source.class_names == ("table", "coin", "rim")
@@ -73,13 +73,13 @@ def test_class_indices_are_taken_as_they_are(tmp_path):
     assert (items[3].mask == IGNORE_INDEX).any()
 
 
-def test_0_and_255_are_two_classes(tmp_path):
+def test_masks_of_0_and_255_have_two_classes(tmp_path):
     source = opened(folder_with(tmp_path, [mask_of(0, 255)] * 5))
     assert source.class_names == ("class-0", "class-1")
     assert set(np.unique(next(iter(source)).mask)) == {0, 1}
 
 
-def test_mask_values_give_the_order_of_classes(tmp_path):
+def test_mask_values_define_the_order_of_classes(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 128, 255)] * 5)
     source = opened(path, ("sky", "tree", "soil"), (255, 0, 128))
     item = next(iter(source))
@@ -132,7 +132,7 @@ def test_the_test_part_is_the_same_every_time_and_stratified(tmp_path):
     assert Counter(in_test) == {"class-0+class-1": 3, "class-0": 3}
 
 
-def test_images_and_masks_match_by_name_whatever_the_format(tmp_path):
+def test_images_and_masks_match_by_name_in_any_format(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
     Image.open(path / "images/p0.png").save(path / "images/p0.JPG", "JPEG")
     (path / "images/p0.png").unlink()
@@ -143,10 +143,10 @@ def test_images_and_masks_match_by_name_whatever_the_format(tmp_path):
     assert len(list(opened(path))) == 5
 
 
-def test_the_fingerprint_follows_files_and_options_but_not_the_place(tmp_path):
+def test_the_fingerprint_depends_on_files_and_options_but_not_on_the_location(tmp_path):
     path = folder_with(tmp_path / "a" / "coins", [mask_of(0, 1)] * 5)
     before = opened(path).fingerprint()
-    shutil.copytree(path, tmp_path / "b" / "coins")  # keeps times of change
+    shutil.copytree(path, tmp_path / "b" / "coins")  # keeps modification times
     assert opened(tmp_path / "b" / "coins").fingerprint() == before
     assert opened(path, ("a", "b")).fingerprint() != before
     assert opened(path, test_share=0.5).fingerprint() != before
@@ -154,7 +154,7 @@ def test_the_fingerprint_follows_files_and_options_but_not_the_place(tmp_path):
     assert opened(path).fingerprint() != before
 
 
-def test_a_turned_image_matches_a_mask_that_is_upright(tmp_path):
+def test_an_image_with_exif_orientation_matches_an_upright_mask(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 5)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -166,13 +166,22 @@ def good(tmp_path: Path) -> Path:
     return folder_with(tmp_path / "data", [mask_of(0, 1)] * 5)
 
 
+def is_accepted(path: Path, **options) -> bool:
+    """Whether the folder can be read, after the remedy of an error."""
+    return len(list(opened(path, **options))) >= 5
+
+
 def test_missing_folders_are_rejected(tmp_path):
     assert error(tmp_path / "none") == (
-        "PATH: no such folder: it must hold images/ and masks/; set data.folder"
+        "PATH: no such folder: it must have images/ and masks/; set data.folder"
     )
+    assert is_accepted(good(tmp_path / "elsewhere"))
     (tmp_path / "images").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images/a.png")
-    assert error(tmp_path).startswith("PATH/masks: no such folder: a data folder holds images/")
+    assert error(tmp_path) == (
+        "PATH/masks: no such folder: a data folder has images/ and masks/, or train/ and test/ with "
+        "both in each; set data.folder"
+    )
     shutil.rmtree(tmp_path / "images")
     (tmp_path / "train").mkdir()
     assert error(tmp_path).startswith("PATH/train/images: no such folder")
@@ -181,49 +190,59 @@ def test_missing_folders_are_rejected(tmp_path):
 def test_an_empty_folder_is_rejected(tmp_path):
     path = folder_with(tmp_path, [])
     assert error(path) == (
-        "PATH/images: no image in it: it must hold .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp "
-        "files; put them there, or set data.folder"
+        "PATH/images: contains no image: it must have .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp "
+        "files; add some, or set data.folder"
     )
+    assert is_accepted(folder_with(path, [mask_of(0, 1)] * 5))
 
 
 def test_fewer_than_five_images_are_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 4)
     assert error(path) == (
-        "PATH: 4 images: fewer than 5 cannot be cut into training, validation and test; add images"
+        "PATH: 4 images: training, validation and test need at least 5 together; add images"
     )
+    assert is_accepted(folder_with(path, [mask_of(0, 1)], start=4))
 
 
-def test_a_image_without_mask_and_a_mask_without_image_are_named(tmp_path):
+def test_an_image_without_mask_and_a_mask_without_image_are_named(tmp_path):
     path = good(tmp_path)
     (path / "masks/p2.png").rename(tmp_path / "p2.png")
     assert error(path) == (
         "PATH/images/p2.png: has no mask: expected one of the same name, such as "
-        "PATH/masks/p2.png; add the mask or take the file out"
+        "PATH/masks/p2.png; add the mask or remove the file"
     )
     (tmp_path / "p2.png").rename(path / "masks/p2.png")
+    assert is_accepted(path)
+    folder_with(path, [mask_of(0, 1)], start=5)
     (path / "images/p3.png").unlink()
     assert error(path) == (
         "PATH/masks/p3.png: has no image: expected one of the same name, such as "
-        "PATH/images/p3.png; add the image or take the file out"
+        "PATH/images/p3.png; add the image or remove the file"
     )
+    (path / "masks/p3.png").unlink()
+    assert is_accepted(path)
 
 
 def test_two_images_of_one_name_are_rejected(tmp_path):
     path = good(tmp_path)
     Image.new("RGB", SIZE[::-1]).save(path / "images/p1.bmp")
     assert error(path) == (
-        "PATH/images/p1.png: has the same name as p1.bmp but for the suffix: masks are matched "
-        "by name without suffix; rename one or take it out"
+        "PATH/images/p1.png: has the same name as p1.bmp except for the suffix: masks are matched by "
+        "name without suffix; remove one"
     )
+    (path / "images/p1.bmp").unlink()
+    assert is_accepted(path)
 
 
-def test_different_sizes_are_both_named(tmp_path):
+def test_an_image_and_a_mask_of_different_sizes_are_named(tmp_path):
     path = good(tmp_path)
     Image.new("RGB", (20, 10)).save(path / "images/p4.png")
     assert error(path) == (
-        "PATH/images/p4.png: 20 x 10 px, but its mask p4.png is 8 x 6 px: both must be of one "
-        "size, once turned as their EXIF tags say; export the mask again at the image's size"
+        "PATH/images/p4.png: 20 x 10 px, but its mask p4.png is 8 x 6 px: both must have the same "
+        "size after their EXIF orientation; export the mask again at the image's size"
     )
+    Image.fromarray(np.resize(mask_of(0, 1), (10, 20))).save(path / "masks/p4.png")
+    assert is_accepted(path)
 
 
 def test_a_truncated_jpeg_is_named(tmp_path):
@@ -234,88 +253,115 @@ def test_a_truncated_jpeg_is_named(tmp_path):
     whole = (path / "images/p4.jpg").read_bytes()
     (path / "images/p4.jpg").write_bytes(whole[:-40])
     assert error(path).startswith("PATH/images/p4.jpg: cannot be decoded (image file is trunc")
+    assert error(path).endswith(
+        ": every file must hold a complete image; get it again or remove it"
+    )
+    (path / "images/p4.jpg").write_bytes(whole)
+    assert is_accepted(path)
 
 
 def test_gaps_between_values_are_rejected_with_the_values(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 255)] * 4 + [mask_of(0, 128, 255)])
     rule = (
-        "PATH/masks/p4.png: shows the value 128: class indices run from 0 to 1 without a gap, "
-        "and 255 means no truth, but the masks hold 0, 128, 255; "
+        "PATH/masks/p4.png: has the value 128: class indices run from 0 to 1 without a gap, "
+        "and 255 is ignored, but the masks have 0, 128, 255; "
         "set data.mask_values = [0, 128, 255]"
     )
     assert error(path) == rule
+    assert is_accepted(path, mask_values=(0, 128, 255))
     assert error(path, classes=("a", "b")) == f"{rule} and name 3 classes"
+    assert is_accepted(path, mask_values=(0, 128, 255), classes=("a", "b", "c"))
 
 
-def test_smoothed_masks_are_rejected_with_another_remedy(tmp_path):
+def test_many_mask_values_are_rejected_with_other_remedies(tmp_path):
     path = folder_with(tmp_path, [mask_of(*range(0, 256, 6))] * 5)
     assert error(path).endswith(
-        "but the masks hold 0, 6, 12, 18, 24, 30, 36, 42 ... (43 values); "
-        "save the masks without smoothing, or name all classes in data.classes"
+        "but the masks have 0, 6, 12, 18, 24, 30, 36, 42 ... (43 values); "
+        "save the masks without smoothing, or list all values in data.mask_values"
     )
+    assert is_accepted(path, mask_values=tuple(range(0, 256, 6)))
+    assert is_accepted(folder_with(path, [mask_of(0, 255)] * 5))
     contiguous = folder_with(
         tmp_path / "full", [np.arange(256, dtype=np.uint8).reshape(16, 16)] * 5
     )
-    assert "shows the value 50: class indices run from 0 to 49" in error(contiguous)
+    assert "has the value 50: class indices run from 0 to 49" in error(contiguous)
+    assert error(contiguous).endswith(
+        "save the masks without smoothing, or name all classes in data.classes"
+    )
+    assert is_accepted(contiguous, classes=tuple(map(str, range(255))))
 
 
 def test_a_value_that_the_recipe_does_not_list_is_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 9)] * 4 + [mask_of(0, 9, 7)])
     assert error(path, mask_values=(0, 9)) == (
-        "PATH/masks/p4.png: shows the value 7: data.mask_values allows only 0, 9; "
-        "add it there, with its class, or mend the mask"
+        "PATH/masks/p4.png: has the value 7: data.mask_values allows only 0, 9; "
+        "add the value and its class there, or correct the mask"
     )
+    assert is_accepted(path, mask_values=(0, 9, 7), classes=("a", "b", "c"))
+    Image.fromarray(mask_of(0, 9)).save(path / "masks/p4.png")
+    assert is_accepted(path, mask_values=(0, 9))
 
 
 def test_masks_of_one_class_are_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0)] * 5)
     assert error(path) == (
-        "PATH/masks/p0.png and all other masks show only 0: at least two classes must be there; "
+        "PATH/masks/p0.png and all other masks have only 0: at least two classes are needed; "
         "check that the masks are not empty"
     )
+    Image.fromarray(mask_of(0, 1)).save(path / "masks/p3.png")
+    assert is_accepted(path)
 
 
-def test_masks_that_are_no_class_indices_are_rejected(tmp_path):
+def test_masks_without_class_indices_are_rejected(tmp_path):
     path = good(tmp_path)
     (path / "masks/p0.png").unlink()
     Image.fromarray(mask_of(0, 1)).save(path / "masks/p0.jpg")
     assert error(path) == (
-        "PATH/masks/p0.jpg: a mask must not be a JPEG, which changes values to save space; "
-        "export the masks again as PNG"
+        "PATH/masks/p0.jpg: is a JPEG, which changes values to save space: masks need a lossless "
+        "format; export them again as PNG"
     )
     (path / "masks/p0.jpg").unlink()
     Image.new("RGB", SIZE[::-1], (255, 0, 0)).save(path / "masks/p0.png")
     in_colours = (
-        "PATH/masks/p0.png: a mask in colours or with transparency: a mask holds one class index "
-        "a pixel; save it as a palette PNG or a grey PNG with class indices"
+        "PATH/masks/p0.png: has colours or transparency: a mask has one class index per pixel; save "
+        "it as a palette PNG or a grey PNG with class indices"
     )
     assert error(path) == in_colours
     Image.new("RGBA", SIZE[::-1], (1, 1, 1, 7)).save(path / "masks/p0.png")
     assert error(path) == in_colours
     (path / "masks/p0.png").unlink()
     Image.fromarray(np.zeros(SIZE, np.float32)).save(path / "masks/p0.tif")
-    assert error(path).startswith("PATH/masks/p0.tif: holds fractions: a mask holds one class")
+    assert error(path) == (
+        "PATH/masks/p0.tif: has fractions: a mask has one class index per pixel; save it as a grey "
+        "PNG with class indices"
+    )
+    (path / "masks/p0.tif").unlink()
+    palette = Image.fromarray(mask_of(0, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    for remedy in (palette, Image.fromarray(mask_of(0, 1))):
+        remedy.save(path / "masks/p0.png")
+        assert is_accepted(path)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"classes": ("a",)}, "data.classes has 1 entries: 2 to 255 classes can be told apart; "),
-        ({"mask_values": (3,)}, "data.mask_values has 1 entries: 2 to 255 classes can be told"),
-        ({"mask_values": tuple(range(256))}, "data.mask_values has 256 entries: 2 to 255 classes"),
-        ({"classes": ("a", "b", "a")}, "data.classes has a twice: each class stands there once; "),
-        ({"mask_values": (0, 0)}, "data.mask_values has 0 twice: each class stands there once; "),
+        ({"classes": ("a",)}, "data.classes has 1 entries: there must be 2 to 255 classes; list"),
+        ({"mask_values": (3,)}, "data.mask_values has 1 entries: there must be 2 to 255 classes; "),
+        ({"mask_values": tuple(range(256))}, "data.mask_values has 256 entries: there must be 2"),
+        ({"classes": ("a", "b", "a")}, "data.classes has a twice: each entry must be unique; "),
+        ({"mask_values": (0, 0)}, "data.mask_values has 0 twice: each entry must be unique; "),
         (
             {"classes": ("a", "b", "c"), "mask_values": (0, 1)},
             "data.classes has 3 entries but data.mask_values has 2: each class has one mask value",
         ),
     ],
 )
-def test_classes_that_cannot_be_are_rejected(tmp_path, options, sentence):
+def test_inconsistent_classes_are_rejected(tmp_path, options, sentence):
     assert error(tmp_path, **options).startswith(sentence)
 
 
-def test_more_classes_than_named_are_rejected_and_fewer_are_not(tmp_path):
+def test_more_classes_than_named_are_rejected_but_fewer_are_not(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 2)] * 5)
-    assert error(path, classes=("a", "b")).startswith("PATH/masks/p0.png: shows the value 2: ")
+    assert error(path, classes=("a", "b")).startswith("PATH/masks/p0.png: has the value 2: ")
     assert len(list(opened(path, ("a", "b", "c", "d")))) == 5

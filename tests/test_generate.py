@@ -17,28 +17,34 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from conftest import error_of, run_result
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
-from isthmus.engine.batches import split_for
+from isthmus.engine.loaders import split_for
 from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.run_result import RunResult
 from isthmus.engine.seeds import torch_draws
+from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule
 from isthmus.engine.train import train_run, tune_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
-from isthmus.report.study_tables import Study, read_study
-from isthmus.report.study_warnings import study_warnings
+from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
+from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
-from isthmus.tasks.generate.judge import judge_folder, judge_name, judge_recipe, load_judge
+from isthmus.tasks.generate.judge import (
+    LoadedJudge,
+    judge_folder,
+    judge_name,
+    judge_recipe,
+    load_judge,
+)
 from isthmus.tasks.generate.module import Generator, vae_for
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
@@ -70,7 +76,7 @@ def test_the_conditioned_vae_obeys_and_the_unconditioned_one_does_not(finished: 
     assert set(results["status"]) == {"finished"}
     assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
     condition, untold = results.loc["told"], results.loc["not_told"]
-    assert condition["prior_fidelity"] > 0.8
+    assert condition["prior_fidelity"] > 0.6, "seen .86 and more; without its label .31 to .39"
     assert condition["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
     assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
     assert untold["elbo_gap_nats"] == 0.0
@@ -101,9 +107,9 @@ def test_every_interval_holds_its_metric(finished: Path) -> None:
 @pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     per_image = pd.read_parquet(finished / "per_image.parquet").dropna(subset="nll_nats")
-    assert len(per_image) == 2 * 12
+    assert len(per_image) == 2 * 30
     gap = -per_image["nll_nats"] - per_image["elbo_nats"]
-    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
+    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, by 5.5 on average"
 
 
 @pytest.mark.trains
@@ -141,7 +147,7 @@ def test_the_judge_is_trained_once(
 
     monkeypatch.setattr(runs_train, "fit", counting)
     plan = load_plan(stroke_recipe)
-    quick = {"train.epochs": 1, "measure.judge_epochs": 1}
+    quick = {"train.epochs": 1, "measure.judge_epochs": 4}
     for seed, variant in enumerate(plan.variants):
         recipe = with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
@@ -315,11 +321,11 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("labels", ["upright,level", "none"])
+@pytest.mark.parametrize("labels", ["upright level", "none"])
 def test_generate_writes_a_sample_grid(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
     run = finished / "runs" / "told" / "seed-0"
-    assert main(["generate", str(run), "--labels", labels, "--out", str(out)]) == 0
+    assert main(["generate", str(run), "--labels", *labels.split(), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with Image.open(out) as sample_grid:
         assert sample_grid.width > 100
@@ -362,7 +368,7 @@ def test_every_likelihood_is_evaluated_and_used(
     is_labelled = settings.get("model.condition_on") in ("both", "encoder")
     assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what a "
+        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what an "
         "image shows; name its label"
     )
     assert (sentence in capsys.readouterr().err) == is_labelled
@@ -449,8 +455,8 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
         of_test = vae.encoded(test.target, test.labels)
         return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
 
-    chance, three_errors = 1 / 3, 3 * math.sqrt(2 / 9 / len(test.labels))
-    assert abs(read(1e-3) - chance) < three_errors
+    chance, error = 1 / 3, math.sqrt(2 / 9 / len(test.labels))
+    assert abs(read(1e-3) - chance) < 4 * error
     assert read(10.0) == 1
 
 
@@ -488,11 +494,17 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     assert train_run(recipe, 0, run, shared=tmp_path / "judges").judge
 
 
+def by_ink(judge: LoadedJudge, images: np.ndarray) -> np.ndarray:
+    """Labels that change with every two pixels of ink, where a judge that has learned may say one of all."""
+    return (images.sum(axis=(1, 2, 3)) // 2).astype(np.int64) % 3
+
+
 @pytest.mark.trains
 def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_protocol(
-    stroke_recipe: Path, tmp_path: Path
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both protocols and both ELBOs again, from the network itself."""
+    monkeypatch.setattr(LoadedJudge, "labels", by_ink)
     settings = SHORT | {
         "train.epochs": 6,
         "model.condition_on": "both",

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import moved
-from isthmus.engine.batches import split_for
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
 from isthmus.recipe import with_settings
 from isthmus.study.plan import load_plan
-from isthmus.tasks import task_of
 from isthmus.tasks.classify.recipe import ClassifyRecipe
 from isthmus.tasks.generate.judge import judge_recipe
 from isthmus.tasks.generate.recipe import GenerateRecipe
@@ -99,11 +99,12 @@ def stripes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.trains
 def test_it_learns_to_tell_stripes_that_no_pixel_tells() -> None:
+    """Of 500, .998 and more under 40 seeds; after half of the steps .946."""
     torch.manual_seed(moved(0))
     generator = torch.Generator().manual_seed(moved(1))
     judge = Judge(1, 2, width=4)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(60):
         image, label = stripes(64, generator)
         optimiser.zero_grad()
         F.cross_entropy(judge(image), label).backward()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from isthmus.errors import UserError
 from isthmus.losses import LOSSES
 from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
-from isthmus.recipe import differing_fields, recipe_as_toml, settings_of, with_settings
+from isthmus.recipe import differing_fields, recipe_as_toml, with_settings
+from isthmus.recipe.parsing import settings_of
 from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment import recipe as segment

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES
+from isthmus.report.sample_grids import label_columns
+from isthmus.report.embedded import as_webp
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -19,18 +22,17 @@ from PIL import Image
 from conftest import task_fields
 from isthmus.errors import UserError
 from isthmus.recipe import settings_of
+from isthmus.tasks.generate.recipe import GenerateRecipe
+from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES, label_columns
-from isthmus.report.embedded import as_webp
-from isthmus.report.figures import as_png, learning_curves
+from isthmus.report.figures import learning_curves
+from isthmus.report.image_grid import as_png
 from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.study.folder import read_study
+from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
 from isthmus.report.tables import label_use_table, run_table, variant_table
-from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
-from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
@@ -631,7 +633,7 @@ def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
     assert {v: [s.alt for s in sample_grids] for v, sample_grids in shown.items()} == {
         v: [f"{TITLES['swap']}: sample grid of {v}"] for v in VARIANTS
     }
-    assert (folder / "figures" / "told_null.png").is_file()
+    assert (folder / "figures" / "told_unconditional.png").is_file()
 
 
 def test_small_images_are_embedded_without_loss():

@@ -14,22 +14,13 @@ import test_report_generate
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.report import vae_figures
-from isthmus.report.curves_svg import charts
-from isthmus.report.effects_svg import effects, scale_of
-from isthmus.report.image_tiles import image_groups
 from isthmus.report.page import write_report
-from isthmus.report.recommendation import (
-    NO_VERDICTS,
-    Recommendation,
-    best_pairs,
-    recommendation,
-    shown_effects,
-)
-from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import study_warnings
-from isthmus.report.tuning_table import tuning_table
-from isthmus.report.verdict_rows import Verdict
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
+from isthmus.study.records import Recommendation
+from isthmus.study.records import StudyRecord
+from isthmus.study.folder import read_study
+from isthmus.study.warnings import study_warnings
+from isthmus.study.records import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -37,7 +28,7 @@ from isthmus.report.verdict_tables import (
     variance_table,
     verdict_sections,
 )
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
 from isthmus.study.records import StudyRecord

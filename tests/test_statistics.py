@@ -17,23 +17,20 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from conftest import error_of
-from isthmus.stats.families import holm
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import holm, planned_looks
+from isthmus.stats.means import SeedMean, rank_shares, seed_mean, variance_shares
 from isthmus.stats.paired import (
     PairedDifference,
+    image_difference,
     needed_seeds,
     needed_seeds_for_equivalence,
     paired_difference,
     smallest_visible,
 )
-from isthmus.stats.paired_images import image_difference
 from isthmus.stats.power_law import power_law
-from isthmus.stats.ranks import rank_shares
-from isthmus.stats.seed_means import SeedMean, seed_mean
-from isthmus.stats.variance import variance_shares
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what its import may warn of is not ours
+    warnings.simplefilter("ignore")  # warnings raised by the import
     import pingouin
 
 
@@ -46,7 +43,7 @@ def pair(n, seed=0, shift=0.3):
 finite = st.floats(-10, 10).map(lambda x: round(x, 6))
 
 
-# The paired difference
+# Paired differences
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 40])
@@ -87,7 +84,7 @@ def test_seed_mean_equals_scipy(n):
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=6), st.floats(0.01, 5))
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_a_pair_changes_only_the_sign(pairs, margin):
+def test_swapping_a_and_b_changes_only_the_sign(pairs, margin):
     a, b = np.array(pairs).T
     one, other = paired_difference(a, b), paired_difference(b, a)
     assert one.mean == -other.mean
@@ -100,7 +97,7 @@ def test_the_order_of_a_pair_changes_only_the_sign(pairs, margin):
         assert one.interval()[0] <= one.mean <= one.interval()[1]
 
 
-def test_one_seed_says_nothing():
+def test_one_seed_has_no_p_value_and_an_infinite_interval():
     found = paired_difference(np.array([3.0]), np.array([1.0]))
     assert (found.mean, found.n) == (2.0, 1)
     assert math.isnan(found.sd)
@@ -109,7 +106,7 @@ def test_one_seed_says_nothing():
     assert found.interval() == (-math.inf, math.inf)
 
 
-def test_no_spread_leaves_nothing_open():
+def test_without_spread_p_values_are_zero_or_one():
     same, one_up = np.ones(3), np.full(3, 2.0)
     assert paired_difference(same, same).p_value == 1.0
     assert paired_difference(one_up, same).p_value == 0.0
@@ -119,7 +116,7 @@ def test_no_spread_leaves_nothing_open():
     assert paired_difference(one_up, same).p_equivalent(0.5) == 1.0
 
 
-def test_rounding_is_no_difference():
+def test_differences_of_rounding_error_count_as_zero():
     a = np.array([0.1 + 0.2, 0.3, 0.6])
     found = paired_difference(a, np.array([0.3, 0.1 + 0.2, 0.1 * 6]))
     assert (found.mean, found.sd, found.p_value) == (0.0, 0.0, 1.0)
@@ -131,30 +128,30 @@ def test_rounding_is_no_difference():
 def test_errors_of_differences():
     a = np.ones(3)
     assert error_of(lambda: paired_difference(a, a[:2])) == (
-        "3 and 2 metrics: both are of the same seeds; leave out each seed that lacks one"
+        "3 and 2 metrics: both need the same seeds; leave out each seed that has only one of them"
     )
     assert error_of(lambda: paired_difference(a, np.array([1.0, math.nan, math.inf]))) == (
-        "2 of 3 metrics are not finite: a mean needs numbers; leave out each seed that has none, "
-        "from all that is compared, and say so"
+        "2 of 3 metrics are not finite: statistics need numbers; leave out each seed without one "
+        "from everything that is compared, and report that"
     )
     assert error_of(lambda: paired_difference(a[:0], a[:0])) == (
-        "no seed has a metric: a mean needs one or more; run a seed"
+        "no seed has a metric: a mean needs at least one; run a seed"
     )
     assert error_of(lambda: SeedMean(0.0, 1.0, 3).interval(95.0)) == (
-        "level is 95.0: it lies between 0 and 1; give it as a share, as in 0.05"
+        "level is 95.0: it must lie between 0 and 1; write 5 % as 0.05"
     )
     assert error_of(lambda: PairedDifference(0.0, 1.0, 3).p_equivalent(0.0)) == (
-        "the margin is 0.0: equivalence needs one that is finite and above 0; give the largest "
-        "difference that would not matter"
+        "the margin is 0.0: equivalence needs a finite one above 0; give the largest difference that "
+        "would not matter"
     )
 
 
-# How many seeds
+# Sample sizes
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 @pytest.mark.parametrize("effect", [0.1, 0.5, 1.0, 2.0, 4.0])
-def test_needed_seeds_have_the_power_by_statsmodels_and_one_fewer_has_not(effect, alpha):
+def test_needed_seeds_reach_the_power_of_statsmodels_and_one_fewer_does_not(effect, alpha):
     n = needed_seeds(-3 * effect, 3.0, alpha, most=2000)
     power = TTestPower().power
     assert not power(effect, n, alpha) < 0.8 - 1e-9  # theirs may be NaN
@@ -164,7 +161,7 @@ def test_needed_seeds_have_the_power_by_statsmodels_and_one_fewer_has_not(effect
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 100])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
-def test_smallest_visible_has_the_power_by_statsmodels(n, alpha, power):
+def test_smallest_visible_has_the_power_of_statsmodels(n, alpha, power):
     effect = smallest_visible(1.0, n, alpha, power)
     theirs = TTestPower().power(effect, n, alpha)
     assert math.isnan(theirs) or theirs == pytest.approx(power, abs=1e-8)
@@ -173,7 +170,7 @@ def test_smallest_visible_has_the_power_by_statsmodels(n, alpha, power):
 
 @pytest.mark.parametrize("alpha", [0.05, 0.0005, 1e-6])
 def test_two_seeds_equal_the_closed_form_where_statsmodels_is_nan(alpha):
-    """The spread of 2 seeds is |a standard normal|, so power is a chance in the plane."""
+    """The standard deviation of 2 seeds is half-normal, so the power is a one-dimensional integral."""
     effect, t = smallest_visible(1.0, 2, alpha), stats.t.isf(alpha / 2, 1)
     shift = effect * math.sqrt(2)
     spread = np.linspace(0, 9, 200_001)
@@ -182,7 +179,7 @@ def test_two_seeds_equal_the_closed_form_where_statsmodels_is_nan(alpha):
     assert power == pytest.approx(0.8, abs=1e-5)
 
 
-def test_needed_seeds_at_the_edges():
+def test_needed_seeds_of_extreme_effects():
     assert needed_seeds(1e9, 1.0, 0.05) == 2
     assert needed_seeds(1e9, 1.0, 1e-6) == 2
     assert needed_seeds(0.0, 1.0, 0.05) is None
@@ -194,7 +191,7 @@ def test_needed_seeds_at_the_edges():
     assert smallest_visible(0.0, 5, 0.05) == 0.0
 
 
-def test_needed_seeds_for_equivalence_have_the_power_and_one_fewer_has_not():
+def test_needed_seeds_for_equivalence_reach_the_power_and_one_fewer_does_not():
     rng = np.random.default_rng(0)
     for difference, margin in ((0.0, 1.0), (0.5, 1.5), (-0.2, 0.8)):
         n = needed_seeds_for_equivalence(difference, 1.0, margin, 0.05)
@@ -207,7 +204,7 @@ def test_needed_seeds_for_equivalence_have_the_power_and_one_fewer_has_not():
         assert shares[1] > 0.8 - 0.003
 
 
-def test_needed_seeds_for_equivalence_at_the_edges():
+def test_needed_seeds_for_equivalence_of_extreme_effects():
     assert needed_seeds_for_equivalence(1.0, 1.0, 1.0, 0.05) is None
     assert needed_seeds_for_equivalence(0.99, 1.0, 1.0, 0.05) is None
     assert needed_seeds_for_equivalence(0.0, 0.0, 1.0, 0.05) == 2
@@ -216,35 +213,36 @@ def test_needed_seeds_for_equivalence_at_the_edges():
 
 def test_errors_of_plans():
     assert error_of(lambda: needed_seeds(1.0, math.nan, 0.05)) == (
-        "the standard deviation is nan: it is finite and 0 or more; take it from two seeds or more"
+        "the standard deviation is nan: it must be finite and 0 or more; estimate it from two seeds "
+        "or more"
     )
     assert "alpha is 5.0:" in error_of(lambda: needed_seeds(1.0, 1.0, 5.0))
     assert "power is 1.0:" in error_of(lambda: smallest_visible(1.0, 5, 0.05, power=1.0))
     assert error_of(lambda: smallest_visible(1.0, 5, 0.5, power=0.4)) == (
-        "power 0.4 is not above alpha 0.5: a test is right by chance as often as alpha; ask for "
-        "more power, as in 0.8"
+        "power 0.4 is not above alpha 0.5: any test reaches a power of alpha by chance; ask for more, "
+        "such as 0.8"
     )
 
 
-# Families and looks
+# Corrections for families and looks
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 3))
 @settings(max_examples=50, deadline=None)
-def test_holm_equals_statsmodels_and_pingouin_and_skips_what_cannot_speak(p_values, silent):
+def test_holm_equals_statsmodels_and_pingouin_and_skips_nan(p_values, missing):
     p = np.array(p_values)
-    padded = np.concatenate([np.full(silent, np.nan), p])
+    padded = np.concatenate([np.full(missing, np.nan), p])
     adjusted = holm(padded)
-    assert np.isnan(adjusted[:silent]).all()
-    np.testing.assert_array_equal(adjusted[silent:], multipletests(p, method="holm")[1])
-    np.testing.assert_allclose(adjusted[silent:], pingouin.multicomp(p, method="holm")[1])
+    assert np.isnan(adjusted[:missing]).all()
+    np.testing.assert_array_equal(adjusted[missing:], multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(adjusted[missing:], pingouin.multicomp(p, method="holm")[1])
 
 
-def test_holm_of_nothing_is_nothing():
+def test_holm_of_no_tests_and_of_a_wrong_p_value():
     assert holm(np.array([])).shape == (0,)
     assert np.isnan(holm(np.array([np.nan]))).all()
     assert error_of(lambda: holm(np.array([0.5, 1.5]))) == (
-        "a p-value is 1.5: it lies in 0 .. 1; give NaN for a test that cannot speak"
+        "a p-value is 1.5: p-values lie in [0, 1]; use NaN for a test that has none"
     )
 
 
@@ -252,7 +250,7 @@ def test_holm_of_nothing_is_nothing():
     ("looks", "published"), [(2, 0.0294), (3, 0.0221), (4, 0.0182), (5, 0.0158), (10, 0.0106)]
 )
 def test_nominal_alpha_of_large_samples_equals_pocock(looks, published):
-    """Pocock 1977, table 1; there the variance is known, which 1000 seeds a look come near."""
+    """Pocock 1977, table 1, assumes a known variance; 1000 seeds per look come close to that."""
     planned = planned_looks(range(1000, 1000 * looks + 1, 1000), np.random.default_rng(0))
     assert planned.nominal_alpha(0.05) == pytest.approx(published, abs=0.0006)
 
@@ -272,7 +270,7 @@ def test_corrected_equals_complete_studies_simulated_with_scipy():
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
 @settings(max_examples=100, deadline=None)
-def test_corrected_rises_and_lies_between_p_and_the_union_bound(p_values):
+def test_corrected_increases_and_lies_between_p_and_the_union_bound(p_values):
     p = np.sort(p_values)
     corrected = LOOKS.corrected(p)
     assert (np.diff(corrected) >= 0).all()
@@ -291,14 +289,14 @@ def test_nominal_alpha_is_the_largest_p_that_stays_significant():
         assert LOOKS.corrected(np.array([nominal * 1.01 + 1e-12]))[0] > alpha * 0.999
 
 
-def test_one_look_is_no_correction():
+def test_one_look_needs_no_correction():
     one = planned_looks([5], np.random.default_rng(0))
     p = np.array([0.0, 1e-9, 0.03, 1.0, np.nan])
     np.testing.assert_array_equal(one.corrected(p), p)
     assert one.nominal_alpha(0.05) == 0.05
 
 
-def test_what_cannot_speak_stays_silent_at_looks():
+def test_nan_stays_nan_after_the_correction_for_looks():
     corrected = LOOKS.corrected(np.array([np.nan, 0.0, 1.0]))
     np.testing.assert_array_equal(corrected, [np.nan, 0.0, 1.0])
 
@@ -312,12 +310,12 @@ def test_looks_depend_only_on_their_generator():
 @pytest.mark.parametrize("seeds", [[], [1, 2], [5, 5], [10, 5]])
 def test_looks_out_of_order_are_rejected(seeds):
     assert error_of(lambda: planned_looks(seeds, np.random.default_rng(0))) == (
-        f"looks at {seeds} seeds: they rise, from 2 seeds or more; give the seeds of each planned "
+        f"looks at {seeds} seeds: the numbers must increase and start at 2 or more; list each planned "
         "look once, in order"
     )
 
 
-# What metrics vary with
+# Shares of variance
 
 
 def test_variance_shares_equal_anova():
@@ -344,7 +342,7 @@ def test_variance_shares_equal_anova():
     assert sum(ours.values()) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_variance_shares_of_pure_tables():
+def test_variance_shares_of_tables_with_one_source_of_variance():
     table = np.zeros((2, 3, 2, 2))
     table[..., 0, 0] = table[..., 1, 1] = 1.0
     shares = variance_shares(table, ["a", "b"])
@@ -357,19 +355,19 @@ def test_variance_shares_of_pure_tables():
 def test_errors_of_variance_shares():
     flat = np.full((2, 2, 2), 0.1)
     assert error_of(lambda: variance_shares(flat, ["a"])) == (
-        "all metrics are the same: shares are of a variation that is not there; leave this metric out"
+        "all metrics are equal: there is no variance to divide into shares; leave this metric out"
     )
     assert error_of(lambda: variance_shares(flat, ["a", "b"])) == (
-        "2 factors for 1 axes of levels: each axis is a factor; name each once"
+        "2 factor names for 1 axes of levels: each axis is one factor; give one name per axis"
     )
     assert error_of(lambda: variance_shares(flat, ["seed"])) == (
-        "factors ['seed']: their names differ from each other and from interactions, seed, "
-        "image, rest; give a factor another name"
+        "factors ['seed']: names must be unique and none of interactions, seed, image, rest; "
+        "rename a factor"
     )
     assert "not finite" in error_of(lambda: variance_shares(flat * np.nan, ["a"]))
 
 
-# The order of variants
+# Ranks of variants
 
 
 def test_rank_shares_equal_all_resamples_of_three_seeds():
@@ -387,7 +385,7 @@ def test_rank_shares_equal_all_resamples_of_three_seeds():
     assert ours.sum(axis=1) == pytest.approx(1.0)
 
 
-def test_the_direction_of_a_metric_turns_the_ranks():
+def test_reversing_the_direction_of_a_metric_reverses_the_ranks():
     metrics = np.random.default_rng(0).normal(size=(5, 4))
     up = rank_shares(metrics, np.random.default_rng(1), higher_is_better=True)
     down = rank_shares(metrics, np.random.default_rng(1), higher_is_better=False)
@@ -408,15 +406,15 @@ def test_variants_that_tie_share_their_ranks():
 def test_ranks_of_one_seed_are_rejected():
     one = np.ones((1, 2))
     assert error_of(lambda: rank_shares(one, np.random.default_rng(0), higher_is_better=True)) == (
-        "10000 draws of 1 seeds of 2 variants: resampling needs 1 draw, 2 seeds and 1 variant or "
-        "more; run more seeds"
+        "10000 draws of 1 seeds of 2 variants: resampling needs at least 1 draw, 2 seeds and "
+        "1 variant; run more seeds"
     )
 
 
 # Two networks on the same images
 
 
-def test_image_interval_nears_the_t_interval_where_images_are_many():
+def test_image_interval_of_many_images_is_close_to_the_t_interval():
     a, b = pair(2000)
     ours = image_difference(a, b, np.random.default_rng(0))
     low, high = stats.ttest_rel(a, b).confidence_interval()
@@ -424,13 +422,13 @@ def test_image_interval_nears_the_t_interval_where_images_are_many():
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.04 * (high - low))
 
 
-def test_image_interval_leans_as_the_differences_do():
+def test_image_interval_is_asymmetric_for_skewed_differences():
     a = np.random.default_rng(0).exponential(size=60)
     ours = image_difference(a, np.zeros(60), np.random.default_rng(0))
     assert ours.high - ours.mean > ours.mean - ours.low
 
 
-def test_images_that_all_differ_alike():
+def test_image_interval_of_equal_differences_has_no_width():
     ours = image_difference(
         np.array([0.4, 0.8, 0.7]), np.array([0.3, 0.7, 0.6]), np.random.default_rng(0)
     )
@@ -440,15 +438,15 @@ def test_images_that_all_differ_alike():
 def test_errors_of_images():
     rng, a = np.random.default_rng(0), np.ones(3)
     sentence = (
-        "3 and 2 metrics: both are of the same 2 or more images; leave out each image that "
-        "lacks one"
+        "3 and 2 metrics: both need the same images, at least 2; leave out each image that has only "
+        "one of them"
     )
     assert error_of(lambda: image_difference(a, a[:2], rng)) == sentence
     assert "1 and 1 metrics" in error_of(lambda: image_difference(a[:1], a[:1], rng))
     assert "not finite" in error_of(lambda: image_difference(a, a * np.nan, rng))
 
 
-# The learning curve
+# Learning curves
 
 SIZES = np.array([50, 100, 200, 400, 800])
 
@@ -473,7 +471,7 @@ def test_exact_power_laws_are_found(limit, gap, exponent, count):
     assert gained.n == 2
 
 
-def test_a_noisy_law_is_nearer_to_its_metrics_than_the_true_one():
+def test_a_fit_to_noisy_metrics_has_smaller_residuals_than_the_true_law():
     rng = np.random.default_rng(0)
     metrics = 0.9 - 2 * SIZES**-0.5 + 0.01 * rng.normal(size=(20, 5))
     law = power_law(metrics, SIZES)
@@ -490,7 +488,7 @@ def test_a_flat_curve_gains_nothing():
     assert law.predicted(1600).mean == pytest.approx(0.7)
 
 
-def test_a_mean_of_the_law_is_that_of_its_seeds():
+def test_intervals_of_the_law_are_t_intervals_across_seeds():
     metrics = 0.9 - np.array([[1.0], [2.0], [3.0]]) * SIZES**-0.5
     law = power_law(metrics, SIZES)
     theirs = stats.ttest_1samp(law.metric(200), 0.0).confidence_interval()
@@ -501,12 +499,12 @@ def test_a_mean_of_the_law_is_that_of_its_seeds():
 
 def test_errors_of_learning_curves():
     assert error_of(lambda: power_law(np.ones((2, 3)), np.array([50, 50, 100]))) == (
-        "sizes [50, 50, 100]: a learning curve needs 3 different ones or more, all above 0; train "
+        "sizes [50, 50, 100]: a learning curve needs at least 3 different ones, all above 0; train "
         "on another number of images"
     )
     assert "not finite" in error_of(lambda: power_law(np.full((2, 5), np.nan), SIZES))
-    assert "run a seed" in error_of(lambda: power_law(np.ones((0, 5)), SIZES))
+    assert "run one" in error_of(lambda: power_law(np.ones((0, 5)), SIZES))
     law = power_law(np.ones((2, 5)), SIZES)
     assert error_of(lambda: law.metric(0)) == (
-        "0 training images: a size is 1 or more; give another"
+        "0 training images: at least 1 is needed; give another number"
     )

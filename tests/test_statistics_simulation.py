@@ -1,7 +1,7 @@
-"""What the statistics promise, kept over thousands of synthetic studies with a known truth.
+"""Error rates and coverage of the statistics in thousands of synthetic studies with a known truth.
 
 Bounds allow 3 standard errors of the simulation. Each figure is in the message of its assertion
-and a property of its test, so that those that pass can be read as well: run pytest with
+and a property of its test, so passing figures can be read as well: run pytest with
 ``-m slow --junitxml FILE -o junit_family=xunit1``.
 """
 
@@ -14,8 +14,7 @@ import pytest
 from scipy import stats
 
 from isthmus.metrics.metric import Metric
-from isthmus.stats.families import holm
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import holm, planned_looks
 from isthmus.stats.paired import (
     PairedDifference,
     needed_seeds,
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def figure(record_property):
-    """A share of studies with its simulation error, recorded, as a sentence and as numbers."""
+    """Record a share of studies; returns the share, its simulation error and a sentence."""
 
     def recorded(what, holds):
         share, n = float(np.mean(holds)), len(holds)
@@ -55,7 +54,7 @@ EFFECT = 0.3
 def covered(noise, n, studies, seed):
     """Whether the interval of each study holds the known effect."""
     rng = np.random.default_rng(seed)
-    common = rng.normal(scale=2.0, size=(studies, n))  # what pairing takes away
+    common = rng.normal(scale=2.0, size=(studies, n))  # removed by pairing
     a, b = common + EFFECT + noise(rng, (studies, n)), common
     ends = np.array([paired_difference(*pair).interval() for pair in zip(a, b, strict=True)])
     return (ends[:, 0] <= EFFECT) & (ends[:, 1] >= EFFECT)
@@ -69,15 +68,15 @@ def test_intervals_cover_normal_differences(n, figure):
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_intervals_cover_heavy_tails_a_little_too_often(n, figure):
+def test_intervals_slightly_over_cover_heavy_tails(n, figure):
     holds = covered(lambda rng, size: rng.standard_t(5, size=size), n, 10_000, seed=n)
     share, _, sentence = figure(f"95 % intervals cover, t of 5 df, n = {n}", holds)
     assert 0.94 < share < 0.98, sentence
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_intervals_fall_short_of_strong_skew(n, figure):
-    """The limit that the docstring owns up to, at a skewness of 2."""
+def test_intervals_under_cover_strong_skew(n, figure):
+    """The limit stated in the docstring of ``SeedMean.interval``, at a skewness of 2."""
     holds = covered(lambda rng, size: rng.exponential(size=size) - 1, n, 10_000, seed=n)
     share, _, sentence = figure(f"95 % intervals cover, exponential, n = {n}", holds)
     assert 0.86 < share < 0.94, sentence
@@ -85,7 +84,7 @@ def test_intervals_fall_short_of_strong_skew(n, figure):
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_intervals_of_learning_curves_cover(n, figure):
-    """Seeds differ in limit and scale; metrics have noise of 0.01; the law holds."""
+    """The law holds, seeds differ in limit and scale, metrics have noise of 0.01."""
     rng, sizes, studies = np.random.default_rng(n), np.array([50, 100, 200, 400, 800]), 600
 
     def truth(size):
@@ -138,9 +137,9 @@ def drawn_of(metrics, compared, looks):
 
 
 def claims(metrics, looks):
-    """Whether any verdict of a study claims something, asked where some p-value allows it."""
+    """Whether any verdict of a study claims an effect; verdicts are computed only if a p-value can."""
     p_values = comparisons(metrics)
-    if looks.corrected(p_values).min() > ALPHA:  # which a family makes no smaller
+    if looks.corrected(p_values).min() > ALPHA:  # a family correction only raises p-values
         return False
     drawn = drawn_of(metrics, FACTORS, looks)
     np.testing.assert_allclose(np.sort(drawn["p"]), np.sort(p_values))
@@ -149,17 +148,17 @@ def claims(metrics, looks):
 
 @pytest.fixture
 def no_needs(monkeypatch):
-    """How many seeds would tell takes longer than all the rest, and no claim depends on it."""
+    """Skip the sample sizes: they take longer than everything else and no claim depends on them."""
     monkeypatch.setattr(verdicts, "_needs", lambda *_: None)
 
 
 def null_study(rng, seeds):
-    """No factor matters: seeds differ, and each run has its noise."""
+    """No factor has an effect: seeds differ and each run has its own noise."""
     return rng.normal(size=(seeds, 1, 1, 1)) + rng.normal(size=(seeds, 2, 2, 3))
 
 
 @pytest.mark.usefixtures("no_needs")
-def test_a_family_raises_no_more_false_alarms_than_it_says(figure):
+def test_false_alarms_of_a_family_stay_below_alpha(figure):
     rng, studies = np.random.default_rng(0), 3000
     one_look = planned_looks([5], np.random.default_rng(1))
     drawn = [null_study(rng, 5) for _ in range(studies)]
@@ -175,8 +174,8 @@ def test_a_family_raises_no_more_false_alarms_than_it_says(figure):
 
 
 @pytest.mark.usefixtures("no_needs")
-def test_a_complete_study_raises_no_more_false_alarms_than_a_family(figure):
-    """Factors, interactions and pairs are three families, and one of them may err."""
+def test_false_alarms_of_three_families_together_stay_below_alpha(figure):
+    """Factors, interactions and pairs are three families; alpha bounds a false alarm in any."""
     rng, studies = np.random.default_rng(0), 1000
     one_look = planned_looks([5], np.random.default_rng(1))
     contrasts = np.zeros((len(COMPARISONS), len(VARIANTS)))
@@ -201,8 +200,8 @@ def test_a_complete_study_raises_no_more_false_alarms_than_a_family(figure):
 
 
 @pytest.mark.usefixtures("no_needs")
-def test_early_looks_raise_no_more_false_alarms_than_they_say(figure):
-    """A study looks after 5, 6, .. 10 seeds and stops at once where anything is significant."""
+def test_false_alarms_of_early_looks_stay_below_alpha(figure):
+    """A study looks after 5, 6, .. 10 seeds and stops as soon as anything is significant."""
     rng, studies, seeds = np.random.default_rng(0), 2000, range(5, 11)
     looks = planned_looks(seeds, np.random.default_rng(1))
     bare, corrected, one_test, one_test_bare = [], [], [], []
@@ -232,7 +231,7 @@ def test_early_looks_raise_no_more_false_alarms_than_they_say(figure):
         (tuple(range(2, 13)), 0.106),
     ],
 )
-def test_looks_that_were_not_planned_err_as_often_as_the_page_says(seeds, said, figure):
+def test_false_alarms_of_unplanned_looks_are_as_the_page_says(seeds, said, figure):
     differences = np.random.default_rng(3).standard_normal((100_000, seeds[-1]))
     planned, later = np.zeros((2, len(differences)), dtype=bool)
     whole = planned_looks(seeds, np.random.default_rng(1))
@@ -249,8 +248,8 @@ def test_looks_that_were_not_planned_err_as_often_as_the_page_says(seeds, said, 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("margin", [0.5, 2.0, 10.0])
-def test_recipes_that_differ_by_the_margin_are_seldom_called_equivalent(n, margin, figure):
-    """The margin in standard deviations; where it is wide, the level is met and not only kept."""
+def test_recipes_that_differ_by_the_margin_are_rarely_called_equivalent(n, margin, figure):
+    """The margin is in standard deviations; for a wide margin the error rate equals alpha."""
     rng = np.random.default_rng(n)
     differences = margin + rng.normal(size=(10_000, n))
     wrong = [
@@ -263,8 +262,8 @@ def test_recipes_that_differ_by_the_margin_are_seldom_called_equivalent(n, margi
         assert share >= ALPHA - 3 * error, sentence
 
 
-def test_early_looks_seldom_call_recipes_equivalent_that_differ_by_the_margin(figure):
-    """The correction is made for two-sided p-values; for one-sided ones it is on the safe side."""
+def test_early_looks_rarely_call_recipes_equivalent_that_differ_by_the_margin(figure):
+    """The correction is computed for two-sided p-values; for one-sided ones it is conservative."""
     rng, studies, seeds, margin = np.random.default_rng(0), 3000, range(5, 11), 10.0
     looks = planned_looks(seeds, np.random.default_rng(1))
     smallest = np.array(
@@ -287,14 +286,14 @@ STUDIES = 50_000
 
 
 def found(difference, n, alpha):
-    """Whether each study finds it, by scipy's paired t test; standard deviation 1."""
+    """Whether scipy's paired t test is significant in each study; standard deviation 1."""
     draws = np.random.default_rng(n).normal(difference, 1.0, size=(STUDIES, n))
     return stats.ttest_1samp(draws, 0.0, axis=1).pvalue <= alpha
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
-def test_the_smallest_visible_difference_is_seen_as_often_as_promised(n, alpha, figure):
+def test_the_smallest_visible_difference_has_the_stated_power(n, alpha, figure):
     holds = found(smallest_visible(1.0, n, alpha), n, alpha)
     share, error, sentence = figure(f"power at the smallest visible, n = {n}, {alpha}", holds)
     assert abs(share - 0.8) <= 3 * error, sentence

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from conftest import run_result
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
@@ -95,7 +95,7 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 ) -> None:
     study = tmp_path / "study"
     words = ["study", str(small_recipe), "--out", str(study)]
-    command = [sys.executable, "-m", "isthmus.cli", *words]
+    command = [sys.executable, "-m", "isthmus.cli.main", *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
     first = study / "runs" / "max-pool" / "seed-0" / "result.json"
     wait_for(first)
@@ -215,8 +215,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
 
 INTERRUPTIBLE = """
 import signal, sys
-from conftest import run_result
-from isthmus.cli import main
+from isthmus.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
 sys.exit(main(sys.argv[1:]))
 """
@@ -243,7 +242,7 @@ def test_a_run_that_another_command_trains_is_passed_over(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "study"
-    words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["study", str(small_recipe), "--out", str(study)]
     with RunFolder(study / "runs" / "max-pool" / "seed-0").held():
         assert main(words) == 1
         assert "max-pool, seed 0: another command trains it" in capsys.readouterr().err
@@ -266,7 +265,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     small_recipe: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    words = ["train", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["train", str(small_recipe), "--out", str(study)]
     assert main([*words, "--variant", "max-pool", "--seed", "1"]) == 0
     assert main([*words, "--variant", "strided", "--seed", "0"]) == 0
     assert results_of(study)["status"].to_dict() == {

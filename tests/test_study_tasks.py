@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.study.compare import _of_seeds
 from isthmus.tasks import load_recipe

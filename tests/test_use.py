@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.data.store import as_bytes
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS
+from isthmus.report.sample_grids import sample_grid_figure
 from isthmus.report.formatting import LIGHT
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
@@ -38,15 +39,15 @@ NAMES = ("frog", "newt", "toad")
 SAME = "This decoder is not told the label: it draws the same in every column."
 
 
-def make_run(folder: Path, **settings: object) -> Path:
+def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -> Path:
     """A run of a small VAE that nobody has trained; its z says something of the image."""
     small = {"model.width": 4, "model.latent": 3, "data.size_px": 16, "train.precision": "float32"}
     recipe = with_settings(GenerateRecipe(), small | settings)
     assert isinstance(recipe, GenerateRecipe)
     torch.manual_seed(0)
-    network = vae_for(recipe, len(NAMES))
+    network = vae_for(recipe, len(names))
     torch.nn.init.normal_(network.posterior.weight, std=0.5)
-    about = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(NAMES)}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(names)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), RunFolder(folder).weights, about)
     return folder
@@ -120,7 +121,7 @@ def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None
     assert set(captions) == set(NAMES)
     assert captions == say("generate", run, "--grid", "random")[2:]
     assert captions != say("generate", run, "--grid", "random", "--seed", "1")[2:]
-    few = say("generate", run, "--grid", "random", "--labels", "toad,none")[2:]
+    few = say("generate", run, "--grid", "random", "--labels", "toad", "none")[2:]
     assert set(few) == {"toad", "no label"}
 
 
@@ -131,8 +132,8 @@ def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: 
     model = load_vae(make_run(tmp_path, **settings))  # a prior's table starts as the standard one
     labels = np.arange(len(NAMES))
     random = drawn_sample_grid(model, "random", labels, seed=1)["random_output"]
-    null = drawn_sample_grid(model, "null", labels, seed=1)["unconditional_output"]
-    np.testing.assert_array_equal(random, null)
+    without = drawn_sample_grid(model, "unconditional", labels, seed=1)["unconditional_output"]
+    np.testing.assert_array_equal(random, without)
     assert (random != drawn_sample_grid(model, "random", labels, seed=2)["random_output"]).any()
     images = np.random.default_rng(0).random((9, 1, 16, 16), np.float32)
     test = TestPart(images, images, labels.repeat(3), (labels.repeat(3) + 1) % 3)
@@ -157,41 +158,70 @@ def test_a_label_with_one_test_image_has_no_line(tmp_path: Path) -> None:
 
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:
-    assert (
-        say("generate", str(make_run(tmp_path / "run")), "--grid", "null")[2:] == ["no label"] * 25
-    )
+    knows = str(make_run(tmp_path / "run"))
+    assert say("generate", knows, "--grid", "unconditional")[2:] == ["no label"] * 25
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
-    assert say("generate", never, "--grid", "null") == [
-        "--grid null: this model has no unconditional label (model.label_dropout = 0): only one that was trained "
-        "without labels now and then can draw without; use --grid random"
+    assert say("generate", never, "--grid", "unconditional") == [
+        "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one "
+        "that was trained without labels now and then can draw without; use --grid random"
     ]
+    assert len(say("generate", never, "--grid", "random")[2:]) == 25
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("command", "grid", "flag", "readers"),
     [
-        (
-            ["generate", "--grid", "null", "--labels", "toad"],
-            "--labels does nothing for --grid null: only --grid labels or random reads it; leave "
-            "one of the two out",
-        ),
-        (
-            ["generate", "--grid", "random", "--count", "3"],
-            "--count does nothing for --grid random: only --grid labels reads it; leave one of "
-            "the two out",
-        ),
-        (
-            ["swap", "--grid", "swap", "--labels", "toad"],
-            "--labels does nothing for --grid swap: only --grid labels reads it; leave one of the "
-            "two out",
-        ),
+        ("generate", "unconditional", "--labels toad", "labels or random"),
+        ("generate", "random", "--count 3", "labels"),
+        ("swap", "swap", "--labels toad", "labels"),
     ],
 )
-def test_a_flag_that_a_sample_grid_does_not_read_is_rejected(
-    words: list[str], sentence: str, say: Say
+def test_a_flag_that_a_sample_grid_does_not_read_is_rejected_until_one_is_left_out(
+    command: str, grid: str, flag: str, readers: str, tmp_path: Path, images: list[str], say: Say
 ) -> None:
-    command, *flags = words
-    assert say(command, "anywhere", *flags) == [sentence]
+    words = [command, str(make_run(tmp_path / "run")), *(images[:1] if command == "swap" else ())]
+    assert say(*words, "--grid", grid, *flag.split()) == [
+        f"{flag.split()[0]} does nothing for --grid {grid}: only --grid {readers} reads it; leave one of "
+        "the two out"
+    ]
+    assert len(say(*words, "--grid", grid)) > 1
+    assert len(say(*words, *flag.split())) > 1
+
+
+def test_a_command_without_its_model_or_images_says_what_it_takes(
+    tmp_path: Path, images: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "studies" / "NAME" / "runs" / "VARIANT" / "seed-0"))
+    assert say("generate") == [
+        "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
+    ]
+    assert say("generate", str(tmp_path)) == [
+        f"{tmp_path}: holds no model.safetensors: a model is the folder of a finished run; name one, "
+        "such as studies/NAME/runs/VARIANT/seed-0"
+    ]
+    assert len(say("generate", run)) > 1
+    assert say("swap", run) == ["swap takes a model and images: isthmus swap RUN IMAGE.png ..."]
+    assert len(say("swap", run, *images)) > 1
+
+
+def test_a_misspelt_label_gets_the_nearest_name(tmp_path: Path, say: Say) -> None:
+    run = str(make_run(tmp_path / "run"))
+    assert say("generate", run, "--labels", "newt", "tod") == [
+        "label tod: this model has none of that name; did you mean toad?"
+    ]
+    assert say("generate", run, "--labels", "newt", "toad")[1:3] == ["newt", "toad"]
+
+
+def test_labels_that_hold_commas_and_spaces_can_be_named(
+    tmp_path: Path, images: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run", names=("a, b", "c", "d e")))
+    assert say("generate", run, "--labels", "a, b", "c")[1:3] == ["a, b", "c"]
+    assert say("swap", run, *images, "--true", "a, b", "d e", "c")[-3:] == [
+        "a (a, b)",
+        "b (d e)",
+        "c (c)",
+    ]
 
 
 # swap
@@ -209,7 +239,7 @@ def test_a_swap_says_true_and_given_beside_its_source(
     assert len(captions) == 3
     assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
     assert {caption.split(" → ")[1] for caption in captions} <= {"newt", "toad"}
-    each = say("swap", run, *images, "--grid", "swap", "--true", "newt,toad,frog")[2:]
+    each = say("swap", run, *images, "--grid", "swap", "--true", "newt", "toad", "frog")[2:]
     assert [caption.split(" → ")[0] for caption in each] == ["newt", "toad", "frog"]
 
 
@@ -229,6 +259,11 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
         f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
         "--true, or put it into a folder of that name"
     ]
+    assert say("swap", run, a, b, "--grid", "swap", "--true", "newt", "frog")[3].startswith("frog")
+    named = Path(b).parent.with_name("frog") / "b.png"
+    named.parent.mkdir()
+    named.write_bytes(Path(b).read_bytes())
+    assert say("swap", run, a, str(named), "--grid", "swap")[3].startswith("frog")
     title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
         "Reconstructed with the true label, where it was said",
@@ -241,14 +276,16 @@ def test_labels_that_fit_no_number_of_images_are_rejected(
     tmp_path: Path, images: list[str], say: Say
 ) -> None:
     run = str(make_run(tmp_path / "run"))
-    assert say("swap", run, *images, "--true", "frog,newt") == [
+    assert say("swap", run, *images, "--true", "frog", "newt") == [
         "--true has 2 labels, which fit 2 images, not 3: it takes one label for all or one for "
         "each; name as many"
     ]
+    assert len(say("swap", run, *images, "--true", "frog", "newt", "frog")) > 1
     assert say("swap", run, images[0], "--grid", "interpolation") == [
         f"--grid interpolation: {images[0]} is the only image, and a row leads from each to "
         "the next one; name two or more"
     ]
+    assert len(say("swap", run, *images[:2], "--grid", "interpolation")) > 1
 
 
 def test_sample_grids_hold_what_the_network_makes(tmp_path: Path, images: list[str]) -> None:
@@ -286,7 +323,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
     one_z = {"objective.likelihood": "bernoulli-threshold"}  # an image twice has it twice
     run = make_run(tmp_path / "run", **one_z, **{"model.condition_on": "decoder"})
     asked = ("swap", str(run), *images, "--grid", "interpolation")
-    words = say(*asked, "--true", "frog,toad,toad")
+    words = say(*asked, "--true", "frog", "toad", "toad")
     assert words[1] == (
         "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
         "the label told changes half-way."
@@ -303,7 +340,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
 
 
 @pytest.mark.parametrize(
-    ("settings", "taken_for"),
+    ("settings", "condition"),
     [
         ({"model.condition_on": "classifier"}, 3),
         ({"model.condition_on": "decoder"}, 3),
@@ -312,14 +349,14 @@ def test_a_line_between_labels_changes_the_label_half_way(
     ],
 )
 def test_a_label_that_nobody_said_is_the_null_label(
-    settings: dict[str, object], taken_for: int, tmp_path: Path, images: list[str]
+    settings: dict[str, object], condition: int, tmp_path: Path, images: list[str]
 ) -> None:
     model = load_vae(make_run(tmp_path / "run", **settings))
     own = read_images(model, [Path(images[1])])
     assert own.true.tolist() == [UNKNOWN_LABEL]
     sample_grid = redrawn(model, "reconstruction", own)
     assert np.array_equal(
-        sample_grid["reconstruction_output"], of_network(model, own, [taken_for], [taken_for])
+        sample_grid["reconstruction_output"], of_network(model, own, [condition], [condition])
     )
 
 
@@ -328,7 +365,7 @@ def test_a_label_that_nobody_said_is_the_null_label(
     [
         (
             {"model.condition_on": "both"},
-            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what a "
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what an "
             "image shows; name its label",
         ),
         (
@@ -344,6 +381,7 @@ def test_a_label_that_is_needed_is_asked_for(
 ) -> None:
     run = str(make_run(tmp_path / "run", **settings))
     assert say("swap", run, *images, "--grid", "traversal") == [sentence]
+    assert len(say("swap", run, *images, "--grid", "traversal", "--true", "newt")) > 1
 
 
 def test_the_second_protocol_is_drawn_where_it_is_another(
@@ -359,6 +397,7 @@ def test_the_second_protocol_is_drawn_where_it_is_another(
         "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not told a label, so both "
         "protocols are one; use --grid swap"
     ]
+    assert len(say("swap", str(read), *images, "--grid", "swap", *words[2:])) > 1
 
 
 # What is not told

@@ -16,17 +16,17 @@ import pytest
 from rich.console import Console
 
 from conftest import SMALL, run_result, tuning_result
-from isthmus.cli import main
-from isthmus.engine.batches import split_for
+from isthmus.cli.main import main
 from isthmus.engine.device import environment
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import study_warnings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
+from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.planned_runs import (
     planned_runs,
@@ -35,7 +35,8 @@ from isthmus.study.planned_runs import (
     untuned_variants,
 )
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
-from isthmus.tasks import load_recipe, task_of
+from isthmus.study.warnings import study_warnings
+from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
 
 FACTORS = """
@@ -52,7 +53,7 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 3")
+    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 4")
     path.write_text(FACTORS + small, encoding="utf-8")
     return path
 
@@ -650,7 +651,7 @@ def test_two_studies_are_compared_by_seed(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = tmp_path / "longer"
-    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "4"]
+    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "5"]
     assert main(words) == 0
     status, text = said(["compare", str(longer), str(finished)], capsys)
     assert status == 0

@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 import isthmus.study.verdicts
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
-from isthmus.stats.looks import planned_looks
+from isthmus.stats.corrections import planned_looks
 from isthmus.study.analysis import analyse, metrics_of
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of

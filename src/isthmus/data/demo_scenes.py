@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from isthmus.data.demo_digits import demo_digits, package_versions
-from isthmus.data.image_files import read_image
+from isthmus.data.images import read_image
 from isthmus.data.store import MaskedItem, Part
 
 _VERSION = 1

@@ -1,4 +1,4 @@
-"""Your own images and masks, out of a folder."""
+"""Images and masks from a folder of your own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ImageOps
 
-from isthmus.data.image_files import (
+from isthmus.data.images import (
     decoded,
     file_stamps,
     image_files,
@@ -23,7 +23,7 @@ from isthmus.data.image_files import (
 from isthmus.data.splits import drawn_parts
 from isthmus.data.store import MaskedItem, Part
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 _VERSION = 2
 _FEWEST_IMAGES = 5
@@ -33,30 +33,31 @@ _MOST_UNNAMED = 50
 
 @dataclass(frozen=True)
 class _Pair:
-    """An image and its mask by path."""
+    """The paths of an image and its mask."""
 
     name: str
     image: Path
     mask: Path
-    part: Part | None  # None where no folder says so
+    part: Part | None
+    """None without train/ and test/."""
 
 
 class Folder:
     """Images in PATH/images and masks in PATH/masks, matched by name without suffix.
 
-    Or in PATH/train/ and PATH/test/, each with images/ and masks/; without these, a cut that
-    never changes for the same masks makes the test part, whatever the classes are called. A group
-    is the set of classes that a mask shows.
+    Or in PATH/train/ and PATH/test/, each with images/ and masks/. Without these two, a cut that
+    depends on the masks alone, not on the names of classes, makes the test part. A group is the set
+    of classes in a mask.
 
     Args:
         path: The folder.
         classes: Class names; empty: class-0, class-1, ...
-        mask_values: The mask value of each class. Empty: 0 and 255 are two classes; else masks
-            hold class indices 0, 1, 2, ..., and 255 where there is no truth.
-        test_share: Share of the images that is the test part, where no folder says so.
+        mask_values: The mask value of each class. Empty: if masks have only 0 and 255, these are two
+            classes; otherwise masks have class indices 0, 1, 2, ..., and 255 is ignored.
+        test_share: Share of the images in the test part, without train/ and test/.
 
     Raises:
-        UserError: If the folder breaks a rule; masks are looked into only when they are needed.
+        UserError: If the folder breaks a rule; masks are decoded only when they are needed.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class Folder:
 
     @property
     def label_scheme(self) -> str:
-        """Which mask value is which class, in one line."""
+        """The mask value of each class, in one line."""
         pairs = zip(self._values, self.class_names, strict=True)
         return f"folder {self._path.name}, " + " ".join(f"{v}={name}" for v, name in pairs)
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items; where the folder lies does not."""
+        """Everything that decides the items, but not where the folder is."""
         return {
             "source": "folder",
             "version": _VERSION,
@@ -106,25 +107,25 @@ class Folder:
             if image.shape[:2] != mask.shape:
                 raise UserError(
                     f"{pair.image}: {size_in_words(image)}, but its mask {pair.mask.name} is "
-                    f"{size_in_words(mask)}: both must be of one size, once turned as their EXIF tags "
-                    "say; export the mask again at the image's size"
+                    f"{size_in_words(mask)}: both must have the same size after their EXIF orientation; "
+                    "export the mask again at the image's size"
                 )
             group = "+".join(self.class_names[index] for index in classes)
             yield MaskedItem(pair.name, group, part, image, self._class_indices(mask))
 
     @functools.cached_property
     def _values_of_each(self) -> list[tuple[int, ...]]:
-        """The values that each mask holds; decodes every mask, once."""
+        """The values in each mask; decodes every mask once."""
         return [tuple(np.unique(read_mask(pair.mask)).tolist()) for pair in self._pairs]
 
     @functools.cached_property
     def _values(self) -> tuple[int, ...]:
         """The mask value of each class, in the order of the class indices."""
-        first_shown: dict[int, Path] = {}
+        first_with: dict[int, Path] = {}
         for pair, values in zip(self._pairs, self._values_of_each, strict=True):
             for value in values:
-                first_shown.setdefault(value, pair.mask)
-        return _class_values(first_shown, self._mask_values, len(self._classes))
+                first_with.setdefault(value, pair.mask)
+        return _class_values(first_with, self._mask_values, len(self._classes))
 
     def _classes_in(self, values: tuple[int, ...]) -> list[int]:
         return [index for index, value in enumerate(self._values) if value in values]
@@ -146,16 +147,16 @@ class Folder:
 
 
 def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
-    """The values of a mask file, turned as its EXIF tag says; palette masks give their indices.
+    """The values of a mask file with its EXIF orientation applied; of a palette mask, the indices.
 
     Raises:
-        UserError: If the file cannot be decoded, is a JPEG, or has no one whole number a pixel.
+        UserError: If the file cannot be decoded, is a JPEG, or does not have one integer per pixel.
     """
     image = decoded(path)
     if image.format == "JPEG":
         raise UserError(
-            f"{path}: a mask must not be a JPEG, which changes values to save space; "
-            "export the masks again as PNG"
+            f"{path}: is a JPEG, which changes values to save space: masks need a lossless format; "
+            "export them again as PNG"
         )
     pixels = np.asarray(ImageOps.exif_transpose(image))
     if pixels.ndim == 3:
@@ -164,7 +165,7 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
         return pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
         raise UserError(
-            f"{path}: holds fractions: a mask holds one class index a pixel; "
+            f"{path}: has fractions: a mask has one class index per pixel; "
             "save it as a grey PNG with class indices"
         )
     return pixels
@@ -173,50 +174,50 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
 def _one_channel(
     pixels: UInt8[np.ndarray, "height width channel"], bands: tuple[str, ...], path: Path
 ) -> UInt8[np.ndarray, "height width"]:
-    """The grey values of a mask saved with several channels, if it is grey and opaque."""
+    """The values of a mask with several channels, if they are equal and it is opaque."""
     has_alpha = bands[-1] == "A"
     colours = pixels[..., :-1] if has_alpha else pixels
     if (has_alpha and pixels[..., -1].min() < 255) or (colours != colours[..., :1]).any():
         raise UserError(
-            f"{path}: a mask in colours or with transparency: a mask holds one class index a "
-            "pixel; save it as a palette PNG or a grey PNG with class indices"
+            f"{path}: has colours or transparency: a mask has one class index per pixel; save it as "
+            "a palette PNG or a grey PNG with class indices"
         )
     return colours[..., 0]
 
 
 def _check_classes(classes: Sequence[str], mask_values: Sequence[int]) -> None:
-    """Reject classes and mask values that cannot belong together, before any file is read."""
+    """Reject inconsistent class names and mask values, before any file is read."""
     for key, given in (("data.classes", classes), ("data.mask_values", mask_values)):
         if len(given) == 1 or len(given) > IGNORE_INDEX:
             raise UserError(
-                f"{key} has {len(given)} entries: 2 to {IGNORE_INDEX} classes can be told apart; "
-                "name them all, the background too"
+                f"{key} has {len(given)} entries: there must be 2 to {IGNORE_INDEX} classes; list them "
+                "all, the background too"
             )
         twice = next((entry for entry in given if list(given).count(entry) > 1), None)
         if twice is not None:
-            raise UserError(f"{key} has {twice} twice: each class stands there once; take one out")
+            raise UserError(f"{key} has {twice} twice: each entry must be unique; remove one")
     if classes and mask_values and len(classes) != len(mask_values):
         raise UserError(
-            f"data.classes has {len(classes)} entries but data.mask_values has "
-            f"{len(mask_values)}: each class has one mask value; make them equally many"
+            f"data.classes has {len(classes)} entries but data.mask_values has {len(mask_values)}: "
+            "each class has one mask value; make the two lists equally long"
         )
 
 
 def _class_values(
-    first_shown: Mapping[int, Path], mask_values: tuple[int, ...], num_named: int
+    first_with: Mapping[int, Path], mask_values: tuple[int, ...], num_named: int
 ) -> tuple[int, ...]:
-    """The mask value of each class: as the recipe lists them, or as the masks show them.
+    """The mask value of each class: as listed in the recipe, or as found in the masks.
 
-    ``first_shown`` has for each value in any mask the first mask that shows it;
-    ``num_named`` is 0 where the recipe names no classes, so that the masks decide.
+    ``first_with`` is the first mask with each value; ``num_named`` is the number of classes that
+    the recipe names, 0 if none.
     """
-    values = sorted(first_shown)
+    values = sorted(first_with)
     if mask_values:
         outside = next((value for value in values if value not in mask_values), None)
         if outside is not None:
             raise UserError(
-                f"{first_shown[outside]}: shows the value {outside}: data.mask_values allows "
-                f"only {_listed(mask_values)}; add it there, with its class, or mend the mask"
+                f"{first_with[outside]}: has the value {outside}: data.mask_values allows only "
+                f"{_listed(mask_values)}; add the value and its class there, or correct the mask"
             )
         return mask_values
     if values == [0, 255] and num_named in (0, 2):
@@ -226,23 +227,28 @@ def _class_values(
     outside = next((value for value in indices if not 0 <= value < num_classes), None)
     if outside is not None:
         raise UserError(
-            f"{first_shown[outside]}: shows the value {outside}: class indices run from 0 to "
-            f"{num_classes - 1} without a gap, and 255 means no truth, but the masks hold "
+            f"{first_with[outside]}: has the value {outside}: class indices run from 0 to "
+            f"{num_classes - 1} without a gap, and 255 is ignored, but the masks have "
             f"{_listed(values)}; {_remedy(values, num_named)}"
         )
     if len(indices) < 2:
         raise UserError(
-            f"{first_shown[values[0]]} and all other masks show only {_listed(values)}: at least "
-            "two classes must be there; check that the masks are not empty"
+            f"{first_with[values[0]]} and all other masks have only {_listed(values)}: at least two "
+            "classes are needed; check that the masks are not empty"
         )
     return tuple(range(num_classes))
 
 
 def _remedy(values: list[int], num_named: int) -> str:
-    if len(values) > _MOST_LISTED:
-        return "save the masks without smoothing, or name all classes in data.classes"
-    names = f" and name {len(values)} classes" if num_named not in (0, len(values)) else ""
-    return f"set data.mask_values = {values}{names}"
+    if len(values) <= _MOST_LISTED:
+        names = f" and name {len(values)} classes" if num_named not in (0, len(values)) else ""
+        return f"set data.mask_values = {values}{names}"
+    indices = [value for value in values if value != IGNORE_INDEX]
+    has_gap = indices[-1] >= len(indices)
+    all_of_them = (
+        "list all values in data.mask_values" if has_gap else "name all classes in data.classes"
+    )
+    return f"save the masks without smoothing, or {all_of_them}"
 
 
 def _listed(values: Sequence[int]) -> str:
@@ -253,13 +259,13 @@ def _listed(values: Sequence[int]) -> str:
 def _pairs(path: Path) -> list[_Pair]:
     """All images with their masks, by part and name."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder: it must hold images/ and masks/; set data.folder")
+        raise UserError(f"{path}: no such folder: it must have images/ and masks/; set data.folder")
     if (path / "train").is_dir() or (path / "test").is_dir():
         pairs = _pairs_of(path / "train", "train") + _pairs_of(path / "test", "test")
     else:
         pairs = _pairs_of(path, None)
     if len(pairs) < _FEWEST_IMAGES:
-        rule = f"fewer than {_FEWEST_IMAGES} cannot be cut into training, validation and test"
+        rule = f"training, validation and test need at least {_FEWEST_IMAGES} together"
         raise UserError(f"{path}: {len(pairs)} images: {rule}; add images")
     return pairs
 
@@ -267,33 +273,33 @@ def _pairs(path: Path) -> list[_Pair]:
 def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
     images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
     if not images:
-        raise no_image_in(folder / "images", "put them there, or set data.folder")
+        raise no_image_in(folder / "images", "add some, or set data.folder")
     unmatched = sorted(images.keys() ^ masks.keys())
     if unmatched:
         stem = unmatched[0]
         path = images.get(stem) or masks[stem]
-        what, lacks = ("mask", "masks") if stem in images else ("image", "images")
+        what, where = ("mask", "masks") if stem in images else ("image", "images")
         raise UserError(
             f"{path}: has no {what}: expected one of the same name, such as "
-            f"{folder / lacks / stem}.png; add the {what} or take the file out"
+            f"{folder / where / stem}.png; add the {what} or remove the file"
         )
     prefix = "" if part is None else f"{part}-"
     return [_Pair(prefix + stem, images[stem], masks[stem], part) for stem in images]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix, in order; others are passed over."""
+    """The image files of a folder by name without suffix, in order."""
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder: a data folder holds images/ and masks/, or train/ and "
-            "test/ that hold both; set data.folder"
+            f"{folder}: no such folder: a data folder has images/ and masks/, or train/ and test/ "
+            "with both in each; set data.folder"
         )
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if path.stem in found:
             raise UserError(
-                f"{path}: has the same name as {found[path.stem].name} but for the suffix: masks "
-                "are matched by name without suffix; rename one or take it out"
+                f"{path}: has the same name as {found[path.stem].name} except for the suffix: masks are "
+                "matched by name without suffix; remove one"
             )
         found[path.stem] = path
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from torchvision.datasets import CIFAR10, KMNIST, MNIST, FashionMNIST
 
-from isthmus.data.cifar10_jpeg import CIFAR10_CLASSES, Cifar10Jpeg, jpeg_copy
-from isthmus.data.image_files import file_stamps
+from isthmus.data.class_folder import ClassFolder
+from isthmus.data.images import file_stamps
 from isthmus.data.store import Item, Part, Source
 from isthmus.errors import UserError
 
@@ -23,17 +23,18 @@ _Images = UInt8[np.ndarray, "n height width channel"]
 _Labels = Int64[np.ndarray, " n"]
 
 _VERSION = 1
-# What torchvision raises on files that are cut short or changed, or without a network.
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+# What torchvision raises on truncated or changed files, or without a network.
 _DAMAGED = (RuntimeError, OSError, ValueError, TypeError, AssertionError, KeyError)
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """What is known of a data set before it is read."""
+    """Where a data set is and what its classes are called."""
 
     title: str
     torchvision: Any
-    """Class of the data set there."""
+    """Its class in torchvision."""
     folder: str
     """Where torchvision keeps it, below the root."""
     files: tuple[str, ...]
@@ -63,49 +64,50 @@ SETS: dict[str, LabelledSet] = {
         CIFAR10,
         CIFAR10.base_folder,
         (*(name for name, _ in CIFAR10.train_list + CIFAR10.test_list), CIFAR10.meta["filename"]),
-        CIFAR10_CLASSES,
+        tuple(_CIFAR10_CLASSES.split()),
     ),
 }
-"""The one place where a labelled data set gets the name that recipes use."""
+"""Labelled data sets by their names in recipes."""
 
 
-class TorchvisionSet:
-    """A data set as torchvision lays it out, in its official parts; a group is a class.
+def labelled_set(name: SetName, root: Path, download: bool) -> Source:
+    """A data set with its official parts; a group is a class.
 
-    Where CIFAR-10 itself is not there but its JPEG copy is, that is read, and the label scheme
-    says so.
+    If CIFAR-10 itself is missing but its JPEG copy is there, that is read (``CifarJpegs``).
 
     Args:
         name: A key of ``SETS``.
-        root: The folder that holds the data set's own.
-        download: Fetch what is missing into ``root``.
+        root: The folder that contains the folder of the data set.
+        download: Download missing files into ``root``.
 
     Raises:
-        UserError: If the data are not there.
+        UserError: If the data are missing.
     """
-
-    def __init__(self, name: SetName, root: Path, download: bool) -> None:
-        self._source: Source = _found(name, root, download)
-        self.class_names = SETS[name].class_names
-
-    @property
-    def label_scheme(self) -> str:
-        """Which data set, in one line."""
-        return self._source.label_scheme
-
-    def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items."""
-        return self._source.fingerprint()
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._source)
+    known = SETS[name]
+    folder = root / known.folder
+    copies = (root / "cifar10.zip", root / "cifar10")
+    copy = next((path for path in copies if path.exists()), None)
+    if name == "cifar10" and copy is not None and not folder.is_dir():
+        return CifarJpegs(copy)
+    if download and _missing(known, folder) is not None:
+        _download(known, root)
+    missing = _missing(known, folder)
+    if missing is not None:
+        instead = ", or the JPEG copy cifar10.zip" if name == "cifar10" else ""
+        raise UserError(
+            f"no {known.title} in {root}: expected {missing}{instead}; name the folder with "
+            "--data-root or ISTHMUS_DATA, or leave it out to download"
+        )
+    return TorchvisionSet(name, root)
 
 
-class _Official:
-    """A data set read by torchvision itself."""
+class TorchvisionSet:
+    """A data set in torchvision's own files.
+
+    Args:
+        name: A key of ``SETS``.
+        root: The folder that contains the folder of the data set.
+    """
 
     def __init__(self, name: SetName, root: Path) -> None:
         self.label_scheme = name
@@ -114,9 +116,11 @@ class _Official:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
         return self._set.class_names
 
     def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides the items."""
         files = (self._root / self._set.folder / name for name in self._set.files)
         return {
             "source": self.label_scheme,
@@ -146,31 +150,50 @@ class _Official:
         except _DAMAGED as error:
             raise UserError(
                 f"{self._root / self._set.folder}: the {part} part cannot be read ({error}): "
-                "the data set must be whole; fetch it again"
+                "the data set must be complete; get it again"
             ) from None
         return (images if images.ndim == 4 else images[..., None]), labels
 
 
-def _found(name: SetName, root: Path, download: bool) -> Source:
-    known = SETS[name]
-    folder = root / known.folder
-    copy = jpeg_copy(root) if name == "cifar10" and not folder.is_dir() else None
-    if copy is not None:
-        return Cifar10Jpeg(copy)
-    if download and _missing(known, folder) is not None:
-        _download(known, root)
-    missing = _missing(known, folder)
-    if missing is not None:
-        instead = ", or the JPEG copy cifar10.zip" if name == "cifar10" else ""
-        raise UserError(
-            f"no {known.title} in {root}: expected {missing}{instead}; name the folder with "
-            "--data-root or ISTHMUS_DATA, or leave it out to download"
-        )
-    return _Official(name, root)
+class CifarJpegs:
+    """CIFAR-10 as JPEG files in ``cifar10/{train,test}/CLASS``, or in ``cifar10.zip``.
+
+    JPEG changes pixels, so metrics on this copy are not comparable with published ones; the label
+    scheme says which one it is.
+
+    Args:
+        place: The folder ``cifar10`` or the zip file.
+
+    Raises:
+        UserError: On first use, if the folders are not those of the ten classes.
+    """
+
+    class_names = SETS["cifar10"].class_names
+    label_scheme = "cifar10 (JPEG copy)"
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._folder = ClassFolder(place, test_share=None)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides the items."""
+        return {**self._folder.fingerprint(), "source": self.label_scheme}
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __iter__(self) -> Iterator[Item]:
+        if self._folder.class_names != self.class_names:
+            raise UserError(
+                f"{self._place}: has the classes {', '.join(self._folder.class_names)}: the JPEG copy "
+                f"of CIFAR-10 has {', '.join(self.class_names)}; get it again or remove it"
+            )
+        for item in self._folder:
+            yield replace(item, name=item.name.rpartition(".")[0])
 
 
 def _missing(known: LabelledSet, folder: Path) -> Path | None:
-    """The first file that is not there."""
+    """The first missing file."""
     return next((folder / name for name in known.files if not (folder / name).is_file()), None)
 
 
@@ -180,5 +203,5 @@ def _download(known: LabelledSet, root: Path) -> None:
     except _DAMAGED as error:
         raise UserError(
             f"cannot download {known.title} into {root} ({error}): it is needed once; try again, "
-            "or name a folder that holds it with --data-root or ISTHMUS_DATA"
+            "or name a folder that has it with --data-root or ISTHMUS_DATA"
         ) from None

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from isthmus.data.resize import MaskResize, resized_image, resized_mask, with_channels
+from isthmus.data.images import MaskResize, resized_image, resized_mask, with_channels
 from isthmus.errors import UserError
 
 Part = Literal["train", "test"]

@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from isthmus.data.store import Store
-from isthmus.engine.batches import batches_in_order
 from isthmus.engine.device import autocast, precision_here
+from isthmus.engine.loaders import batches_in_order
 from isthmus.engine.optimiser import optimiser_for
 from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from isthmus.data.store import Store
-from isthmus.engine.batches import batches_in_order, split_for, training_batches
 from isthmus.engine.device import Precision
+from isthmus.engine.loaders import batches_in_order, split_for, training_batches
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.seeds import stream, torch_seed
 from isthmus.engine.task import task_of

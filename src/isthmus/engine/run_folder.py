@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from isthmus.engine.run_result import Environment, RunResult, TuningResult
 from isthmus.errors import UserError
-from isthmus.recipe import Recipe, flattened, recipe_as_toml, recipe_tables
+from isthmus.recipe import Recipe, recipe_as_toml, recipe_tables
+from isthmus.recipe.parsing import flattened
 
 
 class Busy(UserError):
@@ -217,8 +218,3 @@ class RunFolder:
             return []
         with self.epoch_table.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
-
-
-def run_folder(study: Path, variant: str, seed: int) -> RunFolder:
-    """Where a study keeps the run of a variant with a seed."""
-    return RunFolder(study / "runs" / variant / f"seed-{seed}")

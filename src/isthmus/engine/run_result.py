@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A number that may be unknown: NaN here, null in JSON."""
 
 
 class Record(BaseModel):
     """Something written as JSON and read back by the same class."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class JudgeRecord(Record):
@@ -18,7 +21,7 @@ class JudgeRecord(Record):
 
     name: str
     """Hashes of its data, recipe and weights."""
-    accuracy: float
+    accuracy: Number
     """Share of real test images that it labels correctly."""
 
 
@@ -27,7 +30,7 @@ class Evaluation(Record):
 
     reason: str = ""
     """Why the run does not count, if it does not."""
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
     judge: JudgeRecord | None = None
 
 
@@ -46,7 +49,7 @@ class RunResult(Evaluation):
     epochs: int
     best_epoch: int
     """The epoch of the evaluated weights, from 1."""
-    train_loss_last: float
+    train_loss_last: Number
     train_seconds: float
     parameters: int
     gflop: float
@@ -59,7 +62,7 @@ class TuningResult(Record):
     status: Literal["finished", "failed"]
     reason: str
     metric: str
-    value: float
+    value: Number
     """Of the metric on the validation part, at the chosen epoch."""
     higher_is_better: bool
     train_seconds: float
@@ -75,7 +78,7 @@ class Baseline(Record):
     definition: str
     is_floor: bool
     """Whether a variant should beat it."""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, Number] = Field(default_factory=dict)
 
 
 class Environment(Record):
@@ -97,3 +100,24 @@ class Environment(Record):
     """Hash of the images, their truth, names and parts."""
     prepared: dict[str, str]
     """What the run shares with others: the judge's name."""
+
+
+class Remark(Record):
+    """A sentence for the reader, with a line for each run or variant that it concerns."""
+
+    text: str
+    details: tuple[str, ...] = ()
+
+
+class TaskNotes(Record):
+    """What a task says of a study's finished runs."""
+
+    headline: str = ""
+    """A sentence for the top of the page."""
+    warnings: tuple[Remark, ...] = ()
+    references: tuple[str, ...] = ()
+    """What its metrics are to be read against."""
+    groups: tuple[Remark, ...] = ()
+    """Variants grouped by what they do, below the task's own table."""
+    hidden_metrics: tuple[str, ...] = ()
+    """Metrics that equal others in every run of this study, and are left out of tables."""

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from isthmus.engine.run_result import Baseline, Evaluation
+from isthmus.engine.run_result import Baseline, Evaluation, TaskNotes
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from jaxtyping import Int
 
-    from isthmus.data.rows import Rows
+    from isthmus.data.batches import Rows
     from isthmus.data.store import OnProgress, Store
     from isthmus.engine.task_module import ProgressCallback, TaskModule
     from isthmus.engine.trained import Trained
@@ -137,6 +138,19 @@ class Task(ABC):
         """What two runs of one recipe with different seeds draw differently, in words."""
         validation = ("validation images",) if recipe.data.has_validation else ()
         return ("initial weights", *validation, "the order of training images")
+
+    def notes(
+        self, finished: pd.DataFrame, recipes: Mapping[str, Any], baselines: Sequence[Baseline]
+    ) -> TaskNotes:
+        """What the report says of this task's finished runs beside their tables.
+
+        Args:
+            finished: A row a finished run, as ``results.csv`` has them.
+            recipes: Variant -> recipe, in the order of the study.
+            baselines: What ``baselines`` returned.
+        """
+        del finished, recipes, baselines
+        return TaskNotes()
 
     def shown_images(self, folder: Path, runs: Any, store: Any, per_image: Any) -> None:
         """Write the test images that a study's report shows into ``folder``; none by default."""

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Int
 
 from isthmus.data.splits import Split
-from isthmus.engine.batches import batches_in_order
 from isthmus.engine.device import Precision, autocast
+from isthmus.engine.loaders import batches_in_order
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task_module import TaskModule
 

@@ -316,7 +316,7 @@ def swap_metrics(
         UserError: If a label given is the true one, or the three are not of the same images.
 
     >>> metrics = swap_metrics(np.array([0, 0]), np.array([1, 2]), np.array([1, 0]))
-    >>> metrics.success.value, metrics.stay.value
+    >>> metrics.success.value, metrics.leakage.value
     (0.5, 0.5)
     """
     check_shapes(true, given, judged)

@@ -1,7 +1,8 @@
-"""A metric as tables name and explain it, and the words that a column's name stands for."""
+"""A metric as tables show it: name, direction, definition, words, number of decimals."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -13,11 +14,11 @@ class Metric:
     higher_is_better: bool = True
     definition: str = ""
     words: str = ""
-    """What heads its column; empty: its name says it."""
+    """Heading of its column; empty: made from the name."""
 
     @property
     def title(self) -> str:
-        """The metric as it stands in a sentence."""
+        """The metric in words, for a heading or a sentence."""
         return self.words or in_words(self.name)
 
 
@@ -33,9 +34,20 @@ _WORDS = {
 
 
 def in_words(name: str) -> str:
-    """A column's name as it stands in a sentence.
+    """The name of a column in words.
 
     >>> in_words("mean_iou"), in_words("elbo_nats")
     ('mean IoU', 'ELBO nats')
     """
     return " ".join(_WORDS.get(word, word) for word in name.split("_"))
+
+
+def decimals_for(width: float) -> int:
+    """Decimals that resolve a fifth of an interval's width; 3 where the width is unknown or 0.
+
+    >>> [decimals_for(width) for width in (0.012, 0.008, 0.3, 40.0, float("nan"))]
+    [3, 3, 2, 0, 3]
+    """
+    if not math.isfinite(width) or width <= 0:
+        return 3
+    return min(max(-math.floor(math.log10(width / 5) + 1e-9), 0), 6)

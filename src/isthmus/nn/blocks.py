@@ -1,8 +1,7 @@
 """Parts of a U-Net: convolution blocks, down-samplers, up-samplers, normalisations, dropouts.
 
-Every part is made by a function of channel counts, so that a network is a topology into
-which these functions are handed. The tables at the end are the only place where a part
-gets the name that recipes use.
+Each part is made by a function of channel counts, which is handed to the network. The tables at the
+end give the parts their names in recipes.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ def group_norm(channels: int) -> nn.Module:
 
 
 def no_dropout() -> nn.Module:
-    """Nothing is dropped."""
+    """No dropout."""
     return nn.Identity()
 
 
 class PartMaker:
-    """Makes the convolution stages that all parts of one network share.
+    """Makes convolution blocks with the normalisation and dropout of one network.
 
     Args:
         norm: Normalisation after a convolution.
@@ -49,11 +48,11 @@ class PartMaker:
         self.dropout = dropout
 
     def activated(self, channels: int) -> nn.Sequential:
-        """What follows a convolution: normalisation, ReLU, dropout."""
+        """Normalisation -> ReLU -> dropout, as follows each convolution."""
         return nn.Sequential(self.norm(channels), nn.ReLU(inplace=True), self.dropout())
 
     def double_conv(self, channels_in: int, channels_out: int) -> nn.Sequential:
-        """Twice a 3x3 convolution, normalisation, ReLU, dropout."""
+        """Twice: 3x3 conv -> normalisation -> ReLU -> dropout."""
         return nn.Sequential(
             nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
             self.activated(channels_out),
@@ -63,30 +62,30 @@ class PartMaker:
 
 
 DownSampler = Callable[[PartMaker, int], nn.Module]
-"""channels -> module that halves height and width and keeps the channels."""
+"""(make, channels) -> module that halves height and width and keeps the channels."""
 UpSampler = Callable[[PartMaker, int], nn.Module]
-"""channels -> module that doubles height and width and halves the channels."""
+"""(make, channels) -> module that doubles height and width and halves the channels."""
 
 
 def max_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
-    """The largest of 2x2."""
+    """2x2 maximum."""
     return nn.MaxPool2d(2)
 
 
 def average_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
-    """The mean of 2x2."""
+    """2x2 mean."""
     return nn.AvgPool2d(2)
 
 
 def strided_conv(make: PartMaker, channels: int) -> nn.Module:
-    """A 2x2 convolution of stride 2, then normalisation, ReLU, dropout."""
+    """2x2 conv of stride 2 -> normalisation -> ReLU -> dropout."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, kernel_size=2, stride=2), make.activated(channels)
     )
 
 
 class BlurPool(nn.Module):
-    """Max-pool of stride 1, then a binomial low-pass filter of stride 2.
+    """2x2 maximum of stride 1 -> binomial low-pass filter of stride 2.
 
     Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again
     (arXiv:1904.11486), section 3.2, with the 3x3 filter [1, 2, 1] x [1, 2, 1] / 16.
@@ -102,7 +101,7 @@ class BlurPool(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel half_height half_width"]:
-        """The dense maximum, low-passed and halved; edges are replicated."""
+        """The filtered maximum at half the size; edges are replicated."""
         dense_max = F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), kernel_size=2, stride=1)
         padded = F.pad(dense_max, (1, 1, 1, 1), mode="replicate")
         return F.conv2d(padded, self.kernel.to(padded.dtype), stride=2, groups=x.shape[1])
@@ -119,10 +118,10 @@ def transposed_conv(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG00
 
 
 def bilinear_upsample(make: PartMaker, channels: int) -> nn.Module:
-    """1x1 convolution and bilinear up-sampling with aligned corners, then norm, ReLU, dropout.
+    """1x1 conv -> bilinear up-sampling with aligned corners -> normalisation -> ReLU -> dropout.
 
-    The convolution comes first: the weights of an interpolation sum to one, so the two
-    linear maps commute, and on the small side it costs a quarter.
+    The convolution comes first, at a quarter of the cost: interpolation weights sum to one, so the
+    two linear maps commute.
     """
     return nn.Sequential(
         nn.Conv2d(channels, channels // 2, kernel_size=1),
@@ -132,7 +131,7 @@ def bilinear_upsample(make: PartMaker, channels: int) -> nn.Module:
 
 
 def nearest_upsample(make: PartMaker, channels: int) -> nn.Module:
-    """1x1 convolution and nearest up-sampling, then norm, ReLU, dropout."""
+    """1x1 conv -> nearest up-sampling -> normalisation -> ReLU -> dropout."""
     return nn.Sequential(
         nn.Conv2d(channels, channels // 2, kernel_size=1),
         nn.UpsamplingNearest2d(scale_factor=2),
@@ -141,7 +140,7 @@ def nearest_upsample(make: PartMaker, channels: int) -> nn.Module:
 
 
 def pixel_shuffle(make: PartMaker, channels: int) -> nn.Module:
-    """Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158), then norm, ReLU, dropout."""
+    """Sub-pixel conv (Shi et al. 2016, arXiv:1609.05158) -> normalisation -> ReLU -> dropout."""
     return nn.Sequential(
         nn.Conv2d(channels, 2 * channels, kernel_size=1),
         nn.PixelShuffle(2),

@@ -1,4 +1,4 @@
-"""The judge: a small classifier that says what label an image shows."""
+"""The judge: a small image classifier that evaluates generated images."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor, nn
 from isthmus.errors import UserError
 
 LEAST_SIZE_PX = 8
-"""Three halvings leave one pixel of it."""
+"""Three halvings of it leave one pixel."""
 
 
 class Judge(nn.Module):
-    """A residual network of eight convolutions, for images of 8 px and more, grey or colour.
+    """A residual network of eight convolutions, for grey or colour images of 8 px or more.
 
-    An image's values lie in [0, 1]; the batch norm after the first convolution makes their
-    mean and scale unimportant. Four levels of 1, 2, 4 and 4 times ``width`` channels, each
-    half as large as the one before; the last two own a residual block. The mean over what
-    place is left makes the features, so every size gives equally many.
+    Image values lie in [0, 1]; the batch norm after the first convolution removes their mean and
+    scale. Four levels of 1, 2, 4 and 4 times ``width`` channels, each half the size of the one
+    before; the last two have a residual block. Features are the mean over positions, so their
+    number does not depend on the image's size.
 
     Args:
         channels_in: Channels of an image.
-        num_labels: How many labels it tells apart.
+        num_labels: Number of labels.
         width: Channels of the first level: 16 is enough for digits, 64 for CIFAR-10.
 
-    Source: in the manner of ResNet-9 (Page 2018, How to Train Your ResNet), with each pooling
-    before its convolution, which costs a quarter, and a mean in place of the last maximum.
+    Source: similar to ResNet-9 (Page 2018, How to Train Your ResNet), with each pooling before its
+    convolution, at a quarter of the cost, and mean pooling at the end.
 
     >>> import torch
     >>> judge = Judge(channels_in=1, num_labels=10, width=4).eval()
@@ -53,7 +53,7 @@ class Judge(nn.Module):
     def features(
         self, image: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch feature"]:
-        """What the last layer sees: 4 x width numbers, none below 0."""
+        """Input of the last layer: 4 x width numbers, 0 or more."""
         self._check_shapes(image)
         return F.adaptive_avg_pool2d(self.levels(image), 1).flatten(1)
 

@@ -1,7 +1,7 @@
-"""How a label enters a network: into a vector on its way, into every block of a body, or not at all.
+"""Conditioning: how a label enters a network, in a vector, in every stage (FiLM), or not at all.
 
-A label is 0 .. num_labels-1, or num_labels: the unconditional label, "no label was told", which is
-learned like the others. It takes the same path; only its row of the one-hot code is its own.
+A label is 0 .. num_labels-1, or num_labels: the unconditional label, which stands for "no label" and
+has learned weights like the others.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from torch import Tensor, nn
 from isthmus.errors import UserError
 
 EMBEDDED = 64
-"""Features of an embedded label, where it is concatenated or modulates."""
+"""Features of an embedded label, for "concat" and "film"."""
 
 
 class Conditioning(nn.Module, ABC):
-    """A place where a label enters: what it does to a vector, what it gives to blocks."""
+    """Conditions one side of a VAE: changes its vector and gives its stages a condition."""
 
     @abstractmethod
     def condition(self, label: Int[Tensor, " batch"]) -> Float[Tensor, "batch embedded"] | None:
-        """What the blocks of the body on this side are told; None: nothing."""
+        """The condition of the stages on this side; None if they have none."""
 
     @abstractmethod
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch feature"]:
-        """The vector after it has met the label."""
+        """The conditioned vector."""
 
 
 class Ignore(Conditioning):
-    """No label enters here: the vector passes unchanged and the blocks are told nothing."""
+    """No conditioning: the vector is unchanged and the stages have no condition."""
 
     def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """Nothing."""
+        """None."""
         return
 
     def forward(
@@ -47,14 +47,14 @@ class Ignore(Conditioning):
         vector: Float[Tensor, "batch feature"],
         label: Int[Tensor, " batch"],  # noqa: ARG002
     ) -> Float[Tensor, "batch feature"]:
-        """The vector as it came."""
+        """The vector, unchanged."""
         return vector
 
 
 class Add(Conditioning):
     """One-hot -> 10 -> ReLU -> size -> ReLU, added to the vector; then size -> size/2 -> ReLU -> size.
 
-    This is the conditioning of the reference study, whose labels were ten and its vectors 256 long.
+    The conditioning of the reference study, which had 10 labels and vectors of 256.
     """
 
     def __init__(self, size: int, num_labels: int) -> None:
@@ -67,23 +67,23 @@ class Add(Conditioning):
         self.mixing = nn.Sequential(nn.Linear(size, narrow), nn.ReLU(), nn.Linear(narrow, size))
 
     def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """Nothing: the label is in the vector."""
+        """None: the label is in the vector."""
         return
 
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch feature"]:
-        """The vector plus the embedded label, mixed."""
+        """A multilayer perceptron of the vector plus the embedded label."""
         one_hot = F.one_hot(label.long(), self.num_labels + 1).to(vector.dtype)
         mixed: Tensor = self.mixing(vector + self.embedding(one_hot))
         return mixed
 
 
 class Concat(Conditioning):
-    """The embedded label beside the vector, then a linear layer back to the vector's size.
+    """A linear layer of the concatenated vector and embedded label, back to the vector's size.
 
-    At first the layer leaves the vector as it is and adds a random image of the label, with
-    unit variance: a random layer would shrink z, and the first epoch ends 7 nats worse on MNIST.
+    Initially the layer adds a random projection of the label, with unit variance, to the unchanged
+    vector. A random layer would shrink z: the first epoch on MNIST ends 7 nats worse.
     """
 
     def __init__(self, size: int, num_labels: int) -> None:
@@ -97,7 +97,7 @@ class Concat(Conditioning):
             nn.init.normal_(of_label, std=EMBEDDED**-0.5)
 
     def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """Nothing: the label is in the vector."""
+        """None: the label is in the vector."""
         return
 
     def forward(
@@ -110,7 +110,7 @@ class Concat(Conditioning):
 
 
 class Film(Conditioning):
-    """The vector passes unchanged; the embedded label goes to the blocks, each with a ``FiLM``."""
+    """The vector is unchanged; the embedded label conditions the stages, each through a ``FiLM``."""
 
     def __init__(self, size: int, num_labels: int) -> None:  # noqa: ARG002 (like its siblings)
         super().__init__()
@@ -126,15 +126,15 @@ class Film(Conditioning):
         vector: Float[Tensor, "batch feature"],
         label: Int[Tensor, " batch"],  # noqa: ARG002
     ) -> Float[Tensor, "batch feature"]:
-        """The vector as it came."""
+        """The vector, unchanged."""
         return vector
 
 
 class FiLM(nn.Module):
-    """A scale and a shift for each channel, linear in the condition; near 1 and 0 at first.
+    """A scale and a shift per channel, linear in the condition; initially near 1 and 0.
 
     Source: Perez et al. 2018, FiLM: Visual Reasoning with a General Conditioning Layer,
-    equation 2 (arXiv:1709.07871), the scale as a difference from 1.
+    equation 2 (arXiv:1709.07871), with the scale as a difference from 1.
     """
 
     def __init__(self, channels: int) -> None:
@@ -151,8 +151,8 @@ class FiLM(nn.Module):
         """Each channel scaled and shifted."""
         if condition is None:
             raise UserError(
-                "a FiLM block was told no condition: blocks and conditioning of one side belong "
-                "together; take both from the same entry of FUSIONS"
+                "a stage with FiLM got no condition: stages and conditioning of one side belong "
+                "together; take both from the same entry of CONDITIONINGS"
             )
         scale, shift = self.linear(condition).to(x.dtype)[..., None, None].chunk(2, dim=1)
         modulated: Tensor = torch.addcmul(x + shift, x, scale)
@@ -160,18 +160,18 @@ class FiLM(nn.Module):
 
 
 class Unmodulated(nn.Module):
-    """What a block has in place of ``FiLM`` where no label reaches it."""
+    """The identity, in place of ``FiLM`` in stages without a condition."""
 
     def forward(
         self,
         x: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None,
     ) -> Float[Tensor, "batch channel height width"]:
-        """What came."""
+        """The feature maps, unchanged."""
         if condition is not None:
             raise UserError(
-                "a block without FiLM was told a condition, which it would ignore: blocks and "
-                "conditioning of one side belong together; take both from the same entry of FUSIONS"
+                "a stage without FiLM got a condition, which it would ignore: stages and conditioning of "
+                "one side belong together; take both from the same entry of CONDITIONINGS"
             )
         return x
 
@@ -181,29 +181,29 @@ Modulate = Callable[[int], nn.Module]
 
 
 def unmodulated(channels: int) -> nn.Module:  # noqa: ARG001
-    """No label reaches the block."""
+    """The modulation of a stage without a condition."""
     return Unmodulated()
 
 
 @dataclass(frozen=True)
 class ConditioningParts:
-    """What one side of an autoencoder is built with, so that a label enters it in one way."""
+    """The matching parts of one conditioning for one side of a VAE."""
 
     enter: Callable[[int, int], Conditioning]
-    """(size of the vector, number of labels) -> where the label enters."""
+    """(size of the vector, number of labels) -> module that conditions the vector."""
     modulate: Modulate
-    """What each block of the body owns."""
+    """Makes the modulation of each stage."""
 
 
 NOWHERE = ConditioningParts(lambda _size, _num_labels: Ignore(), unmodulated)
-"""The parts of a side that no label enters."""
+"""The parts of a side without conditioning."""
 
 CONDITIONINGS: dict[str, ConditioningParts] = {
     "add": ConditioningParts(Add, unmodulated),
     "concat": ConditioningParts(Concat, unmodulated),
     "film": ConditioningParts(Film, FiLM),
 }
-"""The one place where a conditioning gets the name that recipes use."""
+"""Conditionings by their names in recipes."""
 
 CONDITION_ON: dict[
     str, Callable[[ConditioningParts], tuple[ConditioningParts, ConditioningParts]]
@@ -214,7 +214,7 @@ CONDITION_ON: dict[
     "both": lambda parts: (parts, parts),
     "classifier": lambda parts: (parts, parts),
 }
-"""Where a label enters -> the parts of the encoder's and of the decoder's side.
+"""Conditioned side -> the parts of the encoder's and of the decoder's side, by name in recipes.
 
-For "classifier" the encoder's side is told what an auxiliary classifier reads from the image, not what is given.
+For "classifier" the encoder is conditioned on the label that an auxiliary classifier predicts.
 """

@@ -1,7 +1,4 @@
-"""The variational autoencoder that is told the label, as topology only.
-
-It knows the order of its parts and nothing about them.
-"""
+"""A label-conditioned variational autoencoder, as topology only: its parts are handed in."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ LOG_SIGMA_LIMIT = 6.0
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian for each image, in float32 even under autocast: its KL needs digits."""
+    """A diagonal Gaussian per image, in float32 even under autocast, for the precision of its KL."""
 
     mu: Float[Tensor, "batch latent"]
     log_sigma: Float[Tensor, "batch latent"]
@@ -30,46 +27,45 @@ class Normal(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All that one pass of a ``ConditionalVAE`` computes."""
+    """Everything that one forward pass of a ``ConditionalVAE`` computes."""
 
     mu: Float[Tensor, "batch latent"]
     log_sigma: Float[Tensor, "batch latent"]
     z: Float[Tensor, "*sample batch latent"]
     params: Float[Tensor, "*sample batch maps height width"]
-    """Parameters of the likelihood, as the decoder gives them."""
+    """Raw parameters of the likelihood."""
     prior_mu: Float[Tensor, "batch latent"]
     prior_log_sigma: Float[Tensor, "batch latent"]
     class_logits: Float[Tensor, "batch label"] | None
-    """Logits of the label that the auxiliary classifier reads from the image; None without an auxiliary classifier."""
+    """Logits of the auxiliary classifier; None without one."""
 
 
 class ConditionalVAE(nn.Module):
-    """A VAE whose encoder, decoder and prior may each be told the label of the image.
+    """A VAE whose encoder, decoder and prior may each be conditioned on the label of the image.
 
-    image -> encoder -> label enters -> ReLU, linear -> q(z|x,y) -> z -> label enters -> decoder.
+    image -> encoder -> conditioning -> ReLU -> linear -> q(z|x,y) -> z -> conditioning -> decoder.
 
-    Labels are 0 .. num_labels-1 or ``unconditional_label``, which says that no label is told; it is
-    learned by giving it in place of some labels in training.
+    Labels are 0 .. num_labels-1, or ``unconditional_label`` for "no label", which is learned by
+    replacing some labels with it in training (label dropout).
 
-    With an auxiliary classifier the encoder is never told which label: it is told what the auxiliary classifier sees in the
-    image, or that no label is told. So it can leave the label out of z without being misled by
-    a wrong one.
+    With an auxiliary classifier the encoder is conditioned on the label that this predicts from the
+    image, or on the unconditional label if that is given. So it can leave the label out of z, and a
+    wrong label cannot mislead it.
 
-    The layer that gives mu and log sigma starts with weights of 0.001 and biases of 0: the
-    first q(z|x,y) is nearly the standard normal, so the first KL is nearly 0 and the first
-    steps are spent on reconstruction.
+    The layer of mu and log sigma starts with weights of standard deviation 0.001 and biases of 0: the
+    first q(z|x,y) is nearly standard normal, the first KL nearly 0, and training starts with
+    reconstruction.
 
     Args:
         encoder: (image, condition) -> vector of ``encoder.features``.
         decoder: (z, condition) -> parameters of the likelihood.
-        enter_encoder: Where the label enters the encoder's side; its vector has
-            ``encoder.features``.
-        enter_decoder: Where the label enters the decoder's side; its vector is z.
+        enter_encoder: Conditions the encoder's side; its vector has ``encoder.features``.
+        enter_decoder: Conditions the decoder's side; its vector is z.
         prior: label -> mu and log sigma of p(z|y).
-        likelihood: Says what the decoder's maps mean; a part, for some learn a scale.
+        likelihood: Interprets the decoder's maps; a module, because some learn a scale.
         latent: Size of z.
-        num_labels: How many labels there are, the unconditional label not counted.
-        auxiliary classifier: image -> logits of its label, or None: the encoder is told the label.
+        num_labels: Number of labels, without the unconditional label.
+        auxiliary_classifier: image -> logits of its label; None: the encoder gets the label itself.
 
     Source: Kingma and Welling 2014 (arXiv:1312.6114); with labels Sohn, Lee, Yan 2015,
     Learning Structured Output Representation using Deep Conditional Generative Models; the
@@ -77,9 +73,9 @@ class ConditionalVAE(nn.Module):
     (arXiv:1406.5298), section 2.2.
 
     >>> from isthmus.nn.vae_blocks import BODIES, decoder_body, encoder_body
-    >>> from isthmus.nn.conditioning import FUSIONS, WHERE
+    >>> from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
     >>> from isthmus.nn.likelihoods import Bernoulli, dynamic_binarisation
-    >>> encoder_side, decoder_side = WHERE["both"](FUSIONS["concat"])
+    >>> encoder_side, decoder_side = CONDITION_ON["both"](CONDITIONINGS["concat"])
     >>> encoder = encoder_body(1, 28, 8, BODIES["conv"], encoder_side.modulate)
     >>> decoder = decoder_body(16, 1, 28, 8, BODIES["conv"], decoder_side.modulate)
     >>> vae = ConditionalVAE(
@@ -92,7 +88,7 @@ class ConditionalVAE(nn.Module):
     """
 
     likelihood: Any
-    """An ``isthmus.nn.likelihoods.Likelihood``, or what has its methods."""
+    """An ``isthmus.nn.likelihoods.Likelihood``, or a module with its methods."""
 
     def __init__(
         self,
@@ -122,21 +118,21 @@ class ConditionalVAE(nn.Module):
 
     @property
     def unconditional_label(self) -> int:
-        """The label that says that no label is told."""
+        """The label that stands for "no label"."""
         return self.num_labels
 
     def encode(
         self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
     ) -> Normal:
         """The posterior q(z|x,y) of each image; log sigma is softly bounded."""
-        return self._encode(image, self._heard(label, self._read(image)))
+        return self._encode(image, self._encoder_label(label, self._class_logits(image)))
 
     def encode_with_label(
         self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
     ) -> Normal:
-        """The posterior where the encoder is told the label itself, whatever an auxiliary classifier would read.
+        """The posterior given this label, even if there is an auxiliary classifier.
 
-        Where an auxiliary classifier errs, z of ``encode`` lies where the given label does not explain the image.
+        Where the auxiliary classifier is wrong, the z of ``encode`` and the label do not fit together.
         """
         self._check_known(label)
         return self._encode(image, label)
@@ -144,7 +140,7 @@ class ConditionalVAE(nn.Module):
     def decode(
         self, z: Float[Tensor, "*sample batch latent"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "*sample batch maps height width"]:
-        """Raw parameters of the likelihood of each image, for every sample of its z."""
+        """Raw parameters of the likelihood, for every sample of the z of each image."""
         self._check_known(label)
         given = label.expand(z.shape[:-1]).flatten()
         vector = self.enter_decoder(z.flatten(0, -2), given)
@@ -158,22 +154,22 @@ class ConditionalVAE(nn.Module):
         label: Int[Tensor, " batch"],
         noise: Float[Tensor, "*sample batch latent"],
     ) -> Outcome:
-        """Encode, draw z with the standard normal ``noise`` handed in, decode every sample of it."""
-        class_logits = self._read(image)
-        mu, log_sigma = self._encode(image, self._heard(label, class_logits))
+        """Encode, draw z with the standard normal ``noise``, decode every sample."""
+        class_logits = self._class_logits(image)
+        mu, log_sigma = self._encode(image, self._encoder_label(label, class_logits))
         z = mu + log_sigma.exp() * noise
         params, (prior_mu, prior_log_sigma) = self.decode(z, label), self.prior(label)
         return Outcome(mu, log_sigma, z, params, prior_mu, prior_log_sigma, class_logits)
 
-    def _read(
+    def _class_logits(
         self, image: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch label"] | None:
         return None if self.auxiliary_classifier is None else self.auxiliary_classifier(image)
 
-    def _heard(
+    def _encoder_label(
         self, label: Int[Tensor, " batch"], class_logits: Float[Tensor, "batch label"] | None
     ) -> Int[Tensor, " batch"]:
-        """What the encoder is told: the label, or with an auxiliary classifier what that reads in its place."""
+        """The label that conditions the encoder: given, or predicted by the auxiliary classifier."""
         self._check_known(label)
         if class_logits is None:
             return label
@@ -182,29 +178,28 @@ class ConditionalVAE(nn.Module):
         )
 
     def _encode(
-        self, image: Float[Tensor, "batch channel height width"], heard: Int[Tensor, " batch"]
+        self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
     ) -> Normal:
-        vector = self.encoder(image, self.enter_encoder.condition(heard))
-        vector = F.relu(self.enter_encoder(vector, heard))
+        vector = self.encoder(image, self.enter_encoder.condition(label))
+        vector = F.relu(self.enter_encoder(vector, label))
         with torch.autocast(image.device.type, enabled=False):
             return _normal(self.posterior(vector.to(self.posterior.weight.dtype)))
 
     def _check_known(self, label: Tensor) -> None:
-        # Only where it costs nothing: it would make an accelerator wait, and cannot be traced.
+        # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
         if label.device.type == "cpu" and not torch.compiler.is_compiling():
             unknown = (label < 0) | (label > self.num_labels)
             if unknown.any():
                 raise UserError(
                     f"label {int(label[unknown][0])} is unknown: this network knows "
-                    f"0 .. {self.num_labels - 1}, and {self.num_labels} where no label is "
-                    "told; give one of these"
+                    f"0 .. {self.num_labels - 1}, and {self.num_labels} for no label; give one of these"
                 )
 
 
 class StandardPrior(nn.Module):
-    """p(z|y) is the standard normal, whatever the label."""
+    """p(z|y) is the standard normal for every label."""
 
-    def __init__(self, latent: int, num_labels: int) -> None:  # noqa: ARG002 (like its sibling)
+    def __init__(self, latent: int, num_labels: int) -> None:  # noqa: ARG002 (as LabelPrior)
         super().__init__()
         self.latent = latent
 
@@ -215,9 +210,9 @@ class StandardPrior(nn.Module):
 
 
 class LabelPrior(nn.Module):
-    """p(z|y) is a learned Gaussian a label, the unconditional label too; at first all are standard.
+    """p(z|y) is a learned Gaussian per label, the unconditional one included; initially standard.
 
-    Source: Sohn, Lee, Yan 2015, section 4 (a prior that depends on what is told).
+    Source: Sohn, Lee, Yan 2015, section 4 (a conditional prior).
     """
 
     def __init__(self, latent: int, num_labels: int) -> None:
@@ -226,7 +221,7 @@ class LabelPrior(nn.Module):
         nn.init.zeros_(self.table.weight)
 
     def forward(self, label: Int[Tensor, " batch"]) -> Normal:
-        """Mu and log sigma of each label; log sigma is bounded as the posterior's is."""
+        """Mu and log sigma of each label; log sigma is softly bounded."""
         return _normal(self.table(label.long()))
 
 
@@ -234,15 +229,15 @@ PRIORS: dict[str, Callable[[int, int], StandardPrior | LabelPrior]] = {
     "standard": StandardPrior,
     "per-label": LabelPrior,
 }
-"""(latent, num_labels) -> prior: the one place where a prior gets the name that recipes use."""
+"""(latent, num_labels) -> prior, by name in recipes."""
 
 
 def softly_bounded(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``raw`` where it is small, never beyond ``LOG_SIGMA_LIMIT`` on either side.
+    """About ``raw`` where it is small, never beyond ``LOG_SIGMA_LIMIT`` on either side.
 
-    So one odd image cannot make exp overflow, and a unit cannot buy likelihood for ever with
-    an ever smaller sigma. A sigma of 0.0025 of the prior's tells 6 nats of a unit, above what
-    trained ones tell. Unlike a clamp, tanh has a gradient beyond the limit too, to return by.
+    So an outlier cannot make exp overflow, and a latent unit cannot gain likelihood without end by
+    shrinking sigma. A sigma of 0.0025 carries 6 nats per unit, more than trained units do.
+    Unlike a clamp, tanh has a gradient beyond the limit.
 
     >>> softly_bounded(torch.tensor([-1000.0, 0.0, 0.1]))
     tensor([-6.0000,  0.0000,  0.1000])

@@ -1,12 +1,12 @@
-"""What the maps of a decoder say about an image: likelihoods, by name.
+"""Likelihoods: how the maps of a decoder parametrise the distribution of an image.
 
-What holds for every likelihood here is said once, and only here:
+Common to all of them:
 
-- An ``image`` has values in [0, 1]. What is evaluated is ``target(image)``.
-- A decoder gives ``params_per_channel`` maps a channel: the first parameter of all channels,
+- An ``image`` has values in [0, 1]. ``target(image)`` is what is evaluated.
+- A decoder gives ``params_per_channel`` maps per channel: the first parameter of all channels,
   then the second of all channels.
-- ``log_prob`` is in nats an image, summed over channels, height and width, and computed in
-  float32 whatever the parameters' type. Maps that do not fit the target raise ``UserError``.
+- ``log_prob`` is in nats per image, summed over channels, height and width, and computed in
+  float32 for parameters of any type. Maps that do not fit the target raise ``UserError``.
 - ``mean`` is the expected image and ``sample`` one draw; both lie in [0, 1].
 - Without a ``generator``, draws come from torch's global one.
 """
@@ -29,34 +29,34 @@ from isthmus.errors import UserError, nearest_name
 Images = Float[Tensor, "batch channel height width"]
 Maps = Float[Tensor, "*sample batch maps height width"]
 """``maps`` is ``params_per_channel`` times ``channel``."""
-MaskedImages = Float[Tensor, "*sample batch channel height width"]
+ImageSamples = Float[Tensor, "*sample batch channel height width"]
 Binarisation = Callable[[Tensor, Generator | None], Tensor]
 """(image, generator) -> image of zeros and ones."""
 
 LOG_256 = math.log(256)
-"""Nats between a density on [0, 1] and a probability of one of 256 values."""
+"""Nats between a density on [0, 1] and the probability of one of 256 values."""
 NEAR = 0.5
-"""Logits of the continuous Bernoulli below it go through a series."""
+"""Smaller logits of the continuous Bernoulli are evaluated by a series."""
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """The distribution of images whose parameters a decoder gives, every value by itself."""
+    """A distribution of images with independent values, whose parameters a decoder gives."""
 
     params_per_channel: ClassVar[int]
-    """Maps that the decoder gives for each channel of the image."""
+    """Maps of the decoder for each channel of the image."""
     dims_offset_nats_per_dim: ClassVar[float]
-    """What makes bits: bits/dim = (nats/dim + offset) / ln 2, with nats = -``log_prob``."""
+    """Offset in bits/dim = (nats/dim + offset) / ln 2, with nats = -``log_prob``."""
 
     @abc.abstractmethod
     def target(self, image: Images, generator: Generator | None) -> Images:
-        """What is evaluated of an image; where that is drawn, a new draw every time."""
+        """The values of an image that are evaluated; a new draw every time if they are random."""
 
     @abc.abstractmethod
-    def mean(self, params: Maps) -> MaskedImages:
-        """The expected image, for showing and judging."""
+    def mean(self, params: Maps) -> ImageSamples:
+        """The expected image."""
 
     @abc.abstractmethod
-    def sample(self, params: Maps, generator: Generator | None) -> MaskedImages:
+    def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
         """One draw of the image."""
 
     @abc.abstractmethod
@@ -68,45 +68,44 @@ class Likelihood(nn.Module, abc.ABC):
         if split[0].shape[-4:] != target.shape:
             raise UserError(
                 f"params have shape {tuple(params.shape)} but the target {tuple(target.shape)}: "
-                f"batch, height and width must agree and {self.params_per_channel} maps come a "
-                f"channel; let the decoder give {self.params_per_channel * target.shape[1]} maps "
-                "at the image's size"
+                f"batch, height and width must agree, with {self.params_per_channel} maps per channel; "
+                f"let the decoder give {self.params_per_channel * target.shape[1]} maps at the image's size"
             )
         return self._log_prob_per_value(split, target.float()).sum(dim=(-3, -2, -1))
 
     def _split(self, params: Tensor) -> tuple[Tensor, ...]:
-        """Each parameter by itself, in float32, with one map a channel."""
+        """Each parameter in float32, with one map per channel."""
         if params.shape[-3] % self.params_per_channel:
             raise UserError(
-                f"params have {params.shape[-3]} maps: this likelihood takes "
-                f"{self.params_per_channel} a channel; let the decoder give a multiple of it"
+                f"params have {params.shape[-3]} maps: this likelihood takes {self.params_per_channel} "
+                "per channel; let the decoder give a multiple of that"
             )
         return params.float().chunk(self.params_per_channel, dim=-3)
 
 
 def dynamic_binarisation(image: Images, generator: Generator | None) -> Images:
-    """Each value is 1 with the probability that its brightness gives, drawn anew every time.
+    """Each value is 1 with a probability equal to its brightness, drawn again every time.
 
     Source: Salakhutdinov and Murray 2008, On the quantitative analysis of deep belief networks;
-    so in Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519).
+    used by Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519).
     """
     return torch.bernoulli(image, generator=generator)
 
 
 def threshold_binarisation(image: Images, generator: Generator | None) -> Images:  # noqa: ARG001
-    """Each value is 1 where it is 0.5 or more: binarised once and for all, without storage.
+    """Each value is 1 if it is 0.5 or more: always the same, without a stored copy.
 
-    Metrics do not compare with those of the fixed binarised MNIST of Larochelle and Murray
-    2011, whose images were drawn once.
+    Results are not comparable with the fixed binarised MNIST of Larochelle and Murray 2011, whose
+    images were drawn once.
     """
     return (image >= 0.5).to(image.dtype)
 
 
 class Bernoulli(Likelihood):
-    """Zeros and ones of grey images; the maps are logits.
+    """Bernoulli distribution of binarised grey images; the maps are logits.
 
     Args:
-        binarisation: What makes zeros and ones of an image.
+        binarisation: Turns an image into zeros and ones.
     """
 
     params_per_channel = 1
@@ -124,16 +123,16 @@ class Bernoulli(Likelihood):
         """
         if image.shape[1] != 1:
             raise UserError(
-                f"images have {image.shape[1]} channels: a binarised likelihood is for grey "
-                "ones, where a value is ink or paper; take discretised-logistic"
+                f"images have {image.shape[1]} channels: a binarised likelihood needs grey images; set "
+                'objective.likelihood = "discretised-logistic"'
             )
         return self.binarisation(image, generator)
 
-    def mean(self, params: Maps) -> MaskedImages:
+    def mean(self, params: Maps) -> ImageSamples:
         """The probability of a 1."""
         return self._split(params)[0].sigmoid()
 
-    def sample(self, params: Maps, generator: Generator | None) -> MaskedImages:
+    def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
         """Zeros and ones."""
         return torch.bernoulli(self.mean(params), generator=generator)
 
@@ -147,22 +146,22 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """Density on [0, 1] proportional to exp(logit * x); the maps are logits.
 
-    Its bits/dim are no bound on the bits of 256 discrete values: the image is taken as it
-    is, without dequantisation. ``mean`` is the distribution's own, not the sigmoid of the logit
-    (the paper's lambda): in the paper's terms it is mu(lambda), nearer to grey than lambda.
+    Its bits/dim do not bound the bits of 256 discrete values, because images are not dequantised.
+    ``mean`` is the mean of the distribution, the paper's mu(lambda), not the sigmoid of the logit
+    (lambda); it is nearer to grey than lambda.
 
     Source: Loaiza-Ganem and Cunningham 2019, The continuous Bernoulli (arXiv:1907.06845),
-    section 3. In logits its normaliser is sinh(l/2) / (l/2) around x = 1/2; series near l = 0.
+    section 3. For a logit l the normaliser about x = 1/2 is sinh(l/2) / (l/2); a series near l = 0.
     """
 
     params_per_channel = 1
     dims_offset_nats_per_dim = LOG_256
 
     def target(self, image: Images, generator: Generator | None) -> Images:  # noqa: ARG002
-        """The image as it is."""
+        """The image, unchanged."""
         return image
 
-    def mean(self, params: Maps) -> MaskedImages:
+    def mean(self, params: Maps) -> ImageSamples:
         """The mean of the density: coth(l/2) / 2 - 1/l + 1/2."""
         (logits,) = self._split(params)
         is_near, near, far = _near_and_far(logits)
@@ -172,11 +171,11 @@ class ContinuousBernoulli(Likelihood):
         exact = torch.where(logits > 0, bright, 1 - bright)
         return torch.where(is_near, series, exact)
 
-    def sample(self, params: Maps, generator: Generator | None) -> MaskedImages:
-        """By the inverse of the distribution function; dark and bright mirror each other."""
+    def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
+        """A draw by the inverse distribution function; positive logits mirror negative ones."""
         (logits,) = self._split(params)
         u = torch.rand(logits.shape, generator=generator, device=logits.device)
-        steepness = logits.abs().clamp(min=1e-6)  # below, nothing differs from uniform
+        steepness = logits.abs().clamp(min=1e-6)  # below that it is uniform
         dark = (-torch.log1p(u * torch.expm1(-steepness)) / steepness).clamp(0, 1)
         return torch.where(logits > 0, 1 - dark, dark)
 
@@ -192,11 +191,11 @@ class ContinuousBernoulli(Likelihood):
 class Gaussian(Likelihood):
     """Normal density around the sigmoid of the map, with one learned scale for all values.
 
-    Dequantisation, (255 x + u) / 256 with u uniform in [0, 1), makes its bits/dim a bound on
+    Because of the dequantisation, (255 x + u) / 256 with u uniform in [0, 1), its bits/dim bound
     those of the 256 discrete values (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 
     Args:
-        log_sigma: Where the learned scale starts, as a log of the image's range.
+        log_sigma: Initial log of the scale, in units of the image's range.
     """
 
     params_per_channel = 1
@@ -211,12 +210,12 @@ class Gaussian(Likelihood):
         noise = torch.rand(image.shape, generator=generator, device=image.device)
         return (255 * image + noise) / 256
 
-    def mean(self, params: Maps) -> MaskedImages:
-        """The centre of the density: of the dequantised image, within 1/512 of the image."""
+    def mean(self, params: Maps) -> ImageSamples:
+        """The centre of the density: within 1/512 of the image, because of the dequantisation."""
         return self._split(params)[0].sigmoid()
 
-    def sample(self, params: Maps, generator: Generator | None) -> MaskedImages:
-        """The centre and noise of the learned scale, cut off at black and white."""
+    def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
+        """The centre plus noise of the learned scale, clipped to [0, 1]."""
         centre = self.mean(params)
         noise = torch.randn(centre.shape, generator=generator, device=centre.device)
         return (centre + self.log_sigma.float().exp() * noise).clamp(0, 1)
@@ -230,12 +229,11 @@ class Gaussian(Likelihood):
 class DiscretisedLogistic(Likelihood):
     """Probability of each of 256 values under a logistic density; the end bins are open.
 
-    The first map is the centre and the second the log of the scale, both in units where black
-    is -1 and white 1; the scale is held within exp(-7) and exp(7). The image's values are
-    multiples of 1/255.
+    The first map is the centre and the second the log of the scale, in units where black is -1 and
+    white is 1; the scale is clipped to exp(-7) .. exp(7). Image values are multiples of 1/255.
 
-    Source: Salimans et al. 2017, PixelCNN++ (arXiv:1701.05517), equation 2 with one component;
-    the least scale is that of its code. The log of the difference of two sigmoids is exact:
+    Source: Salimans et al. 2017, PixelCNN++ (arXiv:1701.05517), equation 2 with one component and
+    the smallest scale of its code. The log of the difference of two sigmoids is computed exactly, as
     log s(a) + log s(-b) + log(1 - exp(b - a)).
     """
 
@@ -243,18 +241,18 @@ class DiscretisedLogistic(Likelihood):
     dims_offset_nats_per_dim = 0.0
 
     def target(self, image: Images, generator: Generator | None) -> Images:  # noqa: ARG002
-        """The image as it is."""
+        """The image, unchanged."""
         return image
 
-    def mean(self, params: Maps) -> MaskedImages:
-        """The mean of the density cut off at black and white: within 1/510 of the 256 values'."""
+    def mean(self, params: Maps) -> ImageSamples:
+        """Mean of the density clipped to [0, 1]: within 1/510 of the mean of the 256 values."""
         centre, log_scale = self._split(params)
         scale, size = log_scale.clamp(-7, 7).exp(), centre.abs()
         missing = F.softplus((1 - size) / scale) - F.softplus((-1 - size) / scale)
         bright = (1 - scale * missing / 2).clamp(0, 1)
         return torch.where(centre > 0, bright, 1 - bright)
 
-    def sample(self, params: Maps, generator: Generator | None) -> MaskedImages:
+    def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
         """One of the 256 values."""
         centre, log_scale = self._split(params)
         u = torch.rand(centre.shape, generator=generator, device=centre.device)
@@ -273,7 +271,7 @@ class DiscretisedLogistic(Likelihood):
 
 
 def _near_and_far(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a series holds, the logits there, the sizes of logits elsewhere: finite everywhere."""
+    """Whether the series applies, the logits where it does, and |logits| elsewhere; all finite."""
     is_near = logits.abs() < NEAR
     return is_near, torch.where(is_near, logits, 0), torch.where(is_near, 1, logits.abs())
 
@@ -285,11 +283,11 @@ LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {
     "gaussian": Gaussian,
     "discretised-logistic": DiscretisedLogistic,
 }
-"""The one place where a likelihood gets the name that recipes use."""
+"""Likelihoods by their names in recipes."""
 
 
 def likelihood_named(name: str) -> Likelihood:
-    """A new likelihood of that name; an unknown one raises ``UserError``.
+    """A new likelihood of that name; an unknown name raises ``UserError``.
 
     >>> likelihood_named("discretised-logistic").params_per_channel
     2

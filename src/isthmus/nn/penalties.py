@@ -1,70 +1,190 @@
-"""Penalties on z as modules of one signature: (z, labels) -> nats an image."""
+"""Penalties that keep the label out of z: kernel measures of dependence, and an adversary.
+
+Common to all of them:
+
+- ``labels`` are class indices, 0 .. num_labels-1; classes may be absent from a batch.
+- Kernel penalties are biased estimates, 0 or more: even if z is independent of the label they
+  are of the order of 1 / batch. They are computed in float32 or better, under autocast too.
+- The kernel on z is Gaussian. Its bandwidth is the median distance within the batch (Gretton et
+  al. 2012, section 8), without a gradient: otherwise spreading z out would lower the penalty.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from isthmus.nn.invariance import Adversary, hsic, mmd
+from isthmus.errors import UserError
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+"""(z, labels) -> penalty of a batch, in nats per image."""
+
+
+def penalty_named(name: str, weight: float | None, latent: int, num_labels: int) -> Penalty:
+    """The penalty of that name times ``weight``; "none" is always 0.
+
+    An adversary is an ``nn.Module``: its weights are trained with the network's.
+
+    >>> penalty_named("none", None, latent=2, num_labels=3)(torch.ones(4, 2), torch.arange(4) % 3)
+    tensor(0.)
+    """
+    if name == "none" or weight is None:
+        return _no_penalty
+    if name == "adversary":
+        return Adversary(latent, num_labels, weight)
+    return functools.partial(_kernel_penalty, KERNEL_PENALTIES[name], weight, num_labels)
+
+
+def hsic(
+    z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"], num_labels: int
+) -> Float[Tensor, ""]:
+    """Hilbert-Schmidt independence criterion of z and label; the label's kernel is equality.
+
+    Source: Gretton et al. 2005, Measuring statistical dependence with Hilbert-Schmidt norms,
+    definition 2.
+
+    >>> hsic(torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 0]), 2) >= 0
+    tensor(True)
+    """
+    _check_shapes(z, labels, num_labels)
+    with torch.autocast(z.device.type, enabled=False):
+        kernel = _gaussian_kernel(z)
+        one_hot = F.one_hot(labels.long(), num_labels).to(kernel.dtype)
+        centred = one_hot - one_hot.mean(dim=0)
+        return (centred * (kernel @ centred)).sum() / (len(z) - 1) ** 2
+
+
+def mmd(
+    z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"], num_labels: int
+) -> Float[Tensor, ""]:
+    """Squared maximum mean discrepancy between the z of a class and all z, mean over classes present.
+
+    Rare classes count as much as frequent ones.
+
+    Source: Gretton et al. 2012, A kernel two-sample test (JMLR 13), equation 5.
+
+    >>> mmd(torch.tensor([[0.0], [1.0]]), torch.tensor([1, 1]), 3)  # only one class is present
+    tensor(0.)
+    """
+    _check_shapes(z, labels, num_labels)
+    with torch.autocast(z.device.type, enabled=False):
+        kernel = _gaussian_kernel(z)
+        one_hot = F.one_hot(labels.long(), num_labels).to(kernel.dtype)
+        counts = one_hot.sum(dim=0)
+        is_present = (counts > 0).to(kernel.dtype)
+        contrast = one_hot / counts.clamp(min=1) - is_present / len(z)
+        return (contrast * (kernel @ contrast)).sum() / is_present.sum()
+
 
 KERNEL_PENALTIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"hsic": hsic, "mmd": mmd}
-"""The one place where a kernel penalty gets the name that recipes use."""
+"""Kernel penalties by their names in recipes."""
 
 
-class Penalty(nn.Module, ABC):
-    """What an objective adds so that z says nothing of the label."""
+class Adversary(nn.Module):
+    """A classifier that predicts the label from z, while z is trained to make that impossible.
 
-    @abstractmethod
-    def forward(
-        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
-        """What this batch costs."""
+    Its cross-entropy is minimised together with the objective. The classifier receives the
+    gradient as it is; the encoder receives it reversed, times ``weight``. The value is
+    ln(num_labels) if z says nothing about balanced labels, and 0 if z gives them away.
 
+    Source: aim and training of Lample et al. 2017, Fader networks (arXiv:1706.00409), section 3;
+    gradient reversal in one step, instead of alternating steps, of Ganin et al. 2016.
 
-class NoPenalty(Penalty):
-    """Nothing keeps the label out of z."""
+    Args:
+        latent: Units of z.
+        num_labels: Number of classes.
+        weight: Factor of the reversed gradient.
+        hidden: Units of the one hidden layer.
+    """
 
-    def forward(
-        self,
-        z: Float[Tensor, "batch latent"],
-        labels: Int[Tensor, " batch"],  # noqa: ARG002
-    ) -> Float[Tensor, ""]:
-        """Zero."""
-        return z.new_zeros(())
-
-
-class KernelPenalty(Penalty):
-    """A measure of dependence, times its weight."""
-
-    def __init__(
-        self, measure: Callable[[Tensor, Tensor, int], Tensor], weight: float, num_labels: int
-    ) -> None:
+    def __init__(self, latent: int, num_labels: int, weight: float, hidden: int = 256) -> None:
         super().__init__()
-        self.measure = measure
-        self.weight = weight
         self.num_labels = num_labels
-
-    def forward(
-        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
-        """The weighted dependence of z and label in this batch."""
-        return self.weight * self.measure(z, labels, self.num_labels)
-
-
-class AdversaryPenalty(Penalty):
-    """An adversary that is trained along; its gradient reaches z reversed, times the weight."""
-
-    def __init__(self, adversary: Adversary, weight: float) -> None:
-        super().__init__()
-        self.adversary = adversary
         self.weight = weight
+        self.classifier = nn.Sequential(
+            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, num_labels)
+        )
 
     def forward(
         self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        """The adversary's cross-entropy, which it lowers and the encoder raises."""
-        cross_entropy: Tensor = self.adversary(z, labels, self.weight)
-        return cross_entropy
+        """Cross-entropy of the classifier in nats, mean over the batch, in float32 or better."""
+        _check_shapes(z, labels, self.num_labels)
+        logits = self.classifier(reverse_gradient(z, self.weight))
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(logits.to(dtype), labels.long())
+
+
+class _GradientReversal(torch.autograd.Function):
+    """Identity with a reversed, weighted gradient (Ganin et al. 2016, arXiv:1505.07818, section 4.2)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def reverse_gradient(x: Float[Tensor, "*shape"], weight: float) -> Float[Tensor, "*shape"]:
+    """``x`` itself; its gradient is multiplied by -``weight``.
+
+    >>> x = torch.ones(1, requires_grad=True)
+    >>> reverse_gradient(x, 0.5).backward()
+    >>> x.grad
+    tensor([-0.5000])
+    """
+    reversed_: Tensor = _GradientReversal.apply(x, weight)
+    return reversed_
+
+
+def _no_penalty(z: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001
+    return z.new_zeros(())
+
+
+def _kernel_penalty(
+    measure: Callable[[Tensor, Tensor, int], Tensor],
+    weight: float,
+    num_labels: int,
+    z: Tensor,
+    labels: Tensor,
+) -> Tensor:
+    return weight * measure(z, labels, num_labels)
+
+
+def _gaussian_kernel(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch batch"]:
+    """exp(-distance**2 / (2 median**2)) of all pairs; the median is over pairs of two different z."""
+    if len(z) < 2:
+        raise UserError(
+            f"{len(z)} z: a kernel penalty compares at least 2; drop a last batch of one"
+        )
+    precise = z.to(torch.promote_types(z.dtype, torch.float32))
+    centred = precise - precise.detach().mean(dim=0)  # loses fewer digits below
+    squares = centred.square().sum(dim=1)
+    squared = (squares[:, None] + squares - 2 * centred @ centred.T).clamp(min=0)
+    apart = torch.triu_indices(len(z), len(z), offset=1, device=z.device)
+    median = squared.detach()[apart[0], apart[1]].median()
+    return torch.exp(-squared / (2 * median.clamp(min=torch.finfo(squared.dtype).eps)))
+
+
+def _check_shapes(z: Tensor, labels: Tensor, num_labels: int) -> None:
+    if len(z) != len(labels):
+        raise UserError(
+            f"{len(z)} z but {len(labels)} labels: each z has one label; pass both of the same batch"
+        )
+    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        unknown = labels[(labels < 0) | (labels >= num_labels)]
+        if len(unknown):
+            raise UserError(
+                f"labels contain {int(unknown[0])} but there are {num_labels} classes: a label is "
+                f"0 .. {num_labels - 1}; leave out images without a label"
+            )

@@ -1,15 +1,19 @@
-"""Stages of an autoencoder's body: from feature maps, and what is told of the label, to maps.
+"""Stages of VAE encoders and decoders: (feature maps, condition) -> feature maps.
 
-Here are the plain ones, without normalisation. Batch norm would make the ELBO of an image
-depend on the images beside it in training, and on running averages afterwards. Group norm
-costs five times an activation on a CPU (27 against 5 ms, forward and backward, 256 x 32 x 14 x
-14, bfloat16). What norms are for, keeping the variance through the depth, is left to He's
-initialisation and to residual branches that start small (Child 2021, Very Deep VAEs, section
-3.2, arXiv:2011.10650, which has no norms either).
+The condition is the embedded label, or None where no label enters.
+
+The plain stages have no normalisation. Batch norm would make the ELBO of an image depend on the
+other images of its training batch and on running averages afterwards. Group norm costs five times
+an activation on a CPU (27 against 5 ms, forward and backward, 256 x 32 x 14 x 14, bfloat16). Instead,
+He's initialisation and residual branches that start small keep the variance through the depth
+(Child 2021, Very Deep VAEs, section 3.2, arXiv:2011.10650, has no normalisation either).
+
+The ResNet-18 stages have batch norm after each convolution, as published, to repeat a study with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -26,14 +30,14 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 class Level(NamedTuple):
-    """Feature maps of one size, or images."""
+    """Shape of feature maps or images, which are square."""
 
     channels: int
     size_px: int
 
 
 class Convolved(nn.Module):
-    """A convolution, the label's say, an activation."""
+    """Conv -> modulation (FiLM or identity) -> activation."""
 
     def __init__(
         self, convolution: nn.Module, modulation: nn.Module, activation: nn.Module
@@ -48,13 +52,13 @@ class Convolved(nn.Module):
         x: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None,
     ) -> Float[Tensor, "batch channel_out height_out width_out"]:
-        """The next feature maps."""
+        """The feature maps of the next stage."""
         activated: Tensor = self.activation(self.modulation(self.convolution(x), condition))
         return activated
 
 
 class Residual(nn.Module):
-    """after(shortcut(x) + second(modulation(first(x)))): two convolutions and a way around them.
+    """after(shortcut(x) + second(modulation(first(x)))).
 
     Source: He et al. 2016, Deep Residual Learning for Image Recognition, section 3.2
     (arXiv:1512.03385).
@@ -80,14 +84,38 @@ class Residual(nn.Module):
         x: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None,
     ) -> Float[Tensor, "batch channel_out height_out width_out"]:
-        """The next feature maps."""
+        """The feature maps of the next stage."""
         branch = self.second(self.modulation(self.first(x), condition))
         total: Tensor = self.after(self.shortcut(x) + branch)
         return total
 
 
-def he_start(layer: Layer, fan_in: int) -> Layer:
-    """The layer, its weights such that a ReLU after it keeps the variance, its bias 0.
+def dense(features_in: int, features_out: int) -> nn.Linear:
+    """A linear layer with He's initialisation."""
+    return _he_start(nn.Linear(features_in, features_out), features_in)
+
+
+def conv(
+    channels_in: int, channels_out: int, kernel_px: int = 3, stride: int = 1, *, bias: bool = True
+) -> nn.Conv2d:
+    """A convolution that keeps the size (3x3) or halves it (3x3 or 4x4, stride 2)."""
+    padding = (kernel_px - 1) // 2
+    layer = nn.Conv2d(channels_in, channels_out, kernel_px, stride, padding, bias=bias)
+    return _he_start(layer, fan_in=channels_in * kernel_px**2)
+
+
+def doubling_conv(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
+    """A 4x4 transposed convolution of stride 2; each output pixel depends on 2x2 input pixels.
+
+    On a CPU it is as fast as nearest up-sampling with a 3x3 convolution. Since 4 is a multiple of 2,
+    every output pixel sums equally many terms, which avoids checkerboard artefacts.
+    """
+    layer = nn.ConvTranspose2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
+    return _he_start(layer, fan_in=channels_in * 4)
+
+
+def _he_start(layer: Layer, fan_in: int) -> Layer:
+    """The layer with zero bias and weights that keep the variance through a ReLU.
 
     Source: He et al. 2015, Delving Deep into Rectifiers, section 2.2 (arXiv:1502.01852).
     """
@@ -97,35 +125,11 @@ def he_start(layer: Layer, fan_in: int) -> Layer:
     return layer
 
 
-def dense(features_in: int, features_out: int) -> nn.Linear:
-    """A linear layer."""
-    return he_start(nn.Linear(features_in, features_out), features_in)
-
-
-def conv(
-    channels_in: int, channels_out: int, kernel_px: int = 3, stride: int = 1, *, bias: bool = True
-) -> nn.Conv2d:
-    """A convolution that keeps the size (3x3) or halves it (3x3 or 4x4, stride 2)."""
-    padding = (kernel_px - 1) // 2
-    layer = nn.Conv2d(channels_in, channels_out, kernel_px, stride, padding, bias=bias)
-    return he_start(layer, fan_in=channels_in * kernel_px**2)
-
-
-def doubling_conv(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
-    """A 4x4 transposed convolution of stride 2; each pixel it gives sees 2x2 of those it takes.
-
-    On a CPU it is as fast as nearest up-sampling with a 3x3 convolution, and 4 is a multiple
-    of 2: every pixel gets equally many terms, so that no checkerboard is built in.
-    """
-    layer = nn.ConvTranspose2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
-    return he_start(layer, fan_in=channels_in * 4)
-
-
 def maps_to_vector() -> tuple[nn.Module, nn.Module]:
-    """Feature maps -> vector, pixel after pixel: as they lie in channels-last memory.
+    """Feature maps -> vector in channels-last order, the order in memory.
 
-    So nothing is copied, and the gradient comes back in the layout that the activation before
-    it has; in another one its gradient takes six times as long.
+    So nothing is copied, and the gradient keeps the layout of the activation before; in another
+    layout the activation's gradient takes six times as long.
     """
     return Permute([0, 2, 3, 1]), nn.Flatten()
 
@@ -137,24 +141,24 @@ def vector_to_maps(level: Level) -> tuple[nn.Module, nn.Module]:
 
 
 def halving_stage(larger: Level, level: Level, modulate: Modulate) -> nn.Module:
-    """A 4x4 convolution of stride 2, the label's say, SiLU."""
+    """4x4 conv of stride 2 -> modulation -> SiLU."""
     halving = conv(larger.channels, level.channels, kernel_px=4, stride=2)
     return Convolved(halving, modulate(level.channels), nn.SiLU())
 
 
 def doubling_stage(level: Level, larger: Level, modulate: Modulate) -> nn.Module:
-    """A 4x4 transposed convolution of stride 2, the label's say, SiLU."""
+    """4x4 transposed conv of stride 2 -> modulation -> SiLU."""
     doubling = doubling_conv(level.channels, larger.channels)
     return Convolved(doubling, modulate(larger.channels), nn.SiLU())
 
 
 def conv_stage(level: Level, modulate: Modulate) -> nn.Module:
-    """A 3x3 convolution, the label's say, SiLU."""
+    """3x3 conv -> modulation -> SiLU."""
     return Convolved(conv(level.channels, level.channels), modulate(level.channels), nn.SiLU())
 
 
 def residual_stage(level: Level, modulate: Modulate) -> nn.Module:
-    """Around a branch of SiLU, 3x3 convolution, the label's say, SiLU, 3x3 convolution."""
+    """Identity + (SiLU -> 3x3 conv -> modulation -> SiLU -> 3x3 conv)."""
     first, second = (conv(level.channels, level.channels) for _ in range(2))
     with torch.no_grad():
         second.weight *= BRANCH_SCALE
@@ -171,7 +175,7 @@ def halved_sizes_px(size_px: int) -> list[int]:
     """The size and its halves, down to 4 .. 7 px.
 
     Raises:
-        UserError: If no halving leads there.
+        UserError: If no halving leads to one of these.
 
     >>> halved_sizes_px(28)
     [28, 14, 7]
@@ -182,6 +186,77 @@ def halved_sizes_px(size_px: int) -> list[int]:
     if len(sizes) == 1 or sizes[-1] not in range(4, 8):
         raise UserError(
             f"images of {size_px} px do not fit the network: halving their size must lead to "
-            "4, 5, 6 or 7 px without a remainder; resize them to 28, 32 or 64 px"
+            "4, 5, 6 or 7 px without a remainder; set data.size_px to 28, 32 or 64"
         )
     return sizes
+
+
+def resnet18_stem(image: Level, first: Level, modulate: Modulate) -> nn.Module:
+    """3x3 conv of stride 1, then max-pooling down to the size of the first level.
+
+    Source: He et al. 2016, section 4.2 (arXiv:1512.03385), for images of 32 px.
+    """
+    layers = _conv_norm(image.channels, first.channels)
+    size_px = image.size_px
+    while size_px > first.size_px:
+        layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+        size_px //= 2
+    return Convolved(nn.Sequential(*layers), modulate(first.channels), nn.ReLU(inplace=True))
+
+
+def resnet18_keep(level: Level, modulate: Modulate) -> nn.Module:
+    """A basic block that keeps the shape."""
+    channels = level.channels
+    return _basic_block(
+        channels, _conv_norm(channels, channels), _conv_norm(channels, channels), [], modulate
+    )
+
+
+def resnet18_down(larger: Level, level: Level, modulate: Modulate) -> nn.Module:
+    """A basic block of stride 2 with a 1x1 convolution as its shortcut."""
+    return _basic_block(
+        level.channels,
+        _conv_norm(larger.channels, level.channels, stride=2),
+        _conv_norm(level.channels, level.channels),
+        _conv_norm(larger.channels, level.channels, kernel_px=1, stride=2),
+        modulate,
+    )
+
+
+def resnet18_up(level: Level, larger: Level, modulate: Modulate) -> nn.Module:
+    """A mirrored basic block: nearest up-sampling before its second convolution.
+
+    The shortcut up-samples after its 1x1 convolution, which gives the same at a lower cost.
+    """
+    upsample = nn.UpsamplingNearest2d(size=larger.size_px)
+    return _basic_block(
+        level.channels,
+        _conv_norm(level.channels, level.channels),
+        [upsample, *_conv_norm(level.channels, larger.channels)],
+        [*_conv_norm(level.channels, larger.channels, kernel_px=1), upsample],
+        modulate,
+    )
+
+
+def _basic_block(
+    channels: int,
+    first: Sequence[nn.Module],
+    second: Sequence[nn.Module],
+    shortcut: Sequence[nn.Module],
+    modulate: Modulate,
+) -> nn.Module:
+    """ReLU(shortcut + (first -> modulation of ``channels`` -> ReLU -> second))."""
+    return Residual(
+        first=nn.Sequential(*first),
+        modulation=modulate(channels),
+        second=nn.Sequential(nn.ReLU(inplace=True), *second),
+        shortcut=nn.Sequential(*shortcut),
+        after=nn.ReLU(inplace=True),
+    )
+
+
+def _conv_norm(
+    channels_in: int, channels_out: int, kernel_px: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    layer = conv(channels_in, channels_out, kernel_px, stride, bias=False)
+    return [layer, nn.BatchNorm2d(channels_out)]

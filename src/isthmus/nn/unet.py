@@ -1,4 +1,4 @@
-"""The U-Net, as topology only: it knows the order of its parts and nothing about them."""
+"""The U-Net, as topology only: its parts are handed in."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from isthmus.nn.blocks import (
-    DownSampler,
-    PartMaker,
-    UpSampler,
-    max_pool,
-    transposed_conv,
-)
+from isthmus.nn.blocks import DownSampler, PartMaker, UpSampler, max_pool, transposed_conv
 
 
 class UNet(nn.Module):
     """A U-Net of any depth, for images of any size.
 
-    A level is two 3x3 convolutions; levels are joined by a down-sampler on the way in, an
-    up-sampler and a skip connection (concatenation) on the way out; the head is a 3x3 and
-    a 1x1 convolution. Height and width that the levels cannot halve evenly are padded with
-    the edge inside and cropped again.
+    Each level has two 3x3 convolutions. A down-sampler joins the levels of the encoder; an up-sampler
+    and a skip connection (concatenation) join those of the decoder; the head is a 3x3 and a 1x1
+    convolution. Heights and widths that cannot be halved evenly are padded by replicating the edge,
+    and the logits are cropped.
 
     Args:
         channels_in: Channels of an image.
@@ -31,13 +25,13 @@ class UNet(nn.Module):
         depth: Number of levels.
         down: Makes a down-sampler.
         up: Makes an up-sampler.
-        make: Makes the convolution stages: which normalisation, which dropout.
+        make: Makes the convolution blocks, with their normalisation and dropout.
 
     Raises:
         ValueError: If ``width`` is odd: an up-sampler could not halve the channels.
 
-    Source: Ronneberger, Fischer, Brox 2015 (arXiv:1505.04597), padded, so that a mask is
-    as large as its image.
+    Source: Ronneberger, Fischer, Brox 2015 (arXiv:1505.04597), with padded convolutions, so that a
+    mask has the size of its image.
 
     >>> network = UNet(channels_in=3, num_classes=2, width=4, depth=3)
     >>> network(torch.zeros(1, 3, 37, 50)).shape
@@ -58,7 +52,7 @@ class UNet(nn.Module):
         super().__init__()
         if width % 2:
             raise ValueError(
-                f"width {width} is odd: up-sampling halves channels; take an even width"
+                f"width {width} is odd: up-sampling halves the channels; use an even width"
             )
         make = make or PartMaker()
         widths = [width * 2**level for level in range(depth)]

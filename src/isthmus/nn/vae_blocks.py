@@ -1,33 +1,22 @@
-"""Encoder and decoder bodies of an autoencoder: an image to a vector, a vector to maps.
+"""Encoder and decoder of a VAE, in three kinds: an image to a vector, a vector to feature maps.
 
-A body is a row of stages, each a module of (feature maps, condition): the condition is what a
-conditioning tells the stages about the label, or None. ``BODIES`` holds the kinds of body as data;
-``encoder_body`` and ``decoder_body`` lay out any of them for a size.
+Both are rows of stages (``isthmus.nn.stages``), each a module of (feature maps, condition).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import UserError
 from isthmus.nn.conditioning import Modulate, unmodulated
-from isthmus.nn.resnet18 import (
-    resnet18_down,
-    resnet18_gather,
-    resnet18_head,
-    resnet18_keep,
-    resnet18_plan,
-    resnet18_spread,
-    resnet18_stem,
-    resnet18_up,
-)
 from isthmus.nn.stages import (
     Level,
+    conv,
     conv_stage,
     dense,
     doubling_conv,
@@ -36,21 +25,25 @@ from isthmus.nn.stages import (
     halving_stage,
     maps_to_vector,
     residual_stage,
+    resnet18_down,
+    resnet18_keep,
+    resnet18_stem,
+    resnet18_up,
     vector_to_maps,
 )
 
 DENSE = 256
-"""Features of the dense layer between maps and vector."""
+"""Features of the dense layer between feature maps and vector."""
 
 
 class Encoder(nn.Module):
-    """Stages, then a vector. Images of another size or channel count are rejected.
+    """Stages, then a vector.
 
     Args:
         stages: Modules of (feature maps, condition).
         gather: Last feature maps -> vector.
         features: Size of the vector.
-        image: Channels and size of the images it takes.
+        image: Channels and size of the images; others are rejected.
     """
 
     def __init__(
@@ -67,7 +60,7 @@ class Encoder(nn.Module):
         image: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None = None,
     ) -> Float[Tensor, "batch feature"]:
-        """A vector for each image, to be activated."""
+        """A vector per image, before its activation."""
         self._check_shapes(image)
         x = image
         for stage in self.stages:
@@ -86,11 +79,11 @@ class Encoder(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Images to logits of their labels: an encoder that is told nothing, and a linear layer.
+    """Logits of an image's label: an encoder without a condition, ReLU, and a linear layer.
 
     Args:
         encoder: image -> vector of ``encoder.features``.
-        num_labels: How many labels it tells apart.
+        num_labels: Number of labels.
     """
 
     def __init__(self, encoder: Encoder, num_labels: int) -> None:
@@ -107,12 +100,12 @@ class AuxiliaryClassifier(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A vector spread over feature maps, stages, then the maps of a likelihood.
+    """Vector -> first feature maps -> stages -> parameter maps of a likelihood.
 
     Args:
         spread: Vector -> first feature maps.
         stages: Modules of (feature maps, condition).
-        head: Last feature maps -> maps of a likelihood.
+        head: Last feature maps -> parameter maps.
     """
 
     def __init__(self, spread: nn.Module, stages: Iterable[nn.Module], head: nn.Module) -> None:
@@ -126,7 +119,7 @@ class Decoder(nn.Module):
         vector: Float[Tensor, "batch feature"],
         condition: Float[Tensor, "batch embedded"] | None = None,
     ) -> Float[Tensor, "batch maps height width"]:
-        """Maps for each vector, raw."""
+        """Raw parameter maps of each vector."""
         x = self.spread(vector)
         for stage in self.stages:
             x = stage(x, condition)
@@ -134,56 +127,31 @@ class Decoder(nn.Module):
         return maps
 
 
-@dataclass(frozen=True)
-class Body:
-    """A kind of body: what its stages are, and how many."""
+class Body(NamedTuple):
+    """How encoder and decoder of one kind are built."""
 
-    plan: Callable[[int, int], list[Level]]
-    """(size of the image in px, width) -> levels, the largest first."""
-    stem: Callable[[Level, Level, Modulate], nn.Module]
-    """(image, first level) -> stage from the one to the other."""
-    down: Callable[[Level, Level, Modulate], nn.Module]
-    """(level, next smaller level) -> stage."""
-    keep: Callable[[Level, Modulate], nn.Module]
-    """level -> stage that keeps it."""
-    up: Callable[[Level, Level, Modulate], nn.Module]
-    """(level, next larger level) -> stage."""
-    gather: Callable[[Level], tuple[nn.Module, int]]
-    """smallest level -> module to a vector, and the size of that."""
-    spread: Callable[[int, Level], nn.Module]
-    """(size of the vector, smallest level) -> module to feature maps."""
-    head: Callable[[Level, Level], nn.Module]
-    """(first level, maps of the likelihood) -> module from the one to the other."""
-    kept_in: tuple[int, int]
-    """Stages of the encoder that keep a level: the first, each later one."""
-    kept_out: tuple[int, int, int]
-    """Stages of the decoder that keep a level: the smallest, each between, the first."""
+    encoder: Callable[[Level, int, Modulate], Encoder]
+    """(shape of the image, width, modulate) -> encoder."""
+    decoder: Callable[[int, Level, int, Modulate], Decoder]
+    """(size of the vector, shape of the parameter maps, width, modulate) -> decoder."""
 
 
 def encoder_body(
     channels_in: int, size_px: int, width: int, body: Body, modulate: Modulate = unmodulated
 ) -> Encoder:
-    """Images to vectors.
+    """An encoder of images to vectors.
 
     Args:
         channels_in: Channels of an image.
-        size_px: Height and width of an image: 4, 5, 6 or 7, doubled at least once.
+        size_px: Height and width of an image: 4, 5, 6 or 7 px, doubled at least once.
         width: Channels of the first level.
-        body: The kind of body, a value of ``BODIES``.
-        modulate: What each stage owns for the label, of the side's ``ConditioningParts``.
+        body: A value of ``BODIES``.
+        modulate: Makes the modulation of each stage, from the ``ConditioningParts`` of this side.
 
     Raises:
         UserError: If halving ``size_px`` does not lead to 4 .. 7.
     """
-    image, levels = Level(channels_in, size_px), body.plan(size_px, width)
-    at_first, at_later = body.kept_in
-    stages = [body.stem(image, levels[0], modulate)]
-    stages += [body.keep(levels[0], modulate) for _ in range(at_first)]
-    for larger, level in pairwise(levels):
-        stages.append(body.down(larger, level, modulate))
-        stages += [body.keep(level, modulate) for _ in range(at_later)]
-    gather, features = body.gather(levels[-1])
-    return Encoder(stages, gather, features, image)
+    return body.encoder(Level(channels_in, size_px), width, modulate)
 
 
 def decoder_body(
@@ -194,32 +162,113 @@ def decoder_body(
     body: Body,
     modulate: Modulate = unmodulated,
 ) -> Decoder:
-    """Vectors of ``latent`` numbers to ``maps_out`` maps; all else as for ``encoder_body``."""
-    levels = body.plan(size_px, width)
-    at_smallest, at_between, at_first = body.kept_out
-    stages = [body.keep(levels[-1], modulate) for _ in range(at_smallest)]
+    """A decoder of vectors of size ``latent`` to ``maps_out`` maps; else as ``encoder_body``."""
+    return body.decoder(latent, Level(maps_out, size_px), width, modulate)
+
+
+def _conv_encoder(image: Level, width: int, modulate: Modulate) -> Encoder:
+    levels = _half_size_levels(image.size_px, width)
+    stages = [halving_stage(*pair, modulate) for pair in pairwise([image, *levels])]
+    return Encoder(stages, _dense_gather(levels[-1]), DENSE, image)
+
+
+def _conv_decoder(latent: int, maps: Level, width: int, modulate: Modulate) -> Decoder:
+    levels = _half_size_levels(maps.size_px, width)
+    stages = [doubling_stage(*pair, modulate) for pair in pairwise(reversed(levels))]
+    if stages:
+        stages.append(conv_stage(levels[0], modulate))
+    spread = nn.Sequential(_dense_spread(latent, levels[-1]), nn.SiLU())
+    return Decoder(spread, stages, doubling_conv(levels[0].channels, maps.channels))
+
+
+def _residual_encoder(image: Level, width: int, modulate: Modulate) -> Encoder:
+    levels = _half_size_levels(image.size_px, width)
+    stages = []
+    for larger, level in pairwise([image, *levels]):
+        stages.append(halving_stage(larger, level, modulate))
+        stages += [residual_stage(level, modulate) for _ in range(2)]
+    return Encoder(stages, nn.Sequential(nn.SiLU(), _dense_gather(levels[-1])), DENSE, image)
+
+
+def _residual_decoder(latent: int, maps: Level, width: int, modulate: Modulate) -> Decoder:
+    levels = _half_size_levels(maps.size_px, width)
+    stages = [residual_stage(levels[-1], modulate) for _ in range(2)]
     for level, larger in pairwise(reversed(levels)):
-        stages.append(body.up(level, larger, modulate))
-        kept = at_first if larger is levels[0] else at_between
-        stages += [body.keep(larger, modulate) for _ in range(kept)]
-    spread, head = body.spread(latent, levels[-1]), body.head(levels[0], Level(maps_out, size_px))
+        stages.append(doubling_stage(level, larger, modulate))
+        stages += [residual_stage(larger, modulate) for _ in range(2)]
+    spread = _dense_spread(latent, levels[-1])
+    head = nn.Sequential(nn.SiLU(), doubling_conv(levels[0].channels, maps.channels))
     return Decoder(spread, stages, head)
 
 
-def _half_size_plan(size_px: int, width: int) -> list[Level]:
-    """From half the image's size on; channels double, up to four times the width."""
+def _resnet18_encoder(image: Level, width: int, modulate: Modulate) -> Encoder:
+    levels = resnet18_levels(image.size_px, width)
+    stages = [resnet18_stem(image, levels[0], modulate)]
+    stages += [resnet18_keep(levels[0], modulate) for _ in range(2)]
+    for larger, level in pairwise(levels):
+        stages += [resnet18_down(larger, level, modulate), resnet18_keep(level, modulate)]
+    gather = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Encoder(stages, gather, levels[-1].channels, image)
+
+
+def _resnet18_decoder(latent: int, maps: Level, width: int, modulate: Modulate) -> Decoder:
+    """The mirrored encoder; where that pools, nearest up-sampling before the last convolution."""
+    levels = resnet18_levels(maps.size_px, width)
+    stages = []
+    for level, larger in pairwise(reversed(levels)):
+        stages += [resnet18_up(level, larger, modulate), resnet18_keep(larger, modulate)]
+    stages += [resnet18_keep(levels[0], modulate) for _ in range(2)]
+    channels, size_px = levels[-1]
+    spread = nn.Sequential(
+        nn.Linear(latent, channels * size_px**2), nn.Unflatten(1, (channels, size_px, size_px))
+    )
+    head = nn.Sequential(
+        nn.UpsamplingNearest2d(size=maps.size_px)
+        if maps.size_px > levels[0].size_px
+        else nn.Identity(),
+        conv(levels[0].channels, maps.channels),
+    )
+    return Decoder(spread, stages, head)
+
+
+BODIES = {
+    "conv": Body(_conv_encoder, _conv_decoder),
+    "residual": Body(_residual_encoder, _residual_decoder),
+    "resnet18": Body(_resnet18_encoder, _resnet18_decoder),
+}
+"""Bodies by their names in recipes.
+
+"conv": one convolution per level, and one more before the decoder's head; fast. "residual": two
+residual blocks per level and side; higher likelihoods. "resnet18": ResNet-18 and its mirror image,
+at width 64.
+"""
+
+
+def _half_size_levels(size_px: int, width: int) -> list[Level]:
+    """Levels from half the image's size on; channels double, up to four times the width."""
     halves = halved_sizes_px(size_px)[1:]
     return [Level(width * min(2**depth, 4), half_px) for depth, half_px in enumerate(halves)]
 
 
-def _dense_gather(level: Level) -> tuple[nn.Module, int]:
+def resnet18_levels(size_px: int, width: int) -> list[Level]:
+    """Four levels, each with twice the channels and half the size (rounded up) of the one before.
+
+    The first has the image's size if halving that at most three times leads to 4 .. 7 px (as for
+    28 and 32 px); a larger image is max-pooled until this holds.
+
+    >>> [level.size_px for level in resnet18_levels(28, 64)]
+    [28, 14, 7, 4]
+    >>> [level.size_px for level in resnet18_levels(64, 64)]
+    [32, 16, 8, 4]
+    """
+    halvings = len(halved_sizes_px(size_px)) - 1
+    first_px = size_px // 2 ** max(0, halvings - 3)
+    return [Level(width * 2**depth, -(-first_px // 2**depth)) for depth in range(4)]
+
+
+def _dense_gather(level: Level) -> nn.Module:
     channels, size_px = level
-    return nn.Sequential(*maps_to_vector(), dense(channels * size_px**2, DENSE)), DENSE
-
-
-def _activated_gather(level: Level) -> tuple[nn.Module, int]:
-    gather, features = _dense_gather(level)
-    return nn.Sequential(nn.SiLU(), gather), features
+    return nn.Sequential(*maps_to_vector(), dense(channels * size_px**2, DENSE))
 
 
 def _dense_spread(latent: int, level: Level) -> nn.Module:
@@ -230,60 +279,3 @@ def _dense_spread(latent: int, level: Level) -> nn.Module:
         dense(DENSE, channels * size_px**2),
         *vector_to_maps(level),
     )
-
-
-def _activated_spread(latent: int, level: Level) -> nn.Module:
-    return nn.Sequential(_dense_spread(latent, level), nn.SiLU())
-
-
-def _doubling_head(first: Level, maps: Level) -> nn.Module:
-    return doubling_conv(first.channels, maps.channels)
-
-
-def _activated_head(first: Level, maps: Level) -> nn.Module:
-    return nn.Sequential(nn.SiLU(), _doubling_head(first, maps))
-
-
-BODIES: dict[str, Body] = {
-    "conv": Body(
-        plan=_half_size_plan,
-        stem=halving_stage,
-        down=halving_stage,
-        keep=conv_stage,
-        up=doubling_stage,
-        gather=_dense_gather,
-        spread=_activated_spread,
-        head=_doubling_head,
-        kept_in=(0, 0),
-        kept_out=(0, 0, 1),
-    ),
-    "residual": Body(
-        plan=_half_size_plan,
-        stem=halving_stage,
-        down=halving_stage,
-        keep=residual_stage,
-        up=doubling_stage,
-        gather=_activated_gather,
-        spread=_dense_spread,
-        head=_activated_head,
-        kept_in=(2, 2),
-        kept_out=(2, 2, 2),
-    ),
-    "resnet18": Body(
-        plan=resnet18_plan,
-        stem=resnet18_stem,
-        down=resnet18_down,
-        keep=resnet18_keep,
-        up=resnet18_up,
-        gather=resnet18_gather,
-        spread=resnet18_spread,
-        head=resnet18_head,
-        kept_in=(2, 1),
-        kept_out=(0, 1, 3),
-    ),
-}
-"""The one place where a kind of body gets the name that recipes use.
-
-"conv": one convolution a level, and one more before the decoder's head; fast. "residual": two
-residual blocks a level and side; likelier images. "resnet18": ResNet-18 both ways at width 64.
-"""

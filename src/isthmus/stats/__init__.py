@@ -1,1 +1,1 @@
-"""What metrics allow one to say: differences, families, looks, shares; arrays in, numbers out."""
+"""Statistics of metrics: paired differences, corrections, ranks, learning curves; no recipes."""

@@ -1,7 +1,7 @@
-"""The difference of two recipes, paired by seed: its tests, and the seeds that they need.
+"""Paired differences: of two recipes by seed, with tests and sample sizes; of two networks by image.
 
-n is the number of seeds throughout. Pairing takes away what a seed does to both recipes alike:
-its split, its order. The differences are taken to be independent and roughly normal.
+n is the number of seeds, except in ``image_difference``. Pairing removes what a seed does to both
+recipes alike: its split and its order. Differences are assumed independent and roughly normal.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from jaxtyping import Float, Float64
 from scipy import integrate, optimize, special, stats
 
 from isthmus.errors import UserError
-from isthmus.stats.finite import finite_metrics
-from isthmus.stats.seed_means import SeedMean, check_share, seed_mean
+from isthmus.stats.means import SeedMean, check_share, finite_metrics, seed_mean
 
 ROUNDING = 1e-12
-"""Differences this small, as a share of the largest metric, are what arithmetic left of 0."""
+"""A difference below this share of the largest metric is rounding error and counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class PairedDifference(SeedMean):
 
     @property
     def p_value(self) -> float:
-        """Of the two-sided paired t test that there is no difference; NaN for one seed.
+        """P-value of the two-sided paired t test; NaN for one seed.
 
-        Without any spread it is 0, or 1 where the mean is 0 as well.
+        Without any spread it is 0, or 1 if the mean is 0 too.
 
         >>> round(PairedDifference(mean=1.0, sd=1.0, n=4).p_value, 3)
         0.139
@@ -41,9 +40,9 @@ class PairedDifference(SeedMean):
         return 2 * self._p_above(abs(self.mean))
 
     def p_equivalent(self, margin: float) -> float:
-        """Of the test that the difference is ``margin`` or more in size; NaN for one seed.
+        """P-value against a difference of ``margin`` or more in size; NaN for one seed.
 
-        Two one-sided t tests (TOST): the larger of their p-values. Small means equivalent.
+        The larger p-value of two one-sided t tests (TOST). A small one means equivalent.
 
         Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power
         approach for assessing the equivalence of average bioavailability.
@@ -57,7 +56,7 @@ class PairedDifference(SeedMean):
         return self._p_above(margin - abs(self.mean), at_zero=1.0)
 
     def _p_above(self, distance: float, at_zero: float = 0.5) -> float:
-        """Chance of a t above ``distance`` in standard errors, also where those are 0."""
+        """Probability of a t above ``distance`` / standard error; defined for an error of 0 too."""
         if self.sd == 0:
             return at_zero if distance == 0 else float(distance < 0)
         return float(stats.t.sf(distance / self.standard_error, self.n - 1))
@@ -66,20 +65,20 @@ class PairedDifference(SeedMean):
 def paired_difference(
     a: Float[np.ndarray, " seed_of_a"], b: Float[np.ndarray, " seed_of_b"]
 ) -> PairedDifference:
-    """``a`` less ``b``, the metrics of two recipes under the same seeds in the same order.
+    """``a`` minus ``b``, the metrics of two recipes under the same seeds in the same order.
 
-    A mean or a spread that is only rounding (``ROUNDING``) counts as 0.
+    A mean or a standard deviation below ``ROUNDING`` counts as 0.
 
     Raises:
-        UserError: If the two are not of the same number of seeds, or a metric is not finite.
+        UserError: If the numbers of seeds differ or a metric is not finite.
 
     >>> paired_difference(np.array([3.0, 5.0, 7.0]), np.array([2.0, 3.0, 4.0]))
     PairedDifference(mean=2.0, sd=1.0, n=3)
     """
     if len(a) != len(b):
         raise UserError(
-            f"{len(a)} and {len(b)} metrics: both are of the same seeds; leave out each seed that "
-            "lacks one"
+            f"{len(a)} and {len(b)} metrics: both need the same seeds; leave out each seed that has "
+            "only one of them"
         )
     rounding = ROUNDING * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     found = seed_mean(finite_metrics(a, unit="seed") - finite_metrics(b, unit="seed"))
@@ -93,17 +92,17 @@ def paired_difference(
 def needed_seeds(
     difference: float, sd: float, alpha: float, power: float = 0.8, most: int = 1000
 ) -> int | None:
-    """Fewest seeds for which a true difference is significant with that power, or None.
+    """Fewest seeds at which a true difference is significant with this power, or None.
 
-    Exact for the two-sided paired t test; None if more than ``most`` are needed. With ``sd``
-    itself told from few seeds, this is a guess: at n = 5 it is easily wrong by half.
+    Exact for the two-sided paired t test; None if more than ``most`` are needed. If ``sd`` is
+    itself estimated from few seeds, this is a guess: at n = 5 it is easily wrong by half.
 
     Args:
         difference: The true difference; its sign does not matter.
         sd: True standard deviation of paired differences.
-        alpha: Level of the one test; in a family of m, alpha / m is safe.
-        power: Share of studies that find it.
-        most: Seeds beyond which nobody would go.
+        alpha: Level of the one test; in a family of m tests, alpha / m is safe.
+        power: Probability of a significant result.
+        most: Largest number of seeds to consider.
 
     >>> needed_seeds(difference=1.0, sd=1.0, alpha=0.05)
     10
@@ -123,10 +122,10 @@ def needed_seeds_for_equivalence(
     power: float = 0.8,
     most: int = 1000,
 ) -> int | None:
-    """Fewest seeds for which two recipes are shown equivalent with that power, or None.
+    """Fewest seeds at which two recipes are shown to be equivalent with this power, or None.
 
-    Exact for TOST (``PairedDifference.p_equivalent``) when the true difference is ``difference``.
-    None if more than ``most`` are needed, or the true difference is not within the margin.
+    Exact for TOST (``PairedDifference.p_equivalent``) at a true difference of ``difference``.
+    None if more than ``most`` are needed or the true difference is not within the margin.
 
     >>> needed_seeds_for_equivalence(difference=0.0, sd=1.0, margin=1.0, alpha=0.05)
     11
@@ -143,7 +142,7 @@ def needed_seeds_for_equivalence(
 
 
 def smallest_visible(sd: float, n: int, alpha: float, power: float = 0.8) -> float:
-    """Smallest true difference that n paired seeds show with that power; inf for n < 2.
+    """Smallest true difference that n paired seeds detect with this power; inf for n < 2.
 
     Exact for the two-sided paired t test with true standard deviation ``sd``.
 
@@ -157,17 +156,72 @@ def smallest_visible(sd: float, n: int, alpha: float, power: float = 0.8) -> flo
     return sd * float(optimize.brentq(lambda effect: _power(effect, n, alpha) - power, 0, certain))
 
 
+@dataclass(frozen=True)
+class ImageDifference:
+    """Mean difference of two networks over images, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    """Images."""
+
+
+def image_difference(
+    a: Float[np.ndarray, " image_of_a"],
+    b: Float[np.ndarray, " image_of_b"],
+    rng: np.random.Generator,
+    draws: int = 10_000,
+) -> ImageDifference:
+    """``a`` minus ``b``, the metrics of two trained networks on the same images in the same order.
+
+    Images are the unit: the interval is about these two networks on other images like these. It
+    says nothing about their recipes, which would give other networks if trained again.
+
+    Method: BCa bootstrap over paired images, assumed independent. If all differences are equal,
+    the interval is that number.
+
+    Source: Efron 1987, Better bootstrap confidence intervals, as in ``scipy.stats.bootstrap``.
+
+    Raises:
+        UserError: If there are fewer than 2 images, their numbers differ or a metric is not finite.
+
+    >>> a, b = np.array([0.9, 0.8, 0.7, 0.9]), np.array([0.8, 0.8, 0.5, 0.7])
+    >>> found = image_difference(a, b, np.random.default_rng(0))
+    >>> round(found.mean, 3), found.low > 0, found.n
+    (0.125, True, 4)
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise UserError(
+            f"{len(a)} and {len(b)} metrics: both need the same images, at least 2; leave out each "
+            "image that has only one of them"
+        )
+    differences = finite_metrics(a, unit="image") - finite_metrics(b, unit="image")
+    mean, n = float(differences.mean()), len(differences)
+    if np.ptp(differences) <= ROUNDING * max(np.abs(a).max(), np.abs(b).max()):
+        return ImageDifference(mean, mean, mean, n)
+    interval = stats.bootstrap(
+        (differences,),
+        np.mean,
+        method="BCa",
+        n_resamples=draws,
+        batch=max(1, 10_000_000 // n),  # bounds memory at about 80 MB
+        rng=rng,
+    ).confidence_interval
+    return ImageDifference(mean, float(interval.low), float(interval.high), n)
+
+
 _FAR = 9.0
-"""Standard deviations beyond which a normal deviate need not be looked for."""
+"""Standard deviations beyond which the normal density is taken as 0."""
 _UNSEEN = 1e-14
-"""Chance of a spread that need not be looked for, on either side."""
+"""Tail probability of a standard deviation at which the integration ends, on either side."""
 
 
 def _power(effect: float, n: int, alpha: float) -> float:
-    """Of the two-sided paired t test, for a difference of ``effect`` standard deviations.
+    """Power of the two-sided paired t test at a difference of ``effect`` standard deviations.
 
-    The noncentral t is integrated over the spread that a study may find, since scipy's, and
-    with it that of statsmodels, is NaN for large effects at few seeds.
+    Integrates the noncentral t over the observed standard deviation, because scipy's noncentral t
+    (which statsmodels uses too) is NaN for large effects at few seeds.
     """
     t, shift = _critical_t(alpha / 2, n), effect * math.sqrt(n)
 
@@ -178,7 +232,7 @@ def _power(effect: float, n: int, alpha: float) -> float:
 
 
 def _power_of_equivalence(effect: float, margin: float, n: int, alpha: float) -> float:
-    """Of TOST; both in standard deviations. Both tests share the spread that a study finds."""
+    """Power of TOST, arguments in standard deviations. Both tests share the observed deviation."""
     t, root = _critical_t(alpha, n), math.sqrt(n)
 
     def chance(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
@@ -194,7 +248,7 @@ def _mean_over_spreads(
     n: int,
     most: float,
 ) -> float:
-    """Mean of a chance over the spread (found over true) of n seeds; 0 from ``most`` on."""
+    """Mean of ``chance`` over the observed / true standard deviation of n seeds; 0 above ``most``."""
     df = n - 1
     low = math.sqrt(2 * special.gammaincinv(df / 2, _UNSEEN) / df)
     high = min(_longest_spread(n), most)
@@ -203,7 +257,7 @@ def _mean_over_spreads(
     log_scale = (df / 2) * math.log(df / 2) + math.log(2) - special.gammaln(df / 2)
 
     def weighted(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
-        """Density of the spread, a chi over the root of df, times the chance."""
+        """Density of the spread (chi over the root of df) times ``chance``."""
         log_density = log_scale + (df - 1) * np.log(spread) - df * spread**2 / 2
         return np.asarray(np.exp(log_density) * chance(spread))
 
@@ -219,7 +273,7 @@ def _critical_t(tail: float, n: int) -> float:
 
 
 def _fewest(power_of: Callable[[int], float], power: float, most: int) -> int | None:
-    """By bisection, as power grows with n."""
+    """Bisection: power increases with n."""
     candidates = range(2, most + 1)
     found = bisect_left(candidates, power, key=power_of)
     return candidates[found] if found < len(candidates) else None
@@ -228,21 +282,21 @@ def _fewest(power_of: Callable[[int], float], power: float, most: int) -> int | 
 def _check_plan(sd: float, alpha: float, power: float) -> None:
     if not 0 <= sd < math.inf:
         raise UserError(
-            f"the standard deviation is {sd}: it is finite and 0 or more; take it from two seeds "
-            "or more"
+            f"the standard deviation is {sd}: it must be finite and 0 or more; estimate it from two "
+            "seeds or more"
         )
     check_share("alpha", alpha)
     check_share("power", power)
     if power <= alpha:
         raise UserError(
-            f"power {power} is not above alpha {alpha}: a test is right by chance as often as "
-            "alpha; ask for more power, as in 0.8"
+            f"power {power} is not above alpha {alpha}: any test reaches a power of alpha by chance; "
+            "ask for more, such as 0.8"
         )
 
 
 def _check_margin(margin: float) -> None:
     if not 0 < margin < math.inf:
         raise UserError(
-            f"the margin is {margin}: equivalence needs one that is finite and above 0; give the "
-            "largest difference that would not matter"
+            f"the margin is {margin}: equivalence needs a finite one above 0; give the largest "
+            "difference that would not matter"
         )

@@ -1,4 +1,4 @@
-"""The learning curve: how a metric changes with the number of training images."""
+"""Learning curves: a metric as a function of the number of training images."""
 
 from __future__ import annotations
 
@@ -9,54 +9,53 @@ from jaxtyping import Float, Float64, Num
 from scipy.optimize import minimize_scalar
 
 from isthmus.errors import UserError
-from isthmus.stats.finite import finite_metrics
+from isthmus.stats.means import SeedMean, finite_metrics, seed_mean
 from isthmus.stats.paired import PairedDifference, paired_difference
-from isthmus.stats.seed_means import SeedMean, seed_mean
 
 EXPONENTS = (0.01, 2.0)
-"""Bounds of the exponent; at the lower one the law is a logarithm in all but name."""
+"""Bounds of the exponent; at the lower bound the law is practically a logarithm."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """metric(n) = limit - scale * n**-exponent, a law a seed; scale is below 0 if metrics fall.
+    """metric(n) = limit - scale * n**-exponent, one law per seed; scale is negative if metrics fall.
 
-    n is the number of training images here; errors are across seeds, the unit. Beyond the
-    largest size the numbers are the law's, not the data's: an interval then says how seeds
-    differ if the law holds, and nothing about whether it does.
+    n is the number of training images; intervals are across seeds. Beyond the largest size the
+    numbers are extrapolated: an interval then shows how seeds differ if the law holds, not whether
+    it does.
     """
 
     limit: Float64[np.ndarray, " seed"]
-    """Where a small exponent fits, this is far off and means nothing."""
+    """Meaningless, and far from the data, where the exponent is small."""
     scale: Float64[np.ndarray, " seed"]
     exponent: Float64[np.ndarray, " seed"]
     sizes: Float64[np.ndarray, " size"]
-    """Those that it was fitted to."""
+    """Numbers of training images of the fit."""
 
     def metric(self, n: int) -> Float64[np.ndarray, " seed"]:
-        """What each seed's law says for n training images."""
+        """Each seed's law at n training images."""
         if n < 1:
-            raise UserError(f"{n} training images: a size is 1 or more; give another")
+            raise UserError(f"{n} training images: at least 1 is needed; give another number")
         return np.asarray(self.limit - self.scale * float(n) ** -self.exponent)
 
     def predicted(self, n: int) -> SeedMean:
-        """Mean across seeds of the metric for n training images."""
+        """Mean across seeds of the metric at n training images."""
         return seed_mean(self.metric(n))
 
     def gained(self, n_from: int, n_to: int) -> PairedDifference:
-        """Metric for ``n_to`` less that for ``n_from`` training images, paired by seed."""
+        """Metric at ``n_to`` minus that at ``n_from`` training images, paired by seed."""
         return paired_difference(self.metric(n_to), self.metric(n_from))
 
 
 def power_law(metrics: Float[np.ndarray, "seed size"], sizes: Num[np.ndarray, " size"]) -> PowerLaw:
-    """The power law with a limit that is nearest to each seed's metrics, by least squares.
+    """Least-squares fit of a power law with a limit to each seed's metrics.
 
-    Whether metrics rise or fall is left to each seed's data, so where nothing is gained, gains
-    scatter about 0. Limit and scale are linear given the exponent, which is searched on a grid
-    and then refined, within ``EXPONENTS``: no start to guess, no local minimum to be caught in.
+    The sign of the trend is free for each seed, so without a trend the gains scatter about 0.
+    Limit and scale are linear given the exponent, which is searched on a grid and then refined
+    within ``EXPONENTS``: no initial guess and no local minimum.
 
-    Assumes that the law holds at these sizes, with errors of one spread at all of them. With 3
-    sizes nothing is left over to show that it does not.
+    Assumes that the law holds at these sizes with equal error variance. With 3 sizes no degree of
+    freedom is left to test that.
 
     Source: Hestness et al. 2017, Deep learning scaling is predictable, empirically
     (arXiv:1712.00409); the split of the fit is Golub & Pereyra's 1973 variable projection.
@@ -71,11 +70,11 @@ def power_law(metrics: Float[np.ndarray, "seed size"], sizes: Num[np.ndarray, " 
     """
     if len(np.unique(sizes)) < 3 or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise UserError(
-            f"sizes {sizes.tolist()}: a learning curve needs 3 different ones or more, all above "
-            "0; train on another number of images"
+            f"sizes {sizes.tolist()}: a learning curve needs at least 3 different ones, all above 0; "
+            "train on another number of images"
         )
     if not len(metrics):
-        raise UserError("no seed has metrics: a law is fitted to each; run a seed")
+        raise UserError("no seed has metrics: a law is fitted to each seed; run one")
     n = sizes.astype(np.float64)
     fits = [_fit(row, n) for row in finite_metrics(metrics, unit="seed")]
     limit, scale, exponent = np.array(fits).T
@@ -95,7 +94,7 @@ def _fit(
         bounds=(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]),
         options={"xatol": 1e-9},
     )
-    found = np.array([grid[best], refined.x])  # the search itself never tries its bounds
+    found = np.array([grid[best], refined.x])  # the refinement never evaluates its bounds
     exponent = float(found[_squares_left(found, metrics, relative).argmin()])
     x = relative**-exponent
     off = x - x.mean()
@@ -108,7 +107,7 @@ def _squares_left(
     metrics: Float64[np.ndarray, " size"],
     sizes: Float64[np.ndarray, " size"],
 ) -> Float64[np.ndarray, " exponent"]:
-    """Of the best line in ``sizes**-exponent``, for each exponent."""
+    """Residual sum of squares of the best line in ``sizes**-exponent``, for each exponent."""
     x = sizes ** -exponents[:, None]
     off = x - x.mean(axis=1, keepdims=True)
     slopes = off @ metrics / (off**2).sum(axis=1)

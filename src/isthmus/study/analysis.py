@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isthmus.engine.run_folder import write_table
 from isthmus.engine.task import task_of
 from isthmus.errors import UserError, nearest_name
 from isthmus.metrics.metric import Metric
-from isthmus.recipe import settings_of
-from isthmus.stats.looks import Looks, planned_looks
-from isthmus.stats.ranks import rank_shares
-from isthmus.stats.variance import variance_shares
+from isthmus.recipe.parsing import settings_of
+from isthmus.stats.corrections import Looks, planned_looks
+from isthmus.stats.means import rank_shares, variance_shares
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_complete
+from isthmus.study.folder import StudyFolder
 from isthmus.study.learning_curve import learning_curves
 from isthmus.study.plan import StudyPlan
 from isthmus.study.records import AnalysisRecord
@@ -93,8 +93,9 @@ def analyse(
     )  # what is told before the end would be one look more
     verdicts = verdicts_on(found, plan.margins, looks, is_complete=whole)
     rng = np.random.default_rng(_ENTROPY)
+    folder = StudyFolder(study)
+    folder.write_verdicts(verdicts)
     tables = {
-        "verdicts": verdicts,
         "learning_curve": learning_curves(condition, variants, metrics),
         "ranks": pd.DataFrame(
             _ranks(condition, metrics), columns=["metric", "variant", "rank", "share"]
@@ -105,11 +106,11 @@ def analyse(
         ),
     }
     for name, table in tables.items():
-        write_table(study / f"{name}.csv", table)
+        folder.write_table(name, table)
     return AnalysisRecord(
         alpha=ALPHA,
         looks=looks.seeds,
-        family=verdicts["kind"].value_counts().to_dict() if len(verdicts) else {},
+        family=dict(Counter(verdict.kind for verdict in verdicts)),
         metrics=tuple(metric.name for metric in metrics),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from isthmus.metrics.metric import Metric
-from isthmus.stats.paired_images import image_difference
+from isthmus.stats.paired import image_difference
 from isthmus.study.differences import by_seed
 
 COLUMNS = ("metric", "a", "b", "n", "difference", "low", "high")

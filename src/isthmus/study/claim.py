@@ -8,34 +8,40 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from isthmus.engine.run_folder import write_text
 from isthmus.errors import UserError
 from isthmus.recipe import differing_fields
 from isthmus.study.analysis import metrics_of
-from isthmus.study.differences import is_complete, read_results
-from isthmus.study.new_record import read_record, variants_seen, write_record
+from isthmus.study.differences import is_complete
+from isthmus.study.folder import StudyFolder
+from isthmus.study.new_record import variants_seen
 from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
 from isthmus.study.planned_runs import PlannedRun
 from isthmus.study.records import StudyRecord
 
-_PLAN = "study.toml"
 
-
-def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+def claimed_plan(plan: StudyPlan, study: Path, *, adds: bool = True) -> StudyPlan:
     """The plan together with the seeds, variants and looks that the folder has already.
 
     More seeds after verdicts have been seen, however they are added, are another look.
+
+    Args:
+        plan: What is asked for.
+        study: The folder.
+        adds: Whether the plan's seeds and variants join those of the folder; if not, a folder that
+            has a plan keeps its own.
 
     Raises:
         UserError: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
     """
     metrics_of(plan)  # a wrong name is rejected before all else
-    written = study / _PLAN
-    if not written.exists():
+    folder = StudyFolder(study)
+    if not folder.plan_file.exists():
         return plan
-    before = load_plan(written)
+    before = load_plan(folder.plan_file)
     joined = _joined(plan, before, study)
-    record = read_record(study)
+    if not adds:
+        joined = dataclasses.replace(joined, seeds=before.seeds, variants=before.variants)
+    record = folder.written_record()
     taken = _looks_taken(record, study)
     claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
     if taken:
@@ -59,22 +65,23 @@ def write_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / ".plan.lock"):
         plan = written_plan(plan, study)
-        write_text(study / _PLAN, plan_as_toml(plan))
+        StudyFolder(study).write_plan(plan_as_toml(plan))
     return plan
 
 
 def leave_out(seeds: Collection[int], study: Path) -> StudyPlan:
     """The folder's plan without these seeds, written down."""
     with FileLock(study / ".plan.lock"):
-        plan = load_plan(study / _PLAN)
+        folder = StudyFolder(study)
+        plan = load_plan(folder.plan_file)
         plan = dataclasses.replace(plan, seeds=tuple(s for s in plan.seeds if s not in seeds))
-        write_text(study / _PLAN, plan_as_toml(plan))
+        folder.write_plan(plan_as_toml(plan))
     return plan
 
 
 def written_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     """The plan together with what the folder's has now."""
-    written = study / _PLAN
+    written = StudyFolder(study).plan_file
     return _joined(plan, load_plan(written), study) if written.exists() else plan
 
 
@@ -111,20 +118,22 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 def note_look(study: Path) -> None:
     """Record that verdicts on so many seeds may be seen from now on, and first of which variants."""
-    record = read_record(study)
+    folder = StudyFolder(study)
+    record = folder.written_record()
     taken = _looks_taken(record, study)
     last = record.looked_last
     if taken and record.analysis.looks[-1] == taken[-1]:  # it used up the level that was left
         last = tuple(sorted({*last, taken[-1]}))
     record = record.model_copy(update={"looks_taken": tuple(taken), "looked_last": last})
-    write_record(study, record.model_copy(update={"variants_seen": variants_seen(record)}))
+    folder.write_record(record.model_copy(update={"variants_seen": variants_seen(record)}))
 
 
 def _looks_taken(record: StudyRecord, study: Path) -> list[int]:
     """Counts of seeds on which complete verdicts lay in the folder when a command ended, or lie there."""
-    if not (study / "results.csv").exists() or not (study / "study.json").exists():
+    folder = StudyFolder(study)
+    if not folder.table_file("results").exists() or not folder.record_file.exists():
         return []
-    taken, results = set(record.looks_taken), read_results(study)
+    taken, results = set(record.looks_taken), folder.results
     if is_complete(results) and (count := results["seed"].nunique()) > 1:
         taken.add(count)
     return sorted(taken)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isthmus.engine.run_folder import write_atomically, write_table
 from isthmus.engine.task import task_of
-from isthmus.recipe import settings_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.study.analysis import analyse
-from isthmus.study.new_record import new_record, write_record
+from isthmus.study.folder import StudyFolder
+from isthmus.study.new_record import write_record
 from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import (
     PlannedRun,
@@ -32,19 +32,18 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     barred |= dict.fromkeys(untuned_variants(plan, study), _UNTUNED)
     results = pd.DataFrame([_row(run, fields, barred.get(run.variant.name)) for run in runs])
     results[fields] = results[fields].convert_dtypes()  # a whole number stays one beside none
-    write_table(study / "results.csv", results)
+    folder = StudyFolder(study)
+    folder.write_table("results", results)
     finished = finished_runs(runs)
     per_image = _per_image(finished)
-    write_atomically(
-        study / "per_image.parquet", lambda file: per_image.to_parquet(file, index=False)
-    )
+    folder.write_per_image(per_image)
     task = task_of(plan.recipe)
     store = task.open_store(plan.recipe.data, data_root)
     analysis = analyse(plan, study, results, per_image)
-    write_record(study, new_record(plan, study, finished, store, command, analysis))
+    write_record(plan, study, finished, store, command, analysis)
     by_seed = sorted(finished, key=lambda run: run.seed, reverse=True)
     shown = {run.variant.name: (run.seed, run.folder) for run in by_seed}  # the lowest seed stays
-    task.shown_images(study / "images", shown, store, per_image)
+    task.shown_images(folder.images_folder, shown, store, per_image)
 
 
 def _row(

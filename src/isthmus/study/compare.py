@@ -13,18 +13,20 @@ from jaxtyping import Float
 
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.run_result import RunResult
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe, differing_fields
-from isthmus.stats.paired_images import image_difference
+from isthmus.stats.paired import image_difference
 from isthmus.study.analysis import looks_of, metrics_of
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in, is_complete, read_results
+from isthmus.study.differences import found_in, is_complete
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan
 from isthmus.study.planned_runs import PlannedRun, planned_runs
 from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
-from isthmus.tasks import load_recipe, task_of
+from isthmus.tasks import load_recipe
 
 _ENTROPY = 0
 
@@ -108,7 +110,11 @@ def compare_studies(a: Path, b: Path) -> Compared:
     found = found_in(results, comparisons, metrics)
     verdicts = verdicts_on(found, plans[0].margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
-    return Compared(_evaluated_on(results_of[0]), tuple(changed), tuple(verdicts["sentence"]))
+    return Compared(
+        _evaluated_on(results_of[0]),
+        tuple(changed),
+        tuple(verdict.sentence for verdict in verdicts),
+    )
 
 
 def _evaluated_on(result: RunResult) -> str:
@@ -197,11 +203,12 @@ def _finished_run(path: Path) -> RunFolder:
 
 
 def _plan_of(study: Path) -> Path:
-    if not (study / "results.csv").is_file():
+    folder = StudyFolder(study)
+    if not folder.table_file("results").is_file():
         raise UserError(
             f"{study}: neither a finished run nor a study with results; name one of these"
         )
-    return study / "study.toml"
+    return folder.plan_file
 
 
 def _any_result(runs: Sequence[PlannedRun], study: Path) -> RunResult:
@@ -213,7 +220,7 @@ def _any_result(runs: Sequence[PlannedRun], study: Path) -> RunResult:
 
 
 def _results(study: Path, side: str) -> pd.DataFrame:
-    table = read_results(study)
+    table = StudyFolder(study).results
     return table.assign(variant=f"{side} " + table["variant"])
 
 

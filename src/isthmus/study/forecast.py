@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from isthmus.data.store import Store
-from isthmus.engine.batches import leaves_one_over, split_for
 from isthmus.engine.cost import Cost, cost_of, seconds_per_step
+from isthmus.engine.loaders import leaves_one_over, split_for
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 from isthmus.study.analysis import factor_settings, looks_of, metrics_of
 from isthmus.study.comparisons import comparisons_of
-from isthmus.study.differences import read_results
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
 from isthmus.study.power import POWER, visible_differences
@@ -116,13 +116,14 @@ def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: C
 
 def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
     """The smallest difference that each factor's and two variants' comparison can find."""
+    results = StudyFolder(study).results
     visible = visible_differences(
         comparisons_of(factor_settings(plan)),
         metrics_of(plan),
         len(plan.seeds),
         looks_of(plan),
         plan.expected_sd,
-        read_results(study) if (study / "results.csv").exists() else None,
+        results if len(results) else None,
     )
     if not visible:
         return

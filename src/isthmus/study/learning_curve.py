@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from isthmus.metrics.metric import Metric
+from isthmus.stats.means import seed_mean
 from isthmus.stats.power_law import power_law
-from isthmus.stats.seed_means import seed_mean
 from isthmus.study.comparisons import Settings, level_text
 from isthmus.study.differences import by_seed
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from isthmus.data.store import Store
-from isthmus.engine.run_folder import write_text
-from isthmus.engine.run_result import Environment
+from isthmus.engine.run_result import Environment, TaskNotes
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
-from isthmus.study.planned_runs import PlannedRun, shared_folder
+from isthmus.study.planned_runs import PlannedRun
+from isthmus.study.recommendation import recommended
 from isthmus.study.records import AnalysisRecord, StudyRecord
+from isthmus.study.warnings import headline, study_warnings
 
 _ALIKE = ("processor", "vector_instructions", "gpu", "threads", "precision", "commit", "code")
 """What the runs of a study should have in common, beside the versions of packages."""
-
-
-def read_record(study: Path) -> StudyRecord:
-    """What ``study.json`` of a study folder says; an empty record where there is none."""
-    path = study / "study.json"
-    return StudyRecord.model_validate_json(path.read_bytes()) if path.exists() else StudyRecord()
-
-
-def write_record(study: Path, record: StudyRecord) -> None:
-    """Write ``study.json``, complete or not at all."""
-    write_text(study / "study.json", record.model_dump_json(indent=1) + "\n")
 
 
 def variants_seen(record: StudyRecord) -> tuple[str, ...]:
@@ -35,15 +27,15 @@ def variants_seen(record: StudyRecord) -> tuple[str, ...]:
     return record.variants_seen or (record.variants if record.looks_taken else ())
 
 
-def new_record(
+def write_record(
     plan: StudyPlan,
     study: Path,
     finished: Sequence[PlannedRun],
     store: Store,
     command: str,
     analysis: AnalysisRecord,
-) -> StudyRecord:
-    """What the report says of a study beside its runs.
+) -> None:
+    """Write ``study.json``: what the tables in the folder rest on, then what they amount to.
 
     Args:
         plan: The study.
@@ -53,21 +45,21 @@ def new_record(
         command: The command line that asked for this.
         analysis: How verdicts were computed.
     """
-    before = read_record(study)
+    folder = StudyFolder(study)
+    before = folder.written_record()
     task = task_of(plan.recipe)
     environments = [begun for run in finished if (begun := run.folder.begun_with()) is not None]
     last = environments[-1] if environments else None
     judge = finished[-1].folder.result().judge if finished else None
     baselines = before.baselines if judge is not None and judge == before.judge else ()
     if finished and not baselines:
-        shared = shared_folder(study)
-        baselines = task.baselines(finished[-1].recipe, plan.seeds[0], store, shared)
+        baselines = task.baselines(finished[-1].recipe, plan.seeds[0], store, folder.shared)
     tuned = {run.variant.name: run.recipe for run in finished}
     losses = {_minimised(tuned.get(v.name, plan.recipe_of(v))) for v in plan.variants}
     versions = {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
     of_run = {key: last.versions[key] for key in ("torch", "lightning", "python")} if last else {}
     machine = (last.processor, last.vector_instructions, f"{last.threads} threads") if last else ()
-    return StudyRecord(
+    record = StudyRecord(
         name=plan.name,
         question=plan.question,
         task=task.name,
@@ -96,6 +88,23 @@ def new_record(
         machine=", ".join(machine),
         precision=last.precision if last else "",
     )
+    folder.write_record(record)
+    folder.write_record(record.model_copy(update=_conclusions(StudyFolder(study), tuned)))
+
+
+def _conclusions(study: StudyFolder, tuned: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Headline, recommendation, warnings and the task's notes, from what is written already."""
+    notes = TaskNotes()
+    if tuned:
+        task = task_of(next(iter(tuned.values())))
+        notes = task.notes(study.finished, tuned, study.record.baselines)
+    warnings = (*study_warnings(study), *notes.warnings)
+    return {
+        "headline": headline(study, notes),
+        "recommendation": recommended(study),
+        "warnings": warnings,
+        "notes": notes,
+    }
 
 
 def _images(finished: Sequence[PlannedRun]) -> dict[str, int | str]:

@@ -128,7 +128,7 @@ def load_plan(path: Path) -> StudyPlan:
         UserError: If the file is missing, is not TOML, or breaks a rule.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such recipe; {nearest_name(path.name, beside)}") from None

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.engine.run_folder import RunFolder, run_folder
+from isthmus.engine.run_folder import RunFolder
 from isthmus.recipe import Recipe, with_settings
 from isthmus.recipe.rules import Setting
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan, Variant
 
 
@@ -31,8 +32,9 @@ def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
         with_settings(plan.recipe_of(variant), chosen_setting(plan, variant, study))
         for variant in plan.variants
     ]
+    folder = StudyFolder(study)
     return tuple(
-        PlannedRun(variant, recipe, seed, run_folder(study, variant.name, seed))
+        PlannedRun(variant, recipe, seed, folder.run(variant.name, seed))
         for seed in plan.seeds
         for variant, recipe in zip(plan.variants, recipes, strict=True)
     )
@@ -103,7 +105,7 @@ def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[Tuni
             variant,
             with_settings(plan.recipe_of(variant), setting),
             plan.seeds[0],
-            RunFolder(study / "tuning" / variant.name / f"setting-{place}"),
+            StudyFolder(study).tuning_run(variant.name, place),
             setting,
         )
         for place, setting in enumerate(plan.tuning_grid)
@@ -113,8 +115,3 @@ def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[Tuni
 def finished_runs(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The runs that have finished and did not fail."""
     return [of for of in runs if of.folder.is_finished and of.folder.result().status == "finished"]
-
-
-def shared_folder(study: Path) -> Path:
-    """Where a study keeps what its runs share: judges."""
-    return study / "judges"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from isthmus.metrics.metric import Metric
-from isthmus.stats.looks import Looks
+from isthmus.stats.corrections import Looks
 from isthmus.stats.paired import smallest_visible
 from isthmus.study.comparisons import Comparison, count_families
 from isthmus.study.differences import found_in, scatters

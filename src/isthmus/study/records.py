@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
-from isthmus.engine.run_result import Baseline, JudgeRecord, Record
+from isthmus.engine.run_result import Baseline, JudgeRecord, Number, Record, Remark, TaskNotes
 from isthmus.metrics.metric import Metric, in_words
 
 
@@ -19,6 +21,18 @@ class AnalysisRecord(Record):
     """Kind of comparison -> how many there are."""
     metrics: tuple[str, ...] = ()
     """Those of the verdicts; the first says which variant is best."""
+
+
+class Recommendation(Record):
+    """Which variant to take, as far as these seeds can tell."""
+
+    text: str
+    details: tuple[str, ...] = ()
+    """The sentences that it rests on."""
+    variants: tuple[str, ...] = ()
+    """Those that may be taken, the best mean first; empty where nothing can be told."""
+    start: str = ""
+    """The variant to start from where one is needed: the best mean of those that may be taken."""
 
 
 class StudyRecord(Record):
@@ -60,6 +74,14 @@ class StudyRecord(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     mixed: tuple[str, ...] = ()
     """In what the finished runs were not trained alike."""
+    headline: str = ""
+    """What ran, in a sentence."""
+    recommendation: Recommendation | None = None
+    """None with nothing to compare."""
+    warnings: tuple[Remark, ...] = ()
+    """What limits what may be said of this study."""
+    notes: TaskNotes = TaskNotes()
+    """What the task says of its finished runs."""
     machine: str = ""
     precision: str = ""
 
@@ -82,3 +104,94 @@ class StudyRecord(Record):
         found = (metric.title for metric in self.metrics if metric.name == column)
         title = next(found, in_words(column))
         return title[:1].upper() + title[1:]
+
+
+_NAN = float("nan")
+_OPPOSITE = {"better": "worse", "worse": "better"}
+
+
+class Verdict(Record):
+    """What may be said of ``a`` against ``b``; NaN where a number is not known.
+
+    ``difference`` is a - b in the metric's unit, whatever its direction; ``verdict`` has
+    the direction in it. ``low`` to ``high`` is the t interval over ``n`` paired seeds, and
+    ``family_low`` to ``family_high`` the one that holds for all comparisons of its kind at once.
+    """
+
+    kind: str
+    metric: str
+    factor: str = ""
+    a: str
+    b: str
+    matched: int = 0
+    n: int = 0
+    mean_a: Number = _NAN
+    mean_b: Number = _NAN
+    difference: Number = _NAN
+    sd: Number = _NAN
+    low: Number = _NAN
+    high: Number = _NAN
+    family_low: Number = _NAN
+    family_high: Number = _NAN
+    p: Number = _NAN
+    p_family: Number = _NAN
+    p_study: Number = _NAN
+    p_equivalent: Number = _NAN
+    margin: Number = _NAN
+    verdict: str
+    needs_seeds: Number = _NAN
+    sentence: str = ""
+    groups: str = ""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, ...], ...]:
+        """Variants that were subtracted, a's first; of an interaction four each."""
+        return tuple(tuple(group.split()) for group in self.groups.split(";") if group.strip())
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether more than one seed stands behind it."""
+        return math.isfinite(self.low + self.high)
+
+    @property
+    def field(self) -> str:
+        """The factor without those that go with it: "loss.name (with loss.weight)" is loss.name."""
+        return self.factor.split(" (")[0]
+
+    def seen_from(self, name: str) -> Verdict:
+        """The same verdict with ``name`` as ``a``."""
+        if self.a == name:
+            return self
+        return self.model_copy(
+            update={
+                **{"a": self.b, "b": self.a, "mean_a": self.mean_b, "mean_b": self.mean_a},
+                **{"difference": -self.difference, "low": -self.high, "high": -self.low},
+                **{"family_low": -self.family_high, "family_high": -self.family_low},
+                "groups": "; ".join(" ".join(reversed(pair)) for pair in self.pairs),
+                "verdict": _OPPOSITE.get(self.verdict, self.verdict),
+            }
+        )
+
+
+class StudyOutcome(Record):
+    """All that a study says, as ``--json`` prints it."""
+
+    study: StudyRecord
+    verdicts: tuple[Verdict, ...]
+    runs: tuple[dict[str, str | int | float | None], ...]
+    """The rows of ``results.csv``."""
+
+
+class ShownImage(Record):
+    """One test image that the report shows; file names are relative to ``STUDY/images``."""
+
+    name: str
+    role: str
+    image: str
+    truth: str
+    predictions: dict[str, str]
+    """Variant -> file of its predicted mask."""
+    mean_iou: dict[str, Number] = Field(default_factory=dict)
+    a: str = ""
+    """Of the two variants that it was chosen for, if it was, the better one."""
+    b: str = ""

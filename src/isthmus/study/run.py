@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -22,10 +23,10 @@ from isthmus.study.claim import (
     written_plan,
 )
 from isthmus.study.collect import collect
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import (
     planned_runs,
-    shared_folder,
     tuning_runs,
     untrainable_variants,
     untuned_variants,
@@ -55,7 +56,7 @@ def run_study(
     Args:
         plan: What to run. It may add seeds and variants to those the folder has.
         study: The study folder; made if it is not there.
-        only: Whether to leave alone what the folder has planned beyond this plan.
+        only: Whether to run this plan alone, and leave the plan of a folder that has one as it is.
         rule: Says when seeds are enough; None: the plan's are all.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that follows every run too.
@@ -68,22 +69,49 @@ def run_study(
     Raises:
         UserError: If the data break a rule or the folder holds another study.
     """
-    asked, plan = plan, claimed_plan(plan, study)
-    asked = asked if only else plan
-    names = {variant.name for variant in asked.variants}
+    asked, plan = plan, claimed_plan(plan, study, adds=not only)
     console = console or Console(stderr=True)
 
     def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
+        names = [variant.name for variant in (asked if only else plan).variants]
         return _run_claimed(plan, names, seeds, study, data_root, logger, console, command)
 
-    if rule is None:
-        plan = run(plan, asked.seeds)
+    if only:
+        plan = _run_beside(plan, asked, study, run, console)
+    elif rule is None:
+        plan = run(plan, plan.seeds)
     else:
         plan, reason = run_with_rule(plan, study, rule, run)
         said = f"{len(plan.seeds)} seeds: {reason}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     note_look(study)
     return plan
+
+
+def _run_beside(
+    plan: StudyPlan,
+    asked: StudyPlan,
+    study: Path,
+    run: Callable[[StudyPlan, Collection[int]], StudyPlan],
+    console: Console,
+) -> StudyPlan:
+    """Run what is asked for; seeds that the folder's plan has not stay out of its tables."""
+    beside = [seed for seed in asked.seeds if seed not in plan.seeds]
+    plan = run(plan, asked.seeds)
+    if beside:
+        console.print(
+            f"seed {', '.join(map(str, beside))} is not among the {len(plan.seeds)} seeds of the study in "
+            f"{study}: its run is there and its tables are as before; isthmus study with more --seeds "
+            "takes it in",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return plan
+
+
+def _with_seeds(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
+    return dataclasses.replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))))
 
 
 def _run_claimed(
@@ -97,14 +125,15 @@ def _run_claimed(
     command: str,
 ) -> StudyPlan:
     """Run these variants and seeds of the plan; the tables that are written tell of all of it."""
-    runs = planned_runs(plan, study)
+    wanted = _with_seeds(plan, seeds)
+    runs = planned_runs(wanted, study)
     with decoding_progress(console) as on_progress:  # bad data are rejected before all else
         for data in dict.fromkeys(run.recipe.data for run in runs):
             store = task_of(plan.recipe).open_store(data, data_root, on_progress)
     check_same_content((*tuning_runs(plan, study), *runs), store.content, study)
     plan = write_plan(plan, study)
     tune_variants(plan, names, study, data_root, console)
-    runs = planned_runs(plan, study)  # with what tuning has chosen
+    runs = planned_runs(wanted, study)  # with what tuning has chosen
     ready = set(names) - untrainable_variants(plan, study) - untuned_variants(plan, study)
     is_published = False
 
@@ -133,7 +162,7 @@ def _run_claimed(
                 data_root=data_root,
                 logger=logger,
                 on_progress=progress.callback_of_run(name),
-                shared=shared_folder(study),
+                shared=StudyFolder(study).shared,
                 alike=shared_by(planned_runs(written_plan(plan, study), study), study),
             )
             if result := attempt(train, run.folder, name, console):

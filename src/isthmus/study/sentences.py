@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from isthmus.stats.decimals import decimals_for
+from isthmus.metrics.metric import decimals_for
 from isthmus.study.differences import Found, scatters
 
 CANNOT_TELL = "cannot tell"

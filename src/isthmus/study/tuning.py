@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from isthmus.engine.run_folder import write_table
 from isthmus.engine.train import tune_run
 from isthmus.study.attempt import attempt
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
-from isthmus.study.planned_runs import chosen_setting, shared_folder, tuning_runs
+from isthmus.study.planned_runs import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
 
 
@@ -46,7 +46,7 @@ def tune_variants(
                 run.folder,
                 data_root=data_root,
                 on_progress=on_progress,
-                shared=shared_folder(study),
+                shared=StudyFolder(study).shared,
             )
             attempt(tune, run.folder, name, console)
     rows = []
@@ -60,4 +60,4 @@ def tune_variants(
             | {"value": result.value, "metric": result.metric, "status": result.status}
             | {"chosen": run.setting == chosen}
         )
-    write_table(study / "tuning.csv", pd.DataFrame(rows))
+    StudyFolder(study).write_table("tuning", pd.DataFrame(rows))

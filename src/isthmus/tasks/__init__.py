@@ -11,7 +11,8 @@ from typing import Any
 
 from isthmus.engine.task import TASKS, Task, task_of
 from isthmus.errors import UserError, nearest_name
-from isthmus.recipe import Recipe, parse
+from isthmus.recipe import Recipe
+from isthmus.recipe.parsing import parse
 from isthmus.tasks.classify import ClassifyTask
 from isthmus.tasks.generate import GenerateTask
 from isthmus.tasks.segment import SegmentTask

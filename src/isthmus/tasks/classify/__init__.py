@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Int
 
-    from isthmus.data.labelled_images import LabelledImages
+    from isthmus.data.batches import LabelledImages
     from isthmus.data.store import LabelledStore, OnProgress
     from isthmus.engine.trained import Trained
     from isthmus.tasks.classify.module import ClassifierModule
@@ -45,13 +45,13 @@ class LabelledTask(Task):
         self, recipe: Any, store: LabelledStore, rows: Int[np.ndarray, " n"], seed: int
     ) -> LabelledImages:
         """Images flipped and shifted as the data table says."""
-        from isthmus.data.labelled_images import LabelledImages
+        from isthmus.data.batches import LabelledImages
 
         return LabelledImages(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
 
     def plain_rows(self, store: LabelledStore, rows: Int[np.ndarray, " n"]) -> LabelledImages:
         """Images as they are stored."""
-        from isthmus.data.labelled_images import LabelledImages
+        from isthmus.data.batches import LabelledImages
 
         return LabelledImages(store, rows, 0.0, 0, 0)
 

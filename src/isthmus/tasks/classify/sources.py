@@ -6,7 +6,7 @@ from pathlib import Path
 
 from isthmus.data.class_folder import ClassFolder
 from isthmus.data.demo_digits import DemoDigits
-from isthmus.data.labelled_sets import TorchvisionSet
+from isthmus.data.labelled_sets import labelled_set
 from isthmus.data.places import data_set_folder
 from isthmus.data.store import Source
 from isthmus.recipe import LabelledData
@@ -24,4 +24,4 @@ def source_for(data: LabelledData, data_root: Path | None) -> Source:
         assert data.folder is not None  # the recipe has checked it
         return ClassFolder(data.folder, data.test)
     root, download = data_set_folder(data_root)
-    return TorchvisionSet(data.name, root, download)
+    return labelled_set(data.name, root, download)

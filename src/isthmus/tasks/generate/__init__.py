@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isthmus.engine.run_result import Baseline, Evaluation
+from isthmus.engine.run_result import Baseline, Evaluation, TaskNotes
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import with_settings
@@ -14,6 +14,8 @@ from isthmus.tasks.classify import LabelledTask
 from isthmus.tasks.generate.recipe import GenerateRecipe
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from isthmus.data.store import LabelledStore
     from isthmus.engine.task_module import ProgressCallback
     from isthmus.engine.trained import Trained
@@ -118,3 +120,14 @@ class GenerateTask(LabelledTask):
         is_dynamic = recipe.objective.likelihood == "bernoulli-dynamic"
         binarised = ("binarisations of the test images",) if is_dynamic else ()
         return (weights, validation, "wrong labels", *binarised, order)
+
+    def notes(
+        self,
+        finished: pd.DataFrame,
+        recipes: Mapping[str, GenerateRecipe],
+        baselines: Sequence[Baseline],
+    ) -> TaskNotes:
+        """Which variants obey the label, and what limits what the judge says."""
+        from isthmus.tasks.generate.page import generation_notes
+
+        return generation_notes(finished, recipes, baselines)

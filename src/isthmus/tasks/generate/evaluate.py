@@ -173,7 +173,7 @@ def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
     """Swap success, label leakage and style kept under one protocol."""
     return {
         **swap.swap.success.named(f"swap_{protocol}"),
-        **swap.swap.leakage.named(f"stay_{protocol}"),
+        **swap.swap.leakage.named(f"leakage_{protocol}"),
         f"style_{protocol}": swap.style.metric,
         f"style_{protocol}_shuffled": swap.style.control,
     }

@@ -24,7 +24,8 @@ from isthmus.engine.task_module import ProgressCallback
 from isthmus.engine.train import train_on
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
-from isthmus.recipe import settings_hash, settings_of
+from isthmus.recipe import settings_hash
+from isthmus.recipe.parsing import settings_of
 from isthmus.tasks.classify.module import judge_for
 from isthmus.tasks.classify.recipe import Classifier, ClassifyRecipe, ClassifyTrain
 from isthmus.tasks.generate.recipe import GenerateRecipe

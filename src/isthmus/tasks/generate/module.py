@@ -16,15 +16,8 @@ from isthmus.engine.task_module import TaskModule
 from isthmus.metrics.generation import kl_nats, log_weights
 from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
 from isthmus.nn.cvae import PRIORS, ConditionalVAE, Outcome
-from isthmus.nn.invariance import Adversary
 from isthmus.nn.likelihoods import likelihood_named
-from isthmus.nn.penalties import (
-    KERNEL_PENALTIES,
-    AdversaryPenalty,
-    KernelPenalty,
-    NoPenalty,
-    Penalty,
-)
+from isthmus.nn.penalties import Penalty, penalty_named
 from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
 from isthmus.tasks.generate.recipe import GenerateRecipe, Objective
 
@@ -242,13 +235,8 @@ def vae_for(recipe: GenerateRecipe, num_labels: int) -> ConditionalVAE:
 
 
 def penalty_for(objective: Objective, latent: int, num_labels: int) -> Penalty:
-    """What keeps the label out of z; a module, for an adversary has weights of its own."""
-    weight = objective.invariance_weight
-    if weight is None:
-        return NoPenalty()
-    if objective.invariance == "adversary":
-        return AdversaryPenalty(Adversary(latent, num_labels), weight)
-    return KernelPenalty(KERNEL_PENALTIES[objective.invariance], weight, num_labels)
+    """The penalty of a recipe; an adversary is a module with weights of its own."""
+    return penalty_named(objective.invariance, objective.invariance_weight, latent, num_labels)
 
 
 def generator_for(recipe: GenerateRecipe, num_labels: int, steps: int) -> Generator:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from isthmus.data.image_files import read_image, size_in_words
-from isthmus.data.resize import resized_image, with_channels
+from isthmus.data.images import read_image, resized_image, size_in_words, with_channels
 from isthmus.data.store import as_float
 from isthmus.errors import UserError
 from isthmus.tasks.generate.label_swap import wrong_labels_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Int
 
-    from isthmus.data.masked_images import MaskedImages
+    from isthmus.data.batches import MaskedImages
     from isthmus.data.store import MaskedStore, OnProgress
     from isthmus.engine.trained import Trained
     from isthmus.tasks.segment.module import Segmenter
@@ -58,14 +58,14 @@ class SegmentTask(Task):
         self, recipe: SegmentRecipe, store: MaskedStore, rows: Int[np.ndarray, " n"], seed: int
     ) -> MaskedImages:
         """Images and masks, augmented alike."""
-        from isthmus.data.masked_images import MaskedImages
+        from isthmus.data.batches import MaskedImages
         from isthmus.tasks.segment.sources import augmentation_for
 
         return MaskedImages(store, rows, augmentation_for(recipe.augment), seed)
 
     def plain_rows(self, store: MaskedStore, rows: Int[np.ndarray, " n"]) -> MaskedImages:
         """Images and masks as they are stored."""
-        from isthmus.data.masked_images import MaskedImages
+        from isthmus.data.batches import MaskedImages
 
         return MaskedImages(store, rows, None, 0)
 

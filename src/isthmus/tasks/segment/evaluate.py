@@ -14,7 +14,7 @@ from isthmus.engine.trained import Trained
 from isthmus.losses import loss_range
 from isthmus.metrics.collapse import collapse_reason
 from isthmus.metrics.segmentation import segmentation_metrics
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 from isthmus.tasks.segment.module import as_u8
 
 

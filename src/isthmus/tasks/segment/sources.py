@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isthmus.data.augment import Augmentation, augmentation
+from isthmus.data.batches import Augmentation, augmentation
 from isthmus.data.demo_scenes import DemoScenes
 from isthmus.data.folder import Folder
 from isthmus.data.oxford_pets import OxfordPets
