@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import tomli_w
 from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES
-from isthmus.report.sample_grids import label_columns
 from isthmus.report.embedded import as_webp
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -22,17 +21,18 @@ from PIL import Image
 from conftest import task_fields
 from isthmus.errors import UserError
 from isthmus.recipe import settings_of
-from isthmus.tasks.generate.recipe import GenerateRecipe
-from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
 from isthmus.report import vae_figures
 from isthmus.report.architecture import READ, architecture_figure
 from isthmus.report.figures import learning_curves
-from isthmus.report.image_grid import as_png
 from isthmus.report.formatting import DARK, DPI, LIGHT
+from isthmus.report.image_grid import as_png
 from isthmus.report.page import write_figure, write_report
-from isthmus.study.folder import read_study
-from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.report.sample_grids import label_columns
 from isthmus.report.tables import label_use_table, run_table, variant_table
+from isthmus.study.folder import read_study
+from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")

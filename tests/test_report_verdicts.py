@@ -15,12 +15,6 @@ from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.report import vae_figures
 from isthmus.report.page import write_report
-from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
-from isthmus.study.records import Recommendation
-from isthmus.study.records import StudyRecord
-from isthmus.study.folder import read_study
-from isthmus.study.warnings import study_warnings
-from isthmus.study.records import Verdict
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -31,8 +25,11 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
-from isthmus.study.records import StudyRecord
+from isthmus.study.folder import read_study
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
+from isthmus.study.records import Recommendation, StudyRecord, Verdict
 from isthmus.study.verdicts import verdicts_on
+from isthmus.study.warnings import study_warnings
 from test_report import Outline, change_results, fail_one, make_study
 
 LEVELS = {

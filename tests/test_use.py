@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from isthmus.report.class_sample_grids import SAMPLE_GRIDS
 from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
@@ -19,9 +20,8 @@ from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS
-from isthmus.report.sample_grids import sample_grid_figure
 from isthmus.report.formatting import LIGHT
+from isthmus.report.sample_grids import sample_grid_figure
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
 from isthmus.tasks.generate.module import vae_for
