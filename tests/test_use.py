@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,8 +21,8 @@ from isthmus.data.store import as_bytes
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
-from isthmus.report.formatting import LIGHT
+from isthmus.report.sample_grids import KINDS, sample_grid, sample_grid_figure
+from isthmus.report.svg import Drawing
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
 from isthmus.tasks.generate.redraw import (
@@ -70,7 +71,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Run a command; the words on its sample grid, or its error."""
 
     def said(*words: str) -> list[str]:
-        drawn: list[Figure] = []
+        drawn: list[Drawing] = []
         write = page.write_figure
         with monkeypatch.context() as patched:
             patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
@@ -84,9 +85,14 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return said
 
 
-def words_on(figure: Figure) -> list[str]:
-    """Its words, in one line each."""
-    return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+def words_on(drawing: Drawing) -> list[str]:
+    """Its words; the lines of its note, and of each caption, as one."""
+    found = re.findall(
+        r'<text x="[\d.]+" y="[\d.]+" fill="([^"]+)"[^>]*>(.*?)</text>', drawing.inline()
+    )
+    title, *rest = [(ink, html.unescape(text)) for ink, text in found]
+    note = " ".join(text for ink, text in rest if ink == "var(--quiet)")
+    return [title[1], *([note] if note else []), *(t for ink, t in rest if ink != "var(--quiet)")]
 
 
 def redrawn(model: TrainedVAE, sample_grid: str, images: OwnImages) -> dict[str, np.ndarray]:
@@ -130,7 +136,7 @@ def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: 
     model = load_vae(make_run(tmp_path, **settings))  # a prior's table starts as the standard one
     labels = np.arange(len(NAMES))
     random = drawn_sample_grid(model, "random", labels, seed=1)["random_output"]
-    null = drawn_sample_grid(model, "null", labels, seed=1)["unconditional_output"]
+    null = drawn_sample_grid(model, "unconditional", labels, seed=1)["unconditional_output"]
     np.testing.assert_array_equal(random, null)
     assert (random != drawn_sample_grid(model, "random", labels, seed=2)["random_output"]).any()
     images = np.random.default_rng(0).random((9, 1, 16, 16), np.float32)
@@ -157,11 +163,12 @@ def test_a_label_with_one_test_image_has_no_line(tmp_path: Path) -> None:
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:
     assert (
-        say("generate", str(make_run(tmp_path / "run")), "--grid", "null")[2:] == ["no label"] * 25
+        say("generate", str(make_run(tmp_path / "run")), "--grid", "unconditional")[2:]
+        == ["no label"] * 25
     )
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
-    assert say("generate", never, "--grid", "null") == [
-        "--grid null: this model has no unconditional label (model.label_dropout = 0): only one that was trained "
+    assert say("generate", never, "--grid", "unconditional") == [
+        "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one that was trained "
         "without labels now and then can draw without; use --grid random"
     ]
 
@@ -170,8 +177,8 @@ def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, sa
     ("words", "sentence"),
     [
         (
-            ["generate", "--grid", "null", "--labels", "toad"],
-            "--labels does nothing for --grid null: only --grid labels or random reads it; leave "
+            ["generate", "--grid", "unconditional", "--labels", "toad"],
+            "--labels does nothing for --grid unconditional: only --grid labels or random reads it; leave "
             "one of the two out",
         ),
         (
@@ -399,7 +406,7 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
     test = TestPart(images, images, labels, (labels + 1) % 3)
     arrays = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
-    figure = SAMPLE_GRIDS["swap_wrong"](arrays, NAMES, LIGHT)
+    figure = sample_grid("swap_wrong", arrays, NAMES)
     if where == "classifier":
         assert figure is None
         return
@@ -409,9 +416,9 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     assert note.startswith("Left: a test image;")
     assert captions == words_on(sample_grid_figure("swap", arrays, NAMES))[2:]
     mosaics = [sample_grid_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
-    shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
-    assert (shown != wrong).any()
-    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SAMPLE_GRIDS.values())
+    shown, wrong = (re.search('href="([^"]+)"', of.inline())[1] for of in mosaics)
+    assert shown != wrong
+    assert all(sample_grid(kind, arrays, NAMES) is not None for kind in KINDS)
     assert words_on(sample_grid_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
 
 

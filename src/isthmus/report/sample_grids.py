@@ -169,10 +169,14 @@ def _traversal_note(of: Samples) -> str:
     return f"A {of.source_word}{of_label}; the units with the highest KL, in sigmas of the prior."
 
 
-def _steps(low: float, high: float, form: str) -> Callable[[int], list[str]]:
-    return lambda count: [
-        form.format(v).replace("-", MINUS).replace("%", " %") for v in np.linspace(low, high, count)
-    ]
+def _interpolation_heads(of: Samples) -> list[str]:
+    columns = of.count("interpolation_output") // of.count("interpolation_label")
+    return [f"{100 * share:.0f} %" for share in np.linspace(0, 1, columns)]
+
+
+def _traversal_heads(of: Samples) -> list[str]:
+    columns = of.count("traversal_output") // of.count("traversal_unit")
+    return [f"{sigmas:+.1f}".replace("-", MINUS) for sigmas in np.linspace(-3, 3, columns)]
 
 
 KINDS: dict[str, Kind] = {
@@ -217,9 +221,7 @@ KINDS: dict[str, Kind] = {
         needs=("interpolation_label", "interpolation_to"),
         note=_interpolation_note,
         rows=lambda of: of.count("interpolation_label"),
-        heads=lambda of: _steps(0, 1, "{:.0%}")(
-            of.count("interpolation_output") // of.count("interpolation_label")
-        ),
+        heads=_interpolation_heads,
         sides=_interpolation_sides,
     ),
     "traversal": Kind(
@@ -228,9 +230,7 @@ KINDS: dict[str, Kind] = {
         needs=("traversal_unit", "swap_true"),
         note=_traversal_note,
         rows=lambda of: of.count("traversal_unit"),
-        heads=lambda of: _steps(-3, 3, "{:+.1f}")(
-            of.count("traversal_output") // of.count("traversal_unit")
-        ),
+        heads=_traversal_heads,
         sides=lambda of: [f"unit {unit}" for unit in of.arrays["traversal_unit"]],
     ),
 }
