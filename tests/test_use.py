@@ -35,7 +35,7 @@ from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
-SAME = "This decoder is not told the label: it draws the same in every column."
+SAME = "This decoder is not conditioned on the label: every column shows the same."
 
 
 def make_run(folder: Path, **settings: object) -> Path:
@@ -237,7 +237,7 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     ]
     title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
-        "Reconstructed with the true label, where it was said",
+        "Reconstructed with the true label, where it is known",
         ["newt"],  # and nothing under the other
     )
     assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
@@ -295,7 +295,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
     words = say(*asked, "--true", "frog,toad,toad")
     assert words[1] == (
         "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
-        "the label told changes half-way."
+        "the label changes half-way."
     )
     assert words[12:] == ["frog → toad", "toad"]
     assert say(*asked)[12:] == [], "nobody said what the second shows"
@@ -309,7 +309,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "condition"),
     [
         ({"model.condition_on": "classifier"}, 3),
         ({"model.condition_on": "decoder"}, 3),
@@ -334,7 +334,7 @@ def test_a_label_that_nobody_said_is_the_null_label(
     [
         (
             {"model.condition_on": "both"},
-            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what a "
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what an "
             "image shows; name its label",
         ),
         (
@@ -381,7 +381,7 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
     ]
     assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
     assert say("generate", run, "--grid", "random")[1:] == [
-        "This decoder is not told the label, so none is named."
+        "This decoder is not conditioned on the label, so none is named."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
     assert said.endswith("true label → label given. This decoder is not told the label.")

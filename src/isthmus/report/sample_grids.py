@@ -52,9 +52,14 @@ class Samples:
         return str(self.arrays.get("source_word", "test image"))
 
     @property
+    def a_source(self) -> str:
+        """The same with its article."""
+        return f"{'an' if self.source_word[0] in 'aeiou' else 'a'} {self.source_word}"
+
+    @property
     def pair_words(self) -> str:
         """What the two images of a place are."""
-        return f"Left: a {self.source_word}; right: what the network makes of it. Below: "
+        return f"Left: {self.a_source}; right: what the network makes of it. Below: "
 
     @property
     def decoder_is_conditioned(self) -> bool:
@@ -166,7 +171,7 @@ def _interpolation_sides(of: Samples) -> list[str]:
 def _traversal_note(of: Samples) -> str:
     label = of.names("swap_true")[0]
     of_label = f" of label {label}" if label else ""
-    return f"A {of.source_word}{of_label}; the units with the highest KL, in sigmas of the prior."
+    return f"{of.a_source.capitalize()}{of_label}; the units with the highest KL, in sigmas of the prior."
 
 
 def _interpolation_heads(of: Samples) -> list[str]:
