@@ -144,7 +144,7 @@ def _check_comparable(
 ) -> None:
     """Reject two whose metrics would be of different things, and say which field it is."""
     a, b = paths
-    if recipes[0].task != recipes[1].task:
+    if task_of(recipes[0]) is not task_of(recipes[1]):
         raise UserError(
             f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no metric"
         )
