@@ -377,7 +377,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
 
 
 @pytest.mark.trains
