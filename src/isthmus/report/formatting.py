@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -76,6 +77,7 @@ def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return (*zip(names, class_colours(names), strict=True), ("ignored", IGNORED_COLOUR))
 
 
+@cache
 def palette(names: tuple[str, ...]) -> UInt8[np.ndarray, "256 3"]:
     """RGB of each mask value: the classes' colours, grey for every other value."""
     colours = [*class_colours(names[:255]), *[IGNORED_COLOUR] * 256][:256]
