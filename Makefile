@@ -1,15 +1,15 @@
 # make demo   sets up, trains six small U-Nets and three small VAEs offline; ends with two reports
-# make test   sets up and passes the tests
+# make test   installs what tests need too, and passes them
 # make test-processors   trains the tests' networks again as other processors would round
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-slow test-processors test-other-processor lint setup clean
 
-demo: setup
+demo: .venv/demo-installed
 	$(BIN)/isthmus demo
 
-test: setup lint
+test: lint
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup
@@ -28,12 +28,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: .venv/installed
+setup: .venv/test-installed
 
-# Made again only when what is to be installed has changed.
-.venv/installed: pyproject.toml constraints.txt
+# Each is made again only when what is to be installed has changed.
+.venv/demo-installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+.venv/test-installed: .venv/demo-installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

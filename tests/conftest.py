@@ -19,7 +19,9 @@ from PIL import Image
 from torch.optim import optimizer
 
 from isthmus.engine import seeds
+from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
+from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
 """Which draws the tests make: others for every number, and those of every day for 0."""
@@ -99,6 +101,30 @@ def error_of(act: Callable[[], object]) -> str:
     return str(caught.value)
 
 
+def task_fields(name: str = "segment") -> dict[str, Any]:
+    """What study.json says of a task."""
+    task = TASKS[name]
+    as_they_are = ("metric_note", "curve", "loss_title", "loss_table", "sections")
+    metrics = [vars(metric) for metric in task.metrics]
+    return {"task": name, "metrics": metrics} | {key: getattr(task, key) for key in as_they_are}
+
+
+def run_result(**given: Any) -> RunResult:
+    """What a finished run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metrics": {}, "class_names": (), "images": {}}
+    blank |= dict.fromkeys(("recipe_hash", "label_scheme", "content"), "")
+    blank |= dict.fromkeys(("seed", "parameters", "gflop"), 0)
+    blank |= {"epochs": 1, "best_epoch": 1, "train_loss_last": 0.5, "train_seconds": 60.0}
+    return RunResult(**blank | given)
+
+
+def tuning_result(**given: Any) -> TuningResult:
+    """What a tuning run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metric": "mean_iou", "value": 0.5, "higher_is_better": True}
+    blank |= dict.fromkeys(("reason", "recipe_hash", "content"), "")
+    return TuningResult(**blank | {"seed": 0, "train_seconds": 60.0} | given)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; all tests of a session share one."""
@@ -152,7 +178,10 @@ batch = 2
 lr = 1e-2
 precision = "float32"
 """
-"""What a study on the discs trains: a second or two a run."""
+"""What a study on the discs trains: a second or two a run.
+
+Mean IoU .93 to .99 in 32 runs under 4 draws; after 3 epochs .80 to .98; after 2 some have collapsed.
+"""
 
 
 @pytest.fixture
@@ -193,7 +222,11 @@ def strokes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stroke_recipe(strokes: Path, tmp_path: Path) -> Path:
-    """A recipe of two small VAEs on the strokes: a few seconds a run."""
+    """A recipe of two small VAEs on the strokes: a few seconds a run.
+
+    Of 36 test images its judge misses one at most, and after 4 epochs too; after 2 up to 6, and after 1
+    it may say one label of all (12 runs each, under 3 draws).
+    """
     recipe = tmp_path / "strokes.toml"
     recipe.write_text(
         f"""
@@ -221,7 +254,7 @@ conditioning = "film"
 
 [measure]
 importance_samples = 20
-nll_images = 12
+nll_images = 30
 judge_width = 8
 judge_epochs = 10
 judge_batch = 8

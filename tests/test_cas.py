@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import moved
-from isthmus import build
-from isthmus import recipe as r
+from conftest import moved, task_fields
+from isthmus.data.splits import split_of
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
-from isthmus.recipe import GenerateRecipe
-from isthmus.report.study_tables import read_study
+from isthmus.recipe import with_settings
 from isthmus.report.tables import variant_table
-from isthmus.tasks.catalogue import GENERATION_METRICS
+from isthmus.study.folder import read_study
+from isthmus.study.plan import load_plan
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe, GenerateTrain, Measure
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 COUNT = 600
@@ -35,39 +36,39 @@ class FromMemory(VAEOnArrays):
 
     def __init__(self, store, *, off: int | None) -> None:
         rows = np.flatnonzero(np.asarray(store.parts) == "train")
-        self.images, self.labels = images_of(store, rows)
+        self.real, self.labels = images_of(store, rows)
         self.num_labels, self.off = len(store.class_names), off
 
     def prior_draws(self, labels, generator):
         return torch.rand(len(labels), 1, generator=generator).numpy()
 
     def images(self, z, labels):
-        every = np.arange(len(self.images))
+        every = np.arange(len(self.real))
         rows = []
         for share, label in zip(z[:, 0], labels, strict=True):
             is_meant = self.labels == (label + (self.off or 0)) % self.num_labels
             pool = every if self.off is None else every[is_meant]
             rows.append(pool[int(share * len(pool))])
-        return self.images[rows]
+        return self.real[rows]
 
 
 @pytest.fixture(scope="module")
 def recipe() -> GenerateRecipe:
     """A small and quick judge of demo digits."""
-    measure = r.Measure(judge_width=8, judge_epochs=5, judge_batch=32, cas_images=COUNT)
-    return GenerateRecipe(measure=measure, train=r.GenerateTrain(precision="float32"))
+    measure = Measure(judge_width=8, judge_epochs=5, judge_batch=32, cas_images=COUNT)
+    return GenerateRecipe(measure=measure, train=GenerateTrain(precision="float32"))
 
 
 @pytest.fixture
 def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     """A run whose network nobody asks."""
-    store = build.store_for(recipe.data)
-    split = build.split_for(recipe.data, store, np.random.default_rng(moved()))
-    module = Generator(build.vae_for(recipe, 10), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
+    store = task_of(recipe).open_store(recipe.data)
+    split = split_of(store, recipe.data.validation, None, np.random.default_rng(moved()))
+    module = Generator(vae_for(recipe, 10), recipe, 1)
+    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", tmp_path)
 
 
-def metrics_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:
+def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:
     return cas_metrics(trained, FromMemory(trained.store, off=off), count)
 
 
@@ -84,9 +85,9 @@ def test_real_images_teach_what_they_taught_the_judge(trained: Trained, tmp_path
     )
     of_judge = judge_recipe(trained.recipe)
     few = dataclasses.replace(of_judge, data=dataclasses.replace(of_judge.data, limit=COUNT))
-    judge = train_run(few, 0, RunFolder(tmp_path / "judge"))["metrics"]["accuracy"]
+    judge = train_run(few, 0, RunFolder(tmp_path / "judge")).metrics["accuracy"]
     assert judge > 0.88
-    metrics = metrics_of(trained, off=0)
+    metrics = cas_of(trained, off=0)
     assert metrics["cas"] == pytest.approx(judge, abs=0.08)
     assert metrics["cas_real"] == pytest.approx(judge, abs=0.08)
     assert metrics["cas_real_images"] == COUNT
@@ -97,12 +98,12 @@ def test_images_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
     """The classifier may say one of ten labels of all images of a digit, right for 0.1 of them on
     average with a standard deviation of 0.09 at most; five of these are 0.55, and 0.9 is seen below.
     """
-    assert metrics_of(trained, off=None)["cas"] < 0.55
+    assert cas_of(trained, off=None)["cas"] < 0.55
 
 
 @pytest.mark.trains
 def test_images_of_the_next_label_teach_the_next_label(trained: Trained) -> None:
-    metrics = metrics_of(trained, off=1)
+    metrics = cas_of(trained, off=1)
     assert metrics["cas"] < 0.05
     assert list(metrics) == ["cas", "cas_low", "cas_high", "cas_real", "cas_real_images"]
     assert metrics["cas_real"] > 0.75, "whatever the network draws; seen .872 to .950"
@@ -113,11 +114,11 @@ def test_images_of_the_next_label_teach_the_next_label(trained: Trained) -> None
 def test_it_is_decided_by_the_seed_and_draws_from_no_global_generator(trained: Trained) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = metrics_of(trained, off=0, count=300)
+    first = cas_of(trained, off=0, count=300)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    assert metrics_of(trained, off=0, count=300) == first
-    other = metrics_of(dataclasses.replace(trained, seed=1), off=0, count=300)
+    assert cas_of(trained, off=0, count=300) == first
+    other = cas_of(dataclasses.replace(trained, seed=1), off=0, count=300)
     assert other != first, "one of the two classifiers may by chance be right as often, not both"
 
 
@@ -150,7 +151,7 @@ def test_the_yardstick_is_of_training_images_alone_as_many_of_each_label(
 
 
 def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) -> None:
-    recipe = GenerateRecipe(measure=r.Measure(cas_images=19))
+    recipe = GenerateRecipe(measure=Measure(cas_images=19))
     sentence = (
         r"measure.cas_images = 19: a classifier of 10 labels learns from two images of each or "
         r"more; set it to 20 or more, or take the key out"
@@ -164,10 +165,10 @@ def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) 
 def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
-    plan = r.load_plan(stroke_recipe)
-    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
+    plan = load_plan(stroke_recipe)
+    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 4}
     with_it, without = (
-        train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name))["metrics"]
+        train_run(with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name)).metrics
         for name, settings in (
             ("with", quick | {"measure.cas_images": 30}),
             ("without", quick),
@@ -191,8 +192,8 @@ def test_the_table_has_it_or_no_such_column(line: str, cells: list[str], tmp_pat
     (tmp_path / "results.csv").write_text(
         f"variant,seed,status,swap_encoded_true,cas\na,0,finished,0.9,{line}\n", encoding="utf-8"
     )
-    about = {"task": "generate", "metrics": [vars(metric) for metric in GENERATION_METRICS]}
-    (tmp_path / "study.json").write_text(json.dumps(about), encoding="utf-8")
+    record = json.dumps(task_fields("generate"))
+    (tmp_path / "study.json").write_text(record, encoding="utf-8")
     table = variant_table(read_study(tmp_path))
     heads = [column.text.split("\N{NO-BREAK SPACE}")[0] for column in table.columns]
     of_run = zip(heads, table.rows[0].cells, strict=True)

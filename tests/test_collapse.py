@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from isthmus.losses import loss_range
 from isthmus.metrics.collapse import ONE_CLASS_SHARE, collapse_reason
 from isthmus.metrics.segmentation import confusion, pixel_accuracy
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 DICE = loss_range("dice")
 SOUND = [0.9, 0.5, 0.4]

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from isthmus import build
-from isthmus import recipe as r
 from isthmus.errors import UserError
 from isthmus.nn.conditioning import (
     CONDITION_ON,
@@ -34,6 +32,9 @@ from isthmus.nn.stages import (
     vector_to_maps,
 )
 from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
+from isthmus.recipe import with_settings
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 
 NUM_LABELS = 4
 LATENT = 12
@@ -292,12 +293,12 @@ def test_golden_parameter_counts(
     ("condition_on", "multiply_adds"), [("decoder", 6_851_584), ("classifier", 9_444_864)]
 )
 def test_the_default_network_stays_cheap(condition_on: str, multiply_adds: int) -> None:
-    """7 to 9.4 million multiply-adds per image, so that an epoch of MNIST takes seconds."""
-    recipe = r.with_settings(
-        r.GenerateRecipe(), {"data.name": "mnist", "model.condition_on": condition_on}
+    """7 to 9.4 million multiply-adds an image, so that an epoch of MNIST takes seconds."""
+    recipe = with_settings(
+        GenerateRecipe(), {"data.name": "mnist", "model.condition_on": condition_on}
     )
-    assert isinstance(recipe, r.GenerateRecipe)
-    vae = build.vae_for(recipe, num_labels=10)
+    assert isinstance(recipe, GenerateRecipe)
+    vae = vae_for(recipe, num_labels=10)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         vae(inputs(count=1), torch.tensor([3]), torch.zeros(1, vae.latent))
     assert counter.get_total_flops() / 2 == multiply_adds

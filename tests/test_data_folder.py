@@ -13,7 +13,7 @@ from PIL import Image
 
 from isthmus.data.folder import Folder, read_mask
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 SIZE = (6, 8)
 

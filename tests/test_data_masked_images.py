@@ -14,7 +14,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from isthmus.data.batches import MaskedImages, augmentation
 from isthmus.data.store import MaskedStore, as_float
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)
 MOVES = augmentation(0.5, 25.0, 0.2, 0.1, 0.0)

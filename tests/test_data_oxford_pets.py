@@ -14,7 +14,7 @@ from torchvision.datasets import OxfordIIITPet
 from isthmus.data.oxford_pets import TRIMAP_SCHEMES, OxfordPets
 from isthmus.data.store import open_store
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRIMAP = np.array([[1, 1, 3, 2], [1, 3, 2, 2], [3, 2, 2, 2]], np.uint8)

@@ -21,7 +21,7 @@ from PIL import Image
 from isthmus.data.images import decoded, file_stamps, read_image, resized_image, resized_mask
 from isthmus.data.store import MaskedItem, as_float, open_store
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 CHANNELS = st.sampled_from([1, 3])
 

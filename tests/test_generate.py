@@ -14,28 +14,41 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from isthmus import build
-from isthmus import recipe as r
-from isthmus.cli import main
+from conftest import error_of, run_result
+from isthmus.cli.main import main
+from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
+from isthmus.engine.loaders import split_for
+from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws, torch_draws
+from isthmus.engine.run_result import RunResult
+from isthmus.engine.seeds import torch_draws
+from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule
 from isthmus.engine.train import train_run, tune_run
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
-from isthmus.report.study_tables import Study, read_study
-from isthmus.report.study_warnings import study_warnings
+from isthmus.recipe import Recipe, Train, with_settings
+from isthmus.study.folder import read_study
+from isthmus.study.plan import load_plan
+from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
-from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.judge import (
+    LoadedJudge,
+    judge_folder,
+    judge_name,
+    judge_recipe,
+    load_judge,
+)
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
-from isthmus.tasks.task import module_for
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,7 @@ def test_the_conditioned_vae_obeys_and_the_unconditioned_one_does_not(finished: 
     assert set(results["status"]) == {"finished"}
     assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
     condition, untold = results.loc["told"], results.loc["not_told"]
-    assert condition["prior_fidelity"] > 0.8
+    assert condition["prior_fidelity"] > 0.6, "seen .86 and more; without its label .31 to .39"
     assert condition["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
     assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
     assert untold["elbo_gap_nats"] == 0.0
@@ -94,9 +107,9 @@ def test_every_interval_holds_its_metric(finished: Path) -> None:
 @pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     per_image = pd.read_parquet(finished / "per_image.parquet").dropna(subset="nll_nats")
-    assert len(per_image) == 2 * 12
+    assert len(per_image) == 2 * 30
     gap = -per_image["nll_nats"] - per_image["elbo_nats"]
-    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
+    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, by 5.5 on average"
 
 
 @pytest.mark.trains
@@ -128,67 +141,87 @@ def test_the_judge_is_trained_once(
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
     trained, fit = [], runs_train.fit
 
-    def counting(fresh: Any, recipe: r.AnyRecipe, *of_run: Any, **how: Any) -> TaskModule:
+    def counting(fresh: Any, recipe: Recipe, *of_run: Any, **how: Any) -> TaskModule:
         trained.append(recipe.task)
         return fit(fresh, recipe, *of_run, **how)
 
     monkeypatch.setattr(runs_train, "fit", counting)
-    plan = r.load_plan(stroke_recipe)
-    quick = {"train.epochs": 1, "measure.judge_epochs": 1}
+    plan = load_plan(stroke_recipe)
+    quick = {"train.epochs": 1, "measure.judge_epochs": 4}
     for seed, variant in enumerate(plan.variants):
-        recipe = r.with_settings(plan.recipe_of(variant), quick)
+        recipe = with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
     assert trained == ["classify", "generate", "generate"]
 
 
+def judges_of(study: Path) -> set[str]:
+    """The names that the finished runs of a study have for their judge."""
+    results = (RunFolder(path.parent).result() for path in study.glob("runs/*/*/result.json"))
+    return {result.judge.name for result in results if result.judge}
+
+
 @pytest.mark.trains
-@pytest.mark.parametrize(
-    ("of_whom", "sentence"),
-    [
-        (
-            ["told", "not_told"],
-            "the judge in the cache, {ours}, is not {ours}-too, which metrics the other runs: two "
-            "judges differ by points; put that one back into {cache}/judges, or choose another --out",
-        ),
-        (
-            ["told"],
-            "{study}: its runs were evaluated by the judges {ours} and {ours}-too: two judges differ by "
-            "points; delete the runs of one, or choose another --out",
-        ),
-    ],
-)
-def test_a_study_has_one_judge(
-    of_whom: list[str],
-    sentence: str,
+def test_a_study_goes_on_with_its_own_judge_whatever_the_cache_holds(
     finished: Path,
     stroke_recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cache was cleared, or this is another machine; another judge in the study is rejected."""
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    study = shutil.copytree(finished, tmp_path / "study")
+    (weights,) = study.glob("judges/*/model.safetensors")
+    own, (judge,) = weights.read_bytes(), judges_of(study)
+    other = {name: 1.5 * of for name, of in load_file(weights).items() if of.is_floating_point()}
+    save_file(load_file(weights) | other, weights)
+    another = judge_name(RunFolder(weights.parent))
+    words = ["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]
+    capsys.readouterr()
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        f"isthmus: the judge in {study}/judges is {another}, and {judge} evaluated the other runs: two of "
+        f"them differ by points; put {judge} back, or choose another --out"
+    )
+    assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+    weights.write_bytes(own)
+    assert main(words) == 0
+    assert len(list(study.glob("runs/*/seed-1/result.json"))) == 2
+    assert judges_of(study) == {judge}
+    assert not (tmp_path / "cache" / "judges").exists(), "so none was trained"
+
+
+@pytest.mark.trains
+def test_runs_of_two_judges_are_no_study(
+    finished: Path, stroke_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = shutil.copytree(finished, tmp_path / "study")
-    for variant in of_whom:
-        result = RunFolder(study / "runs" / variant / "seed-0").path / "result.json"
-        said = json.loads(result.read_text())
-        ours = said["judge"]["name"]
-        said["judge"]["name"] += "-too"
-        result.write_text(json.dumps(said))
+    (judge,) = judges_of(study)
+    begun = RunFolder(study / "runs" / "not_told" / "seed-0").environment
+    begun.write_text(begun.read_text().replace(judge, f"{judge}-too"))
+    words = ["study", str(stroke_recipe), "--out", str(study)]
     capsys.readouterr()
-    assert main(["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]) == 2
-    words = sentence.format(ours=ours, study=study, cache=build.cache_folder())
-    assert capsys.readouterr().err.strip().splitlines()[-1] == f"isthmus: {words}"
-    assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        f"isthmus: {study}: its runs were evaluated by two judges, {judge} and {judge}-too, which differ by "
+        "points; delete the folders of the runs of one judge, or choose another --out"
+    )
+    shutil.rmtree(begun.parent)
+    assert main(words) == 0
+    assert set(results_of(study)["status"]) == {"finished"}
+    assert judges_of(study) == {judge}
 
 
 def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
     """In float32, whatever it has trained in."""
-    recipe = r.load_plan(stroke_recipe).recipe
-    assert isinstance(recipe, r.GenerateRecipe)
-    of_judge, store = judge_recipe(recipe), build.store_for(recipe.data)
-    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
-    module = module_for(of_judge, store, steps=1)
+    recipe = load_plan(stroke_recipe).recipe
+    assert isinstance(recipe, GenerateRecipe)
+    of_judge, store = judge_recipe(recipe), task_of(recipe).open_store(recipe.data)
+    split = split_for(recipe, store, 0)
+    module = task_of(of_judge).new_module(of_judge, store, steps=1)
     kinds: set[torch.dtype] = set()
     module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
-    trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16")
+    trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16", tmp_path)
     evaluate_classifier(trained)
     assert kinds == {torch.float32}
 
@@ -197,11 +230,11 @@ def test_another_path_to_the_same_images_has_the_same_judge(
     stroke_recipe: Path, strokes: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(strokes, tmp_path / "moved")
-    here = r.load_plan(stroke_recipe).recipe
-    there = r.with_settings(here, {"data.folder": str(moved)})
-    longer = r.with_settings(here, {"measure.judge_epochs": 11})
+    here = load_plan(stroke_recipe).recipe
+    there = with_settings(here, {"data.folder": str(moved)})
+    longer = with_settings(here, {"measure.judge_epochs": 11})
     of_here, of_there, of_longer = (
-        judge_folder(judge_recipe(recipe), build.store_for(recipe.data)).path
+        judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data), tmp_path).path
         for recipe in (here, there, longer)
     )
     assert of_here == of_there != of_longer
@@ -267,9 +300,9 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     """The same weights, whether or not training was interrupted after three of six epochs."""
     from isthmus.engine.train import train_run
 
-    plan = r.load_plan(stroke_recipe)
+    plan = load_plan(stroke_recipe)
     short = {"train.epochs": 6, "train.batch": 16, "train.keep": "last"}
-    recipe = r.with_settings(plan.recipe, short | settings)
+    recipe = with_settings(plan.recipe, short | settings)
     whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
     train_run(recipe, 0, whole)
 
@@ -284,15 +317,15 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
     with pytest.raises(Cut):
         train_run(recipe, 0, cut, on_progress=on_progress)
     train_run(recipe, 0, cut, on_progress=on_progress)
-    assert whole.result()["metrics"] == cut.result()["metrics"]
+    assert whole.result().metrics == cut.result().metrics
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("labels", ["upright,level", "none"])
+@pytest.mark.parametrize("labels", ["upright level", "none"])
 def test_generate_writes_a_sample_grid(labels: str, finished: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "drawn.png"
     run = finished / "runs" / "told" / "seed-0"
-    assert main(["generate", str(run), "--labels", labels, "--out", str(out)]) == 0
+    assert main(["generate", str(run), "--labels", *labels.split(), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with Image.open(out) as sample_grid:
         assert sample_grid.width > 100
@@ -323,8 +356,8 @@ def test_every_likelihood_is_evaluated_and_used(
 ) -> None:
     """Metrics are finite; none comes from an unconditional label that training has never shown."""
     label_dropout = {"model.label_dropout": 0.0}
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
-    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | label_dropout | settings)
+    metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
     assert np.isfinite(list(metrics.values())).all()
     assert "elbo_unconditional_nats" not in metrics
     assert metrics["frechet_images"] == 36
@@ -335,7 +368,7 @@ def test_every_likelihood_is_evaluated_and_used(
     is_labelled = settings.get("model.condition_on") in ("both", "encoder")
     assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what a "
+        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what an "
         "image shows; name its label"
     )
     assert (sentence in capsys.readouterr().err) == is_labelled
@@ -348,11 +381,11 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
     wild = {"train.lr": 1e6, "train.schedule": "constant", "model.condition_on": "classifier"}
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | wild)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    is_of_loss = result["reason"].endswith("it must be finite")
-    assert is_of_loss or result["reason"] == "the ELBO is not finite"
+    assert result.status == "failed"
+    is_of_loss = result.reason.endswith("it must be finite")
+    assert is_of_loss or result.reason == "the ELBO is not finite"
 
 
 @pytest.mark.trains
@@ -362,8 +395,8 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
 ) -> None:
     """The weights that were kept are sound, and are evaluated; yet the recipe went wrong."""
     asked = SHORT | {"objective.likelihood": "continuous-bernoulli"}
-    of_vae = r.with_settings(r.load_plan(stroke_recipe).recipe, asked)
-    assert isinstance(of_vae, r.GenerateRecipe)
+    of_vae = with_settings(load_plan(stroke_recipe).recipe, asked)
+    assert isinstance(of_vae, GenerateRecipe)
     is_judge = task == "classify"
     recipe = judge_recipe(of_vae) if is_judge else of_vae
     broken = ClassifierModule if is_judge else Generator
@@ -377,21 +410,21 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     monkeypatch.setattr(broken, "step", breaking)
     run = tune_run if task == "tuning" else train_run
     result = run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    assert result["reason"] == "loss 2 of 2 is nan: it must be finite"
-    metrics = result.get("metrics") or {"metric": result["metric"]}
-    assert np.isfinite(list(metrics.values())).all()
+    assert result.status == "failed"
+    assert result.reason == "loss 2 of 2 is nan: it must be finite"
+    values = result.metrics.values() if isinstance(result, RunResult) else [result.value]
+    assert np.isfinite(list(values)).all()
 
 
 @pytest.mark.trains
 def test_a_network_that_says_nothing_in_z_has_collapsed(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
-    assert result["status"] == "failed"
-    assert result["reason"] == "collapsed: no unit of z says anything of the image"
-    assert result["metrics"]["active_units"] == 0
+    assert result.status == "failed"
+    assert result.reason == "collapsed: no unit of z says anything of the image"
+    assert result.metrics["active_units"] == 0
     assert RunFolder(tmp_path).sample_grids.exists(), "what it draws can be looked at"
 
 
@@ -401,13 +434,13 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
     prior: str, stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mean that whispers the label tells no decoder, one that shouts it does, whatever the prior."""
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"model.prior": prior})
-    assert isinstance(recipe, r.GenerateRecipe)
-    store = build.store_for(recipe.data)
-    module = module_for(recipe, store, steps=1)
+    recipe = with_settings(load_plan(stroke_recipe).recipe, {"model.prior": prior})
+    assert isinstance(recipe, GenerateRecipe)
+    store = task_of(recipe).open_store(recipe.data)
+    module = task_of(recipe).new_module(recipe, store, steps=1)
     network = module.network.requires_grad_(requires_grad=False)
-    split = build.split_for(recipe.data, store, numpy_draws(0, "split"))
-    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
+    split = split_for(recipe, store, 0)
+    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", tmp_path)
     if prior == "per-label":
         torch.nn.init.normal_(network.prior.table.weight, std=3.0)
     vae = VAEOnArrays(network, "float32")
@@ -422,8 +455,8 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
         of_test = vae.encoded(test.target, test.labels)
         return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
 
-    chance, three_errors = 1 / 3, 3 * math.sqrt(2 / 9 / len(test.labels))
-    assert abs(read(1e-3) - chance) < three_errors
+    chance, error = 1 / 3, math.sqrt(2 / 9 / len(test.labels))
+    assert abs(read(1e-3) - chance) < 4 * error
     assert read(10.0) == 1
 
 
@@ -431,36 +464,47 @@ def test_a_size_that_no_network_fits_is_rejected_before_the_judge_is_trained(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, {"data.size_px": 18})
+    recipe = with_settings(load_plan(stroke_recipe).recipe, {"data.size_px": 18})
     before = torch.get_rng_state()
-    with pytest.raises(r.plan.UserError, match="images of 18 px do not fit the network"):
+    with pytest.raises(UserError, match="images of 18 px do not fit the network"):
         train_run(recipe, 0, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "cache" / "judges").exists()
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.trains
 def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
-    recipe = r.load_plan(stroke_recipe).recipe
-    assert isinstance(recipe, r.GenerateRecipe)
-    judge = judge_folder(judge_recipe(recipe), build.store_for(recipe.data))
-    judge.finish({"status": "failed", "reason": "says level of every image"})
-    with pytest.raises(UserError) as caught:
-        train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert str(caught.value) == (
-        f"{judge.path}: the judge of these images has failed (says level of every image), and what it "
-        "says would be in every metric; raise measure.judge_epochs, or delete that folder to try again"
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"measure.judge_epochs": 1})
+    assert isinstance(recipe, GenerateRecipe)
+    store, run = task_of(recipe).open_store(recipe.data), RunFolder(tmp_path / "run")
+    places = (tmp_path / "judges", cache_folder() / "judges")
+    place, cached = (judge_folder(judge_recipe(recipe), store, shared) for shared in places)
+    cached.finish(run_result(status="failed", reason="says level of every image"))
+    assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
+        f"{place.path}: the judge of these images has failed (says level of every image), and its labels "
+        f"would be in every metric; raise measure.judge_epochs, or delete that folder and {cached.path} "
+        "to train it again"
     )
-    assert not RunFolder(tmp_path / "run").metrics.exists()
+    assert not run.epoch_table.exists()
+    for folder in (place, cached):
+        shutil.rmtree(folder.path)
+    assert train_run(recipe, 0, run, shared=tmp_path / "judges").judge
+
+
+def by_ink(judge: LoadedJudge, images: np.ndarray) -> np.ndarray:
+    """Labels that change with every two pixels of ink, where a judge that has learned may say one of all."""
+    return (images.sum(axis=(1, 2, 3)) // 2).astype(np.int64) % 3
 
 
 @pytest.mark.trains
 def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_protocol(
-    stroke_recipe: Path, tmp_path: Path
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both protocols and both ELBOs again, from the network itself."""
+    monkeypatch.setattr(LoadedJudge, "labels", by_ink)
     settings = SHORT | {
         "train.epochs": 6,
         "model.condition_on": "both",
@@ -468,17 +512,17 @@ def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_prot
         "model.label_dropout": 0.0,
         "objective.likelihood": "bernoulli-threshold",
     }
-    recipe = r.with_settings(r.load_plan(stroke_recipe).recipe, settings)
-    assert isinstance(recipe, r.GenerateRecipe)
-    metrics = train_run(recipe, 0, RunFolder(tmp_path))["metrics"]
-    with np.load(RunFolder(tmp_path).metrics) as arrays:
+    recipe = with_settings(load_plan(stroke_recipe).recipe, settings)
+    assert isinstance(recipe, GenerateRecipe)
+    metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
+    with np.load(RunFolder(tmp_path).image_metrics) as arrays:
         of_run = dict(arrays)
 
-    store = build.store_for(recipe.data)
-    test = build.split_for(recipe.data, store, numpy_draws(0, "split")).test
+    store = task_of(recipe).open_store(recipe.data)
+    test = split_for(recipe, store, 0).test
     images, labels = images_of(store, test)
     assert (of_run["label"] == labels).all()
-    network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store)
+    network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store, tmp_path / "shared")
     target = torch.from_numpy((images >= 0.5).astype(np.float32))
     given = torch.from_numpy(of_run["given"])
     noise = torch.randn(len(labels), 4, generator=torch_draws(0, "elbo"))
@@ -580,8 +624,8 @@ def test_a_wrong_request_gets_its_sentence(
     ],
 )
 def test_a_wrong_recipe_gets_its_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(r.plan.UserError, match=sentence.replace("?", r"\?")):
-        r.with_settings(r.GenerateRecipe(), settings)
+    with pytest.raises(UserError, match=sentence.replace("?", r"\?")):
+        with_settings(GenerateRecipe(), settings)
 
 
 @pytest.mark.trains
@@ -603,12 +647,10 @@ def test_what_is_decoded_is_read_without_teaching_the_auxiliary_classifier(
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     gradients = []
     for weight in (None, 5.0):
-        model = r.VAE(body="resnet18", width=8, latent=4, label_dropout=0.5)
-        recipe = r.GenerateRecipe(
-            model=model, objective=r.Objective(label_consistency_weight=weight)
-        )
+        model = VAE(body="resnet18", width=8, latent=4, label_dropout=0.5)
+        recipe = GenerateRecipe(model=model, objective=Objective(label_consistency_weight=weight))
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         state = torch.get_rng_state()
@@ -634,13 +676,13 @@ def test_batch_norm_keeps_statistics_of_real_images_alone() -> None:
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
     for objective in (
-        r.Objective(),
-        r.Objective(label_consistency_weight=5.0, label_consistency_noise=0.3),
+        Objective(),
+        Objective(label_consistency_weight=5.0, label_consistency_noise=0.3),
     ):
-        model = r.VAE(body="resnet18", width=8, latent=4)
-        recipe = r.GenerateRecipe(model=model, objective=objective)
+        model = VAE(body="resnet18", width=8, latent=4)
+        recipe = GenerateRecipe(model=model, objective=objective)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         seen.append(list(module.network.buffers()))
@@ -653,10 +695,10 @@ def test_a_auxiliary_classifier_that_reads_under_noise_changes_no_other_draw() -
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 3}
     seen = []
     for noise in (0.0, 0.3):
-        objective = r.Objective(label_consistency_weight=5.0, label_consistency_noise=noise)
-        recipe = r.GenerateRecipe(model=r.VAE(width=8, latent=4), objective=objective)
+        objective = Objective(label_consistency_weight=5.0, label_consistency_noise=noise)
+        recipe = GenerateRecipe(model=VAE(width=8, latent=4), objective=objective)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 3), recipe, steps=1)
+        module = Generator(vae_for(recipe, 3), recipe, steps=1)
         module.on_train_epoch_start()
         module.step(batch, "train").backward()
         parts = module.network.auxiliary_classifier, module.network.decoder
@@ -675,14 +717,14 @@ def test_only_a_label_that_is_conditioned_is_kept_out_of_z(
     label_dropout: float, *, is_penalised: bool
 ) -> None:
     """Where it is hidden, z is all that the decoder has."""
-    model = r.VAE(width=4, latent=4, condition_on="decoder", label_dropout=label_dropout)
-    objective = r.Objective(invariance="hsic", invariance_weight=1e3)
+    model = VAE(width=4, latent=4, condition_on="decoder", label_dropout=label_dropout)
+    objective = Objective(invariance="hsic", invariance_weight=1e3)
     batch = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8) % 2}
     losses = []
-    for asked in (objective, r.Objective()):
-        recipe = r.GenerateRecipe(model=model, objective=asked)
+    for asked in (objective, Objective()):
+        recipe = GenerateRecipe(model=model, objective=asked)
         torch.manual_seed(0)
-        module = Generator(build.vae_for(recipe, 2), recipe, steps=1)
+        module = Generator(vae_for(recipe, 2), recipe, steps=1)
         module.on_train_epoch_start()
         losses.append(module.step(batch, "train").item())
     assert (losses[0] > losses[1]) == is_penalised
@@ -691,9 +733,9 @@ def test_only_a_label_that_is_conditioned_is_kept_out_of_z(
 @pytest.mark.trains
 @pytest.mark.parametrize("momentum", [None, 0.5])
 def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | None) -> None:
-    train = r.Train(optimiser="rmsprop", momentum=momentum)
-    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = build.schedule_for(train, optimiser, 100)
+    train = Train(optimiser="rmsprop", momentum=momentum)
+    optimiser = optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schedule_for(train, optimiser, 100)
     for _ in range(50):
         optimiser.step()
         schedule.step()
@@ -703,9 +745,9 @@ def test_the_schedule_leaves_the_momentum_that_was_asked_for(momentum: float | N
 @pytest.mark.trains
 @pytest.mark.parametrize("steps", range(1, 25))
 def test_a_run_of_few_steps_has_a_schedule(steps: int) -> None:
-    train = r.GenerateTrain(warmup=0.1, lr=1.0)
-    optimiser = build.optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
-    schedule = build.schedule_for(train, optimiser, steps)
+    train = GenerateTrain(warmup=0.1, lr=1.0)
+    optimiser = optimiser_for(train, [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schedule_for(train, optimiser, steps)
     rates = [schedule.get_last_lr()[0]]
     for _ in range(steps - 1):
         optimiser.step()

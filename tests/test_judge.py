@@ -11,14 +11,17 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import moved
-from isthmus import build
-from isthmus import recipe as r
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws
+from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
+from isthmus.recipe import with_settings
+from isthmus.study.plan import load_plan
+from isthmus.tasks.classify.recipe import ClassifyRecipe
 from isthmus.tasks.generate.judge import judge_recipe
+from isthmus.tasks.generate.recipe import GenerateRecipe
 
 
 @pytest.mark.parametrize("size_px", [8, 28, 32, 64])
@@ -44,11 +47,11 @@ def test_logits_are_linear_in_the_features() -> None:
 def test_a_last_batch_of_one_image_is_left_out(tmp_path: Path) -> None:
     """Three poolings make one pixel of 12, and batch norm in training wants two values or more."""
     small = {"data.size_px": 12, "data.limit": 60, "model.width": 2, "train.epochs": 1}
-    recipe = r.with_settings(r.ClassifyRecipe(), small)
-    store = build.store_for(recipe.data, None)
-    count = len(build.split_for(recipe.data, store, numpy_draws(0, "split")).train)
-    of_one = r.with_settings(recipe, {"train.batch": count - 1})
-    assert train_run(of_one, 0, RunFolder(tmp_path))["epochs"] == 1
+    recipe = with_settings(ClassifyRecipe(), small)
+    store = task_of(recipe).open_store(recipe.data, None)
+    count = len(split_for(recipe, store, 0).train)
+    of_one = with_settings(recipe, {"train.batch": count - 1})
+    assert train_run(of_one, 0, RunFolder(tmp_path)).epochs == 1
 
 
 def test_a_trained_judge_looks_at_one_image_at_a_time() -> None:
@@ -96,11 +99,12 @@ def stripes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.trains
 def test_it_learns_to_tell_stripes_that_no_pixel_tells() -> None:
+    """Of 500, .998 and more under 40 seeds; after half of the steps .946."""
     torch.manual_seed(moved(0))
     generator = torch.Generator().manual_seed(moved(1))
     judge = Judge(1, 2, width=4)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(60):
         image, label = stripes(64, generator)
         optimiser.zero_grad()
         F.cross_entropy(judge(image), label).backward()
@@ -133,7 +137,7 @@ def test_golden_logits() -> None:
 @pytest.mark.slow
 def test_the_judge_of_mnist_reads_what_we_promise(data_root: Path, tmp_path: Path) -> None:
     path = Path(__file__).parents[1] / "recipes" / "cvae_mnist.toml"
-    recipe = r.load_plan(path).recipe
-    assert isinstance(recipe, r.GenerateRecipe)
+    recipe = load_plan(path).recipe
+    assert isinstance(recipe, GenerateRecipe)
     result = train_run(judge_recipe(recipe), 0, RunFolder(tmp_path), data_root=data_root)
-    assert result["metrics"]["accuracy"] >= 0.993, "of 10,000 test images"
+    assert result.metrics["accuracy"] >= 0.993, "of 10,000 test images"

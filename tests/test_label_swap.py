@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus import build
-from isthmus import recipe as r
 from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
 from isthmus.engine.run_folder import RunFolder
@@ -23,7 +21,8 @@ from isthmus.tasks.generate.label_swap import (
     alike_in_labels,
     evenly_from_labels,
 )
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, Measure
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 MANY = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -94,9 +93,9 @@ class OfGreyness(LoadedJudge):
 
 def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     """A run on so many images of each label, whose greyness is their label; untrained."""
-    recipe = r.GenerateRecipe(
-        model=r.VAE(width=2, latent=2, label_dropout=0.0),
-        measure=r.Measure(nll_images=10, importance_samples=2),
+    recipe = GenerateRecipe(
+        model=VAE(width=2, latent=2, label_dropout=0.0),
+        measure=Measure(nll_images=10, importance_samples=2),
     )
     labels = np.concatenate([np.repeat(np.arange(len(of)), of) for of in (train, test)])
     names = tuple(f"{row:03}" for row in range(len(labels)))
@@ -112,8 +111,8 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     )
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
-    module = Generator(build.vae_for(recipe, len(train)), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32")
+    module = Generator(vae_for(recipe, len(train)), recipe, 1)
+    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32", folder)
 
 
 def part_of(trained: Trained) -> TestPart:

@@ -30,8 +30,8 @@ from isthmus.losses import (
     tversky_loss,
 )
 from isthmus.metrics.collapse import collapse_reason
-from isthmus.recipe import IGNORE_INDEX
-from isthmus.recipe import Loss as LossRecipe
+from isthmus.recipe.rules import IGNORE_INDEX
+from isthmus.tasks.segment.recipe import Loss as LossRecipe
 
 RECIPE_NAMES = typing.get_args(typing.get_type_hints(LossRecipe)["name"])
 every_loss = pytest.mark.parametrize("name", RECIPE_NAMES)

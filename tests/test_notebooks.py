@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from isthmus.recipe import load_plan
+from isthmus.study.plan import load_plan
 
 CHECKOUT = Path(__file__).parents[1]
 NOTEBOOKS = CHECKOUT / "notebooks"
@@ -22,7 +22,7 @@ TINY_UNETS = {
     "data.size_px": 32,
     "model.width": 8,
     "model.depth": 3,
-    "train.epochs": 3,
+    "train.epochs": 6,
     "train.batch": 2,
     "train.lr": 1e-2,
 }
@@ -32,7 +32,7 @@ TINY_VAES = {
     "model.width": 8,
     "model.latent": 4,
     "measure.judge_width": 8,
-    "measure.judge_epochs": 2,
+    "measure.judge_epochs": 4,
     "measure.judge_batch": 8,
     "measure.importance_samples": 2,
     "measure.nll_images": 6,
@@ -145,4 +145,6 @@ def test_a_study_of_a_notebook_lies_outside_the_checkout(name: str) -> None:
 def test_a_notebook_shows_no_image_of_a_data_set(name: str) -> None:
     """Their licences allow no copies here: only what networks make of them is shown."""
     source = "\n".join(cell.source for cell in code_of(committed(name)))
-    assert not re.search(r"swap_source|\.image\b|\.truth\b|store_for|\bSHEETS\b|\bsheet\(", source)
+    assert not re.search(
+        r"swap_source|\.image\b|\.truth\b|open_store|\bSAMPLE_GRIDS\b|\bsample_grid\(", source
+    )

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from isthmus import build
-from isthmus import recipe as r
-from isthmus.tasks.generate.module import Generator
+from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, Objective
 
 STEPS = 100
 FREE_NATS = 0.5
@@ -18,12 +17,12 @@ FREE_NATS = 0.5
 
 def module_of(monkeypatch: pytest.MonkeyPatch, done: int = 0, **objective: float) -> Generator:
     """A module whose trainer has done so many steps, with the same weights whatever it minimises."""
-    recipe = r.GenerateRecipe(
-        model=r.VAE(width=4, latent=3, condition_on="decoder", label_dropout=0.5),
-        objective=r.Objective(**objective),
+    recipe = GenerateRecipe(
+        model=VAE(width=4, latent=3, condition_on="decoder", label_dropout=0.5),
+        objective=Objective(**objective),
     )
     torch.manual_seed(0)
-    module = Generator(build.vae_for(recipe, 3), recipe, STEPS)
+    module = Generator(vae_for(recipe, 3), recipe, STEPS)
     monkeypatch.setattr(module, "_steps_done", lambda: done)
     return module
 

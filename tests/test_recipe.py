@@ -10,26 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus import recipe as r
 from isthmus.errors import UserError
 from isthmus.losses import LOSSES
 from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
+from isthmus.recipe import differing_fields, recipe_as_toml, with_settings
+from isthmus.recipe.parsing import settings_of
+from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
+from isthmus.tasks import load_recipe
 from isthmus.tasks.segment import recipe as segment
+from isthmus.tasks.segment.recipe import Loss, Model, SegmentRecipe
 
 RECIPES_FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(RECIPES_FOLDER.rglob("*.toml"))
 
 
-def plan_from(text: str, folder: Path) -> r.StudyPlan:
+def plan_from(text: str, folder: Path) -> StudyPlan:
     file = folder / "some.toml"
     file.write_text(text, encoding="utf-8")
-    return r.load_plan(file)
+    return load_plan(file)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipe_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
-    plan = r.load_plan(path)
-    assert plan_from(r.plan_as_toml(plan), tmp_path) == plan
+    plan = load_plan(path)
+    assert plan_from(plan_as_toml(plan), tmp_path) == plan
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -54,16 +58,16 @@ FAULTS = {
 
 
 def test_each_fault_is_all_that_sets_its_recipe_apart() -> None:
-    sound = r.load_plan(RECIPES_FOLDER / "operators.toml")
+    sound = load_plan(RECIPES_FOLDER / "operators.toml")
     cells = {variant.name: sound.recipe_of(variant) for variant in sound.variants}
-    faults = {path.stem: r.load_plan(path) for path in RECIPES if path.parent.name == "faults"}
+    faults = {path.stem: load_plan(path) for path in RECIPES if path.parent.name == "faults"}
     assert faults.keys() == FAULTS.keys()
     assert faults["one_seed"].variants == sound.variants
     for name, plan in faults.items():
         differs: set[str] = set()
         for recipe in map(plan.recipe_of, plan.variants):
             twin = cells[f"{recipe.model.down}_{recipe.model.up}_{recipe.loss.name}"]
-            differs.update(r.differing_fields(recipe, twin))
+            differs.update(differing_fields(recipe, twin))
         assert differs == FAULTS[name], name
 
 
@@ -78,17 +82,17 @@ def test_any_recipe_survives_a_round_trip(
 ) -> None:
     settings = {"model.width": width, "train.lr": lr, "data.classes": classes, "data.limit": limit}
     own = {"data.name": "folder", "data.folder": "mine"}
-    recipe = r.with_settings(r.SegmentRecipe(), settings | own)
-    assert r.load_recipe(r.recipe_as_toml(recipe)) == recipe
+    recipe = with_settings(SegmentRecipe(), settings | own)
+    assert load_recipe(recipe_as_toml(recipe)) == recipe
 
 
 @pytest.mark.parametrize(
     ("hint", "table"),
     [
-        (get_type_hints(r.Model)["down"], DOWN_SAMPLERS),
-        (get_type_hints(r.Model)["up"], UP_SAMPLERS),
-        (get_type_hints(r.Model)["norm"], NORMS),
-        (get_type_hints(r.Model)["dropout"], DROPOUTS),
+        (get_type_hints(Model)["down"], DOWN_SAMPLERS),
+        (get_type_hints(Model)["up"], UP_SAMPLERS),
+        (get_type_hints(Model)["norm"], NORMS),
+        (get_type_hints(Model)["dropout"], DROPOUTS),
     ],
 )
 def test_every_choice_has_a_part_and_every_part_a_choice(hint: object, table: dict) -> None:
@@ -96,12 +100,12 @@ def test_every_choice_has_a_part_and_every_part_a_choice(hint: object, table: di
 
 
 def test_every_loss_name_is_a_sum_of_losses() -> None:
-    names = get_args(get_type_hints(r.Loss)["name"])
+    names = get_args(get_type_hints(Loss)["name"])
     assert {part for name in names for part in name.split("+")} == set(LOSSES)
 
 
 def test_every_field_changes_the_hash() -> None:
-    base = r.SegmentRecipe()
+    base = SegmentRecipe()
     other = {
         "data.name": "oxford-pets",
         "data.folder": "x",
@@ -130,7 +134,7 @@ def test_every_field_changes_the_hash() -> None:
     }
     readers = {"loss.gamma": "focal", "loss.alpha": "tversky", "loss.beta": "tversky"}
     of_data = segment._READERS
-    for key, value in r.settings_of(base).items():
+    for key, value in settings_of(base).items():
         if key in ("model.name", "task"):
             continue  # only one choice so far
         changed = {key: other.get(key, value * 2 if isinstance(value, int) else 0.123)}
@@ -145,8 +149,8 @@ def test_every_field_changes_the_hash() -> None:
             )
         if key == "data.split":
             around["train.keep"] = "last"
-        before = r.with_settings(base, around)
-        assert r.with_settings(before, changed).hash != before.hash, key
+        before = with_settings(base, around)
+        assert with_settings(before, changed).hash != before.hash, key
 
 
 def test_variants_are_named_by_their_settings_and_make_the_factors(tmp_path: Path) -> None:
@@ -244,12 +248,12 @@ def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path
 def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "six.toml").touch()
     with pytest.raises(UserError, match=r"sixx\.toml: no such recipe; did you mean six\.toml\?"):
-        r.load_plan(tmp_path / "sixx.toml")
+        load_plan(tmp_path / "sixx.toml")
 
 
 def test_recipes_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        r.SegmentRecipe().model.width = 3  # type: ignore[misc]
+        SegmentRecipe().model.width = 3  # type: ignore[misc]
 
 
 FACTORIAL = """
@@ -262,10 +266,10 @@ loss.name = ["bce", "dice"]
 """
 
 
-def planned(tmp_path: Path, text: str) -> r.StudyPlan:
+def planned(tmp_path: Path, text: str) -> StudyPlan:
     path = tmp_path / "study.toml"
     path.write_text(text, encoding="utf-8")
-    return r.load_plan(path)
+    return load_plan(path)
 
 
 def test_factors_span_their_variants(tmp_path: Path) -> None:
@@ -275,8 +279,8 @@ def test_factors_span_their_variants(tmp_path: Path) -> None:
     assert plan.recipe_of(plan.variants[3]).loss.name == "dice"
     assert plan.factors == ("model.down", "loss.name")
     again = tmp_path / "again.toml"
-    again.write_text(r.plan_as_toml(plan), encoding="utf-8")
-    assert r.load_plan(again) == plan
+    again.write_text(plan_as_toml(plan), encoding="utf-8")
+    assert load_plan(again) == plan
 
 
 def test_some_variants_of_a_factorial_by_name(tmp_path: Path) -> None:
@@ -299,8 +303,8 @@ tune.train.batch = [8, 16]
     assert other_order.tuning_grid == plan.tuning_grid
     assert len(plan.tuning_grid) == 4
     again = tmp_path / "again.toml"
-    again.write_text(r.plan_as_toml(plan), encoding="utf-8")
-    assert r.load_plan(again) == plan
+    again.write_text(plan_as_toml(plan), encoding="utf-8")
+    assert load_plan(again) == plan
 
 
 @pytest.mark.parametrize(
@@ -365,19 +369,19 @@ tune.train.batch = [8, 16]
             "by other rules, and not compare; make a study of each",
         ),
         (
-            "task = 'generate'\n[study]\nnuisance.objective.likelihood = "
+            "task = 'generate'\n[study]\ntune.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
             "objective.likelihood is tuned: it changes what is asked of a network, which validation "
             "metrics cannot choose; make it a factor, or set it once",
         ),
         (
-            "task = 'generate'\n[study]\nnuisance.objective.invariance_weight = [1.0, 9.0]\n"
+            "task = 'generate'\n[study]\ntune.objective.invariance_weight = [1.0, 9.0]\n"
             "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
             "objective.invariance_weight is tuned: it changes what is asked of a network, which "
             "validation metrics cannot choose; make it a factor, or set it once",
         ),
         (
-            "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
+            "[study]\ntune.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
             "split = 'reference'\n[train]\nkeep = 'last'",
             "study.tune with a data.split that has no validation part of its own: the test set would "
             "choose; take one out",

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import task_fields
 from isthmus.errors import UserError
-from isthmus.report.figures import _apart
+from isthmus.report.axes import ticks
+from isthmus.report.charts import cost_chart
 from isthmus.report.formatting import class_colours, palette
+from isthmus.report.mask_grid import painted
 from isthmus.report.page import write_report
-from isthmus.report.sample_grid import painted
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import headline, study_warnings
 from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
+from isthmus.study.folder import read_study
+from isthmus.study.warnings import headline, study_warnings
 
 VARIANTS = tuple(
     f"{down}_{up}_{loss}"
@@ -132,16 +132,15 @@ def _draw_images(folder, variants, count, random):
 
 
 def _write_about(folder, variants, seeds):
-    about = {
+    about = task_fields() | {
         "name": "six",
         "question": "Which down-sampling, up-sampling and loss should a small U-Net have?",
         "label_scheme": "classes3: pet, background, border; masks resized by nearest",
         "class_names": CLASSES,
-        "ignore_index": 255,
         "metrics": [
             {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in METRICS
         ],
-        "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
+        "metric_note": "A class absent from truth and prediction is left out of the mean.",
         "images": {"train": 320, "validation": 57, "test": 335},
         "baselines": [
             {
@@ -263,7 +262,7 @@ def test_the_best_is_set_against_each_other_one_image_by_image(tmp_path):
         "\N{EM DASH}",
         *["+0.021 [+0.010, +0.033]"] * len(others),
     ]
-    assert "verdicts speak of networks trained again" in table.caption
+    assert "verdicts cover networks trained again" in table.caption
 
 
 def test_a_metric_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
@@ -278,18 +277,33 @@ def test_a_metric_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
     assert any(n.text.startswith("No better than") for n in study_warnings(read_study(folder)))
 
 
-@given(
-    st.lists(st.floats(-2, 2), max_size=12).map(sorted),
-    st.floats(0.01, 0.5),
-)
-def test_labels_keep_their_order_and_their_gap(wanted, gap):
-    places = _apart(wanted, gap)
-    assert len(places) == len(wanted)
-    assert all(np.diff(places) >= gap - 1e-9)
+@pytest.mark.parametrize("ends", [(0.41, 0.72), (-3e-5, 4e-5), (1, 9), (0, 1e6), (-120.5, -90.0)])
+def test_ticks_are_round_inside_and_neither_few_nor_many(ends):
+    for most in (4, 5, 7):
+        values = ticks(ends, most)
+        assert 2 <= len(values) <= most + 1
+        assert ends[0] <= values[0] < values[-1] <= ends[1]
+        step = values[1] - values[0]
+        assert np.diff(values) == pytest.approx(step)
+        mantissa = step / 10 ** np.floor(np.log10(step) + 1e-9)
+        assert mantissa == pytest.approx(
+            min((1, 2, 5), key=lambda round_one: abs(round_one - mantissa))
+        )
 
 
-def test_labels_that_are_far_apart_stay():
-    assert _apart([0.1, 0.5, 0.9], 0.1) == [0.1, 0.5, 0.9]
+def test_a_variant_lies_at_its_cost_and_its_mean(study):
+    content = read_study(study)
+    drawing = cost_chart(content)
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', "".join(drawing.parts))
+    names = content.by_judged_metric
+    assert len(dots) == 4 * len(names), "the metric and three costs"
+    for k, column in enumerate(("mean_iou", "train_seconds")):
+        x, y = np.array(dots[k * len(names) : (k + 1) * len(names)], dtype=float).T
+        values = [content.mean(name, column) for name in names]
+        slope = np.polyfit(values, x, 1)
+        assert np.polyval(slope, values) == pytest.approx(x, abs=0.15), column
+        assert slope[0] > 0
+        assert np.diff(y) == pytest.approx(20), "a row a variant, the best first"
 
 
 def test_masks_are_painted_in_the_colours_of_the_legend():
@@ -304,7 +318,7 @@ def test_no_two_of_many_classes_share_a_colour():
     assert palette(tuple(map(str, range(256)))).shape == (256, 3)
 
 
-# What the auxiliary classifier is told.
+# What a reader is told first.
 
 
 def test_headline_says_what_ran(study):
@@ -359,7 +373,7 @@ def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
 
 
 def test_different_losses_are_said_not_to_rank(study, page):
-    assert "a loss value cannot rank them" in page
+    assert "differ in what they minimise: the loss cannot rank them" in page
 
 
 # The page.
@@ -413,13 +427,13 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
 def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:1], seeds=(0,), images=1)
     files = [write_report(folder), *sorted((folder / "figures").iterdir())]
-    assert [f.name for f in files[1:]] == ["cost.png", "learning_curves.png", "sample_grid.png"]
+    assert [f.name for f in files[1:]] == ["cost.svg", "learning_curves.svg", "sample_grid.svg"]
     before = [file.read_bytes() for file in files]
     write_report(folder)
     assert [file.read_bytes() for file in files] == before
     shutil.rmtree(folder / "images")
     write_report(folder)
-    assert not (folder / "figures" / "sample_grid.png").exists()
+    assert not (folder / "figures" / "sample_grid.svg").exists()
 
 
 # Holes.

@@ -25,7 +25,7 @@ from isthmus.metrics.segmentation import (
     pixel_accuracy,
     segmentation_metrics,
 )
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 NAMES = ["pet", "background", "border", "never"]
 

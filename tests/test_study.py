@@ -21,16 +21,20 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from isthmus import recipe as r
-from isthmus.cli import main
+from conftest import run_result
+from isthmus.cli.main import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
+from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
 from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete, read_results
+from isthmus.study.plan import load_plan
+from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
+from isthmus.tasks.segment.recipe import SegmentRecipe
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -68,9 +72,9 @@ def test_a_study_ends_with_tables_images_and_a_report(
     assert "strided" in html
     run = RunFolder(study / "runs" / "strided" / "seed-1")
     with safe_open(run.weights, "np") as file:
-        written = r.load_recipe(file.metadata()["recipe"])
+        written = load_recipe(file.metadata()["recipe"])
     assert written.model.down == "strided"
-    assert written == r.load_recipe((run.path / "recipe.toml").read_text())
+    assert written == load_recipe((run.path / "recipe.toml").read_text())
     assert len(run.epochs()) == 6
     assert not run.checkpoints.exists()
 
@@ -91,7 +95,7 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 ) -> None:
     study = tmp_path / "study"
     words = ["study", str(small_recipe), "--out", str(study)]
-    command = [sys.executable, "-m", "isthmus.cli", *words]
+    command = [sys.executable, "-m", "isthmus.cli.main", *words]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
     first = study / "runs" / "max-pool" / "seed-0" / "result.json"
     wait_for(first)
@@ -107,8 +111,8 @@ def test_a_study_killed_between_runs_trains_nothing_twice(
 
 @pytest.mark.trains
 def test_a_run_cut_short_ends_as_if_it_had_not_been(small_recipe: Path, tmp_path: Path) -> None:
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
+    recipe = with_settings(
+        load_plan(small_recipe).recipe, {"model.dropout": "element", "train.keep": "last"}
     )
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 7, whole)
@@ -144,13 +148,13 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         "model.width": 4,
     }
     small = settings | {"model.depth": 2, "train.batch": 2, "train.epochs": 2}
-    recipe, run = r.with_settings(r.SegmentRecipe(), small), RunFolder(tmp_path / "run")
+    recipe, run = with_settings(SegmentRecipe(), small), RunFolder(tmp_path / "run")
 
     class PowerCut(Exception):
         pass
 
     def cut(_done: int, _of: int, _words: str) -> None:
-        if is_early or run.metrics.exists():
+        if is_early or run.epoch_table.exists():
             raise PowerCut
 
     def take_one_out() -> None:
@@ -170,7 +174,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
         f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or delete the folder"
+        "test part today; put the data back, or choose another --out"
     )
 
 
@@ -191,7 +195,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
         module.log("validation_mean_iou", -float(module.current_epoch))
 
     monkeypatch.setattr(Segmenter, "on_validation_epoch_end", worse_every_epoch)
-    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 3})
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 3})
     whole = RunFolder(tmp_path / "whole")
     train_run(recipe, 1, whole)
     with pytest.raises(PowerCut):
@@ -203,7 +207,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
             on_gpu.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
             torch.save(content, checkpoint)
     train_run(recipe, 1, moved)
-    assert whole.result()["best_epoch"] == moved.result()["best_epoch"] == 1
+    assert whole.result().best_epoch == moved.result().best_epoch == 1
     ours, theirs = load_file(whole.weights), load_file(moved.weights)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -211,7 +215,7 @@ def test_a_run_that_was_moved_meanwhile_keeps_its_best_epoch(
 
 INTERRUPTIBLE = """
 import signal, sys
-from isthmus.cli import main
+from isthmus.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
 sys.exit(main(sys.argv[1:]))
 """
@@ -238,7 +242,7 @@ def test_a_run_that_another_command_trains_is_passed_over(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "study"
-    words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["study", str(small_recipe), "--out", str(study)]
     with RunFolder(study / "runs" / "max-pool" / "seed-0").held():
         assert main(words) == 1
         assert "max-pool, seed 0: another command trains it" in capsys.readouterr().err
@@ -261,7 +265,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     small_recipe: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    words = ["train", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["train", str(small_recipe), "--out", str(study)]
     assert main([*words, "--variant", "max-pool", "--seed", "1"]) == 0
     assert main([*words, "--variant", "strided", "--seed", "0"]) == 0
     assert results_of(study)["status"].to_dict() == {
@@ -273,7 +277,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     assert main([*words, "--variant", "max-pool", "--seed", "0"]) == 0
     metrics = pd.read_parquet(study / "per_image.parquet").set_index(["variant", "seed", "image"])
     for entry in json.loads((study / "images" / "images.json").read_text()):
-        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["image"])
+        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["name"])
         assert shown == metrics.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
 
 
@@ -299,9 +303,9 @@ def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
-    folder, result = RunFolder(tmp_path), {"status": "finished"}
-    folder.finish(result)
-    assert attempt(pytest.fail, folder, "one", Console()) == result
+    folder = RunFolder(tmp_path)
+    folder.finish(run_result())
+    assert attempt(pytest.fail, folder, "one", Console()) is None
 
 
 @pytest.mark.trains
@@ -313,9 +317,9 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
         return attempt(*of)
 
     monkeypatch.setattr(study_run, "attempt", attempt_beside_another)
-    plan = dataclasses.replace(r.load_plan(small_recipe), seeds=(0, 1))
+    plan = dataclasses.replace(load_plan(small_recipe), seeds=(0, 1))
     study_run.run_study(plan, tmp_path, console=Console(quiet=True))
-    assert r.load_plan(tmp_path / "study.toml").seeds == (0, 1)
+    assert load_plan(tmp_path / "study.toml").seeds == (0, 1)
     assert set(read_results(tmp_path)["seed"]) == {0, 1}
 
 
@@ -347,17 +351,17 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
 
 @pytest.mark.trains
 def test_a_loss_that_is_not_finite_fails_the_run(small_recipe: Path, tmp_path: Path) -> None:
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe,
+    recipe = with_settings(
+        load_plan(small_recipe).recipe,
         {"train.lr": 1e30, "train.schedule": "constant", "train.epochs": 20},
     )
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result["status"] == "failed"
-    assert result["reason"]
-    last = r.with_settings(recipe, {"train.keep": "last"})
+    assert result.status == "failed"
+    assert result.reason
+    last = with_settings(recipe, {"train.keep": "last"})
     result = train_run(last, 0, RunFolder(tmp_path / "last"))
-    assert result["best_epoch"] == result["epochs"] < 20, "it stops where the loss is no number"
-    assert tune_run(last, 0, RunFolder(tmp_path / "tuned"))["status"] == "failed"
+    assert result.best_epoch == result.epochs < 20, "it stops where the loss is no number"
+    assert tune_run(last, 0, RunFolder(tmp_path / "tuned")).status == "failed"
 
 
 @pytest.mark.trains
@@ -370,19 +374,17 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
         return [line | {"validation_loss": "-0.128"} for line in epochs(folder)]
 
     epochs = RunFolder.epochs
-    recipe = r.with_settings(
-        r.load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"}
-    )
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result["reason"] == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
 
 
 @pytest.mark.trains
 def test_the_same_seed_gives_the_same_run_and_another_does_not(
     small_recipe: Path, tmp_path: Path
 ) -> None:
-    recipe = r.with_settings(r.load_plan(small_recipe).recipe, {"train.epochs": 1})
+    recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1})
     runs = [RunFolder(tmp_path / name) for name in ("a", "b", "c")]
     for run, seed in zip(runs, (1, 1, 2), strict=True):
         train_run(recipe, seed, run)
@@ -393,7 +395,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
 
 def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(r.SegmentRecipe(), "a")
-    run.claim(r.SegmentRecipe(), "a")
+    run.claim(SegmentRecipe(), "a")
+    run.claim(SegmentRecipe(), "a")
     with pytest.raises(UserError, match=r"another recipe \(model.width differ\)"):
-        run.claim(r.with_settings(r.SegmentRecipe(), {"model.width": 8}), "a")
+        run.claim(with_settings(SegmentRecipe(), {"model.width": 8}), "a")

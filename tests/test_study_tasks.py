@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isthmus import recipe as r
-from isthmus.cli import main
+from isthmus.cli.main import main
+from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.study.compare import _of_seeds
+from isthmus.tasks import load_recipe
 from test_verdict_commands import assert_tells, said
 
 SIZES = """
@@ -93,9 +94,9 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
 
     other = tmp_path / "other"
     shutil.copytree(condition, other)
-    recipe = r.load_recipe((other / "recipe.toml").read_text())
-    changed = r.with_settings(recipe, {"measure.nll_images": 6})
-    (other / "recipe.toml").write_text(r.recipe_as_toml(changed))
+    recipe = load_recipe((other / "recipe.toml").read_text())
+    changed = with_settings(recipe, {"measure.nll_images": 6})
+    (other / "recipe.toml").write_text(recipe_as_toml(changed))
     assert said(["compare", str(condition), str(other)], capsys) == (
         2,
         f"isthmus: {condition} and {other} differ in measure.nll_images: their metrics were not measured "
@@ -104,7 +105,7 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
 
 
 def test_seeds_of_a_split_without_validation_part_differ_in_none() -> None:
-    recipe = r.load_recipe(
+    recipe = load_recipe(
         'task = "segment"\n[data]\nname = "oxford-pets"\nsplit = "reference"\n[train]\nkeep = "last"'
     )
     assert _of_seeds(recipe) == "initial weights and the order of training images"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from isthmus import build, recipe
+from isthmus import recipe
 from isthmus.nn.blocks import (
     DOWN_SAMPLERS,
     DROPOUTS,
@@ -19,6 +19,7 @@ from isthmus.nn.blocks import (
     bilinear_upsample,
 )
 from isthmus.nn.unet import UNet
+from isthmus.tasks.segment.module import unet_for
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ from isthmus.nn.unet import UNet
     ],
 )
 def test_parameter_counts_of_the_reference_study(down: str, up: str, parameters: int) -> None:
-    network = build.unet_for(recipe.Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
+    network = unet_for(recipe.Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 

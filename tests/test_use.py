@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from isthmus import build
-from isthmus import recipe as r
-from isthmus.cli import main
+from isthmus.cli.main import main
 from isthmus.data.store import as_bytes
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
+from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, sample_grid_figure
-from isthmus.report.formatting import LIGHT
+from isthmus.report.sample_grids import KINDS, sample_grid, sample_grid_figure
+from isthmus.report.svg import Drawing
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.redraw import (
     OwnImages,
     read_images,
@@ -34,18 +36,18 @@ from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
-SAME = "This decoder is not told the label: it draws the same in every column."
+SAME = "This decoder is not conditioned on the label: every column shows the same."
 
 
-def make_run(folder: Path, **settings: object) -> Path:
+def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -> Path:
     """A run of a small VAE that nobody has trained; its z says something of the image."""
     small = {"model.width": 4, "model.latent": 3, "data.size_px": 16, "train.precision": "float32"}
-    recipe = r.with_settings(r.GenerateRecipe(), small | settings)
-    assert isinstance(recipe, r.GenerateRecipe)
+    recipe = with_settings(GenerateRecipe(), small | settings)
+    assert isinstance(recipe, GenerateRecipe)
     torch.manual_seed(0)
-    network = build.vae_for(recipe, len(NAMES))
+    network = vae_for(recipe, len(names))
     torch.nn.init.normal_(network.posterior.weight, std=0.5)
-    about = {"recipe": r.recipe_as_toml(recipe), "class_names": "\n".join(NAMES)}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(names)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), RunFolder(folder).weights, about)
     return folder
@@ -70,7 +72,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Run a command; the words on its sample grid, or its error."""
 
     def said(*words: str) -> list[str]:
-        drawn: list[Figure] = []
+        drawn: list[Drawing] = []
         write = page.write_figure
         with monkeypatch.context() as patched:
             patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
@@ -84,9 +86,14 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return said
 
 
-def words_on(figure: Figure) -> list[str]:
-    """Its words, in one line each."""
-    return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+def words_on(drawing: Drawing) -> list[str]:
+    """Its words; the lines of its note, and of each caption, as one."""
+    found = re.findall(
+        r'<text x="[\d.]+" y="[\d.]+" fill="([^"]+)"[^>]*>(.*?)</text>', drawing.inline()
+    )
+    title, *rest = [(ink, html.unescape(text)) for ink, text in found]
+    note = " ".join(text for ink, text in rest if ink == "var(--quiet)")
+    return [title[1], *([note] if note else []), *(t for ink, t in rest if ink != "var(--quiet)")]
 
 
 def redrawn(model: TrainedVAE, sample_grid: str, images: OwnImages) -> dict[str, np.ndarray]:
@@ -119,7 +126,7 @@ def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None
     assert set(captions) == set(NAMES)
     assert captions == say("generate", run, "--grid", "random")[2:]
     assert captions != say("generate", run, "--grid", "random", "--seed", "1")[2:]
-    few = say("generate", run, "--grid", "random", "--labels", "toad,none")[2:]
+    few = say("generate", run, "--grid", "random", "--labels", "toad", "none")[2:]
     assert set(few) == {"toad", "no label"}
 
 
@@ -130,8 +137,8 @@ def test_with_labels_and_without_the_same_noise_is_drawn(tmp_path: Path, prior: 
     model = load_vae(make_run(tmp_path, **settings))  # a prior's table starts as the standard one
     labels = np.arange(len(NAMES))
     random = drawn_sample_grid(model, "random", labels, seed=1)["random_output"]
-    null = drawn_sample_grid(model, "null", labels, seed=1)["unconditional_output"]
-    np.testing.assert_array_equal(random, null)
+    without = drawn_sample_grid(model, "unconditional", labels, seed=1)["unconditional_output"]
+    np.testing.assert_array_equal(random, without)
     assert (random != drawn_sample_grid(model, "random", labels, seed=2)["random_output"]).any()
     images = np.random.default_rng(0).random((9, 1, 16, 16), np.float32)
     test = TestPart(images, images, labels.repeat(3), (labels.repeat(3) + 1) % 3)
@@ -156,41 +163,70 @@ def test_a_label_with_one_test_image_has_no_line(tmp_path: Path) -> None:
 
 
 def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, say: Say) -> None:
-    assert (
-        say("generate", str(make_run(tmp_path / "run")), "--grid", "null")[2:] == ["no label"] * 25
-    )
+    knows = str(make_run(tmp_path / "run"))
+    assert say("generate", knows, "--grid", "unconditional")[2:] == ["no label"] * 25
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
-    assert say("generate", never, "--grid", "null") == [
-        "--grid null: this model has no unconditional label (model.label_dropout = 0): only one that was trained "
-        "without labels now and then can draw without; use --grid random"
+    assert say("generate", never, "--grid", "unconditional") == [
+        "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one "
+        "that was trained without labels now and then can draw without; use --grid random"
     ]
+    assert len(say("generate", never, "--grid", "random")[2:]) == 25
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("command", "grid", "flag", "readers"),
     [
-        (
-            ["generate", "--grid", "null", "--labels", "toad"],
-            "--labels does nothing for --grid null: only --grid labels or random reads it; leave "
-            "one of the two out",
-        ),
-        (
-            ["generate", "--grid", "random", "--count", "3"],
-            "--count does nothing for --grid random: only --grid labels reads it; leave one of "
-            "the two out",
-        ),
-        (
-            ["swap", "--grid", "swap", "--labels", "toad"],
-            "--labels does nothing for --grid swap: only --grid labels reads it; leave one of the "
-            "two out",
-        ),
+        ("generate", "unconditional", "--labels toad", "labels or random"),
+        ("generate", "random", "--count 3", "labels"),
+        ("swap", "swap", "--labels toad", "labels"),
     ],
 )
-def test_a_flag_that_a_sample_grid_does_not_read_is_rejected(
-    words: list[str], sentence: str, say: Say
+def test_a_flag_that_a_sample_grid_does_not_read_is_rejected_until_one_is_left_out(
+    command: str, grid: str, flag: str, readers: str, tmp_path: Path, images: list[str], say: Say
 ) -> None:
-    command, *flags = words
-    assert say(command, "anywhere", *flags) == [sentence]
+    words = [command, str(make_run(tmp_path / "run")), *(images[:1] if command == "swap" else ())]
+    assert say(*words, "--grid", grid, *flag.split()) == [
+        f"{flag.split()[0]} does nothing for --grid {grid}: only --grid {readers} reads it; leave one of "
+        "the two out"
+    ]
+    assert len(say(*words, "--grid", grid)) > 1
+    assert len(say(*words, *flag.split())) > 1
+
+
+def test_a_command_without_its_model_or_images_says_what_it_takes(
+    tmp_path: Path, images: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "studies" / "NAME" / "runs" / "VARIANT" / "seed-0"))
+    assert say("generate") == [
+        "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
+    ]
+    assert say("generate", str(tmp_path)) == [
+        f"{tmp_path}: holds no model.safetensors: a model is the folder of a finished run; name one, "
+        "such as studies/NAME/runs/VARIANT/seed-0"
+    ]
+    assert len(say("generate", run)) > 1
+    assert say("swap", run) == ["swap takes a model and images: isthmus swap RUN IMAGE.png ..."]
+    assert len(say("swap", run, *images)) > 1
+
+
+def test_a_misspelt_label_gets_the_nearest_name(tmp_path: Path, say: Say) -> None:
+    run = str(make_run(tmp_path / "run"))
+    assert say("generate", run, "--labels", "newt", "tod") == [
+        "label tod: this model has none of that name; did you mean toad?"
+    ]
+    assert say("generate", run, "--labels", "newt", "toad")[1:3] == ["newt", "toad"]
+
+
+def test_labels_that_hold_commas_and_spaces_can_be_named(
+    tmp_path: Path, images: list[str], say: Say
+) -> None:
+    run = str(make_run(tmp_path / "run", names=("a, b", "c", "d e")))
+    assert say("generate", run, "--labels", "a, b", "c")[1:3] == ["a, b", "c"]
+    assert say("swap", run, *images, "--true", "a, b", "d e", "c")[-3:] == [
+        "a (a, b)",
+        "b (d e)",
+        "c (c)",
+    ]
 
 
 # swap
@@ -208,7 +244,7 @@ def test_a_swap_says_true_and_given_beside_its_source(
     assert len(captions) == 3
     assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
     assert {caption.split(" → ")[1] for caption in captions} <= {"newt", "toad"}
-    each = say("swap", run, *images, "--grid", "swap", "--true", "newt,toad,frog")[2:]
+    each = say("swap", run, *images, "--grid", "swap", "--true", "newt", "toad", "frog")[2:]
     assert [caption.split(" → ")[0] for caption in each] == ["newt", "toad", "frog"]
 
 
@@ -228,9 +264,14 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
         f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
         "--true, or put it into a folder of that name"
     ]
+    assert say("swap", run, a, b, "--grid", "swap", "--true", "newt", "frog")[3].startswith("frog")
+    named = Path(b).parent.with_name("frog") / "b.png"
+    named.parent.mkdir()
+    named.write_bytes(Path(b).read_bytes())
+    assert say("swap", run, a, str(named), "--grid", "swap")[3].startswith("frog")
     title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
-        "Reconstructed with the true label, where it was said",
+        "Reconstructed with the true label, where it is known",
         ["newt"],  # and nothing under the other
     )
     assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
@@ -240,14 +281,16 @@ def test_labels_that_fit_no_number_of_images_are_rejected(
     tmp_path: Path, images: list[str], say: Say
 ) -> None:
     run = str(make_run(tmp_path / "run"))
-    assert say("swap", run, *images, "--true", "frog,newt") == [
+    assert say("swap", run, *images, "--true", "frog", "newt") == [
         "--true has 2 labels, which fit 2 images, not 3: it takes one label for all or one for "
         "each; name as many"
     ]
+    assert len(say("swap", run, *images, "--true", "frog", "newt", "frog")) > 1
     assert say("swap", run, images[0], "--grid", "interpolation") == [
         f"--grid interpolation: {images[0]} is the only image, and a row leads from each to "
         "the next one; name two or more"
     ]
+    assert len(say("swap", run, *images[:2], "--grid", "interpolation")) > 1
 
 
 def test_sample_grids_hold_what_the_network_makes(tmp_path: Path, images: list[str]) -> None:
@@ -285,10 +328,10 @@ def test_a_line_between_labels_changes_the_label_half_way(
     one_z = {"objective.likelihood": "bernoulli-threshold"}  # an image twice has it twice
     run = make_run(tmp_path / "run", **one_z, **{"model.condition_on": "decoder"})
     asked = ("swap", str(run), *images, "--grid", "interpolation")
-    words = say(*asked, "--true", "frog,toad,toad")
+    words = say(*asked, "--true", "frog", "toad", "toad")
     assert words[1] == (
         "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
-        "the label told changes half-way."
+        "the label changes half-way."
     )
     assert words[12:] == ["frog → toad", "toad"]
     assert say(*asked)[12:] == [], "nobody said what the second shows"
@@ -302,7 +345,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "condition"),
     [
         ({"model.condition_on": "classifier"}, 3),
         ({"model.condition_on": "decoder"}, 3),
@@ -327,7 +370,7 @@ def test_a_label_that_nobody_said_is_the_null_label(
     [
         (
             {"model.condition_on": "both"},
-            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what a "
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what an "
             "image shows; name its label",
         ),
         (
@@ -343,6 +386,7 @@ def test_a_label_that_is_needed_is_asked_for(
 ) -> None:
     run = str(make_run(tmp_path / "run", **settings))
     assert say("swap", run, *images, "--grid", "traversal") == [sentence]
+    assert len(say("swap", run, *images, "--grid", "traversal", "--true", "newt")) > 1
 
 
 def test_the_second_protocol_is_drawn_where_it_is_another(
@@ -358,6 +402,7 @@ def test_the_second_protocol_is_drawn_where_it_is_another(
         "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not told a label, so both "
         "protocols are one; use --grid swap"
     ]
+    assert len(say("swap", str(read), *images, "--grid", "swap", *words[2:])) > 1
 
 
 # What is not told
@@ -374,7 +419,7 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
     ]
     assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
     assert say("generate", run, "--grid", "random")[1:] == [
-        "This decoder is not told the label, so none is named."
+        "This decoder is not conditioned on the label, so none is named."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
     assert said.endswith("true label → label given. This decoder is not told the label.")
@@ -399,7 +444,7 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
     test = TestPart(images, images, labels, (labels + 1) % 3)
     arrays = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
-    figure = SAMPLE_GRIDS["swap_wrong"](arrays, NAMES, LIGHT)
+    figure = sample_grid("swap_wrong", arrays, NAMES)
     if where == "classifier":
         assert figure is None
         return
@@ -409,9 +454,9 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     assert note.startswith("Left: a test image;")
     assert captions == words_on(sample_grid_figure("swap", arrays, NAMES))[2:]
     mosaics = [sample_grid_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
-    shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
-    assert (shown != wrong).any()
-    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SAMPLE_GRIDS.values())
+    shown, wrong = (re.search('href="([^"]+)"', of.inline())[1] for of in mosaics)
+    assert shown != wrong
+    assert all(sample_grid(kind, arrays, NAMES) is not None for kind in KINDS)
     assert words_on(sample_grid_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
 
 

@@ -15,18 +15,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from conftest import SMALL
-from isthmus import build
-from isthmus import recipe as r
-from isthmus.cli import main
+from conftest import SMALL, run_result, tuning_result
+from isthmus.cli.main import main
+from isthmus.engine.device import environment
+from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
-from isthmus.report.study_tables import read_study
-from isthmus.report.study_warnings import study_warnings
+from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
+from isthmus.study.folder import read_study
+from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.planned_runs import (
     planned_runs,
     tuning_runs,
@@ -34,6 +35,9 @@ from isthmus.study.planned_runs import (
     untuned_variants,
 )
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
+from isthmus.study.warnings import study_warnings
+from isthmus.tasks import load_recipe
+from isthmus.tasks.segment.recipe import SegmentRecipe
 
 FACTORS = """
 [study]
@@ -49,7 +53,7 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 3")
+    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 4")
     path.write_text(FACTORS + small, encoding="utf-8")
     return path
 
@@ -126,7 +130,7 @@ def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     assert about["looked_last"] == [2, 3], "each was the last that was planned then"
     (late,) = (of.text for of in study_warnings(read_study(study)) if "had been seen" in of.text)
     assert late.startswith("Verdicts on 2 seeds had been seen, and no further look was planned")
-    assert r.load_plan(study / "study.toml").looks == (2,), "and what the last seed makes it"
+    assert load_plan(study / "study.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 
 
@@ -190,38 +194,34 @@ def test_the_forecast_counts_the_batches_that_train(
 ) -> None:
     """One image more than a batch holds: it is left out."""
     monkeypatch.setattr(forecast, "seconds_per_step", lambda _recipe, _store: 1.0)
-    recipe = r.load_plan(stroke_recipe).recipe
-    store = build.store_for(recipe.data)
-    count = len(build.split_for(recipe.data, store, numpy_draws(0, "split")).train)
+    recipe = load_plan(stroke_recipe).recipe
+    store = task_of(recipe).open_store(recipe.data)
+    count = len(split_for(recipe, store, 0).train)
     text = stroke_recipe.read_text()
     stroke_recipe.write_text(text.replace("\nbatch = 8", f"\nbatch = {count - 1}"))
     _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
     assert costs["told"][0] == recipe.train.epochs
 
 
-@pytest.mark.parametrize("most_timings", [1, 12])
 def test_the_forecast_tells_no_objective_by_the_steps_of_another(
-    most_timings: int,
     stroke_recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However few are timed: an adversary's passes are not among the operations of the network."""
-    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
+    """An adversary's passes are not among the operations of the network."""
     monkeypatch.setattr(
         forecast,
         "seconds_per_step",
         lambda recipe, _: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
     )
-    shown, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
+    _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
     each = [60 * minutes / steps for steps, minutes in (costs["told"], costs["not_told"])]
     assert each == pytest.approx([2, 1], abs=0.02)
-    assert "kinds of step were timed" not in shown
 
 
 def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
-    text = recipe.read_text().replace("seeds = 2", f"seeds = 1\nnuisance.train.lr = {grid}")
+    text = recipe.read_text().replace("seeds = 2", f"seeds = 1\ntune.train.lr = {grid}")
     path.write_text(text.replace('model.down = ["max-pool", "strided"]', "model.width = [8, 12]"))
     return path
 
@@ -256,7 +256,7 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     assert status == 2
     assert sentence == (
         f"isthmus: {study} holds a study that tunes train.lr over 1e-09, 0.01, not train.lr over 0.001, "
-        "0.01: every variant gets one grid; choose another --out, or delete the folder"
+        "0.01: every variant gets one grid; choose another --out, or set study.tune back"
     )
 
 
@@ -265,10 +265,10 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
 ) -> None:
     tuned = tuned_recipe(recipe, tmp_path / "tuned.toml", "[1e-3, 1e-2]")
     study = tmp_path / "study"
-    plan = r.load_plan(tuned)
+    plan = load_plan(tuned)
     for run in tuning_runs(plan, study):
-        metric = {"metric": 0.5, "metric_name": "mean_iou", "higher_is_better": True}
-        run.folder.finish({"status": "finished", "content": "other"} | metric)
+        run.folder.write_environment(environment("float32", content="other", prepared={}))
+        run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,
         f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of one "
@@ -277,17 +277,16 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
 
 
 def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
-    plan: r.StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned = dataclasses.replace(plan, tune={"train.lr": (1e-3, 1e-2)})
     broken = tmp_path / "tuning" / "a" / "setting-0"
 
-    def tune_run(recipe: r.AnyRecipe, _seed: int, folder: RunFolder, **_: object) -> None:
+    def tune_run(recipe: Recipe, _seed: int, folder: RunFolder, **_: object) -> None:
         folder.claim(recipe, "content")
         if folder.path == broken and not folder.error.exists():
             raise OSError("disk full")
-        result = {"status": "finished", "metric": 0.5, "metric_name": "mean_iou"}
-        folder.finish(result | {"higher_is_better": True})
+        folder.finish(tuning_result())
 
     monkeypatch.setattr(tuning, "tune_run", tune_run)
     tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
@@ -300,43 +299,36 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     assert len(pd.read_csv(tmp_path / "tuning.csv")) == 4
 
 
-@pytest.mark.parametrize("most_timings", [12, 2])
 def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    most_timings: int,
 ) -> None:
-    """Seven steps an epoch, of one minute each; how long it trains does not change a step."""
-    timed: list[r.AnyRecipe] = []
+    """Seven steps an epoch, of one minute each."""
+    timed: list[Recipe] = []
     monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
     monkeypatch.setattr(
         forecast, "seconds_per_step", lambda recipe, _: timed.append(recipe) or 60.0
     )
     path = tmp_path / "tuned.toml"
-    tuned = "seeds = 2\nnuisance.train.epochs = [1, 10]"
+    tuned = "seeds = 2\ntune.train.epochs = [1, 10]"
     path.write_text(recipe.read_text().replace("seeds = 2", tuned))
     words = ["study", str(path), "--dry-run", "--out", str(tmp_path / "s")]
     status, shown = said([*words, "--stop-width", "0.1", "--max-seeds", "5"], capsys)
     assert status == 0
-    assert len(timed) == min(4, most_timings), "a kind of step is timed once"
+    assert len(timed) == len(set(timed)) == 4 * 2, "a step of every recipe is timed once"
     assert shown.count(", tuning train.epochs 10 ") == 4
     assert "what tuning has not chosen yet counts as the dearest of its settings" in shown
-    assert ("2 kinds of step were timed, the others told by their GFLOP" in shown) == (
-        most_timings == 2
-    )
     left_out = (
         "left out: random changes of training images and validation, which add about a tenth; "
     )
     assert f"{left_out}evaluation of the test set, once a run\n" in shown
-    if most_timings == 12:
-        minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
-        assert (
-            f"about {minutes:.1f} minutes of training to come on this machine, about "
-            f"{minutes + more:.1f} if seeds are added up to 5\n"
-        ) in shown
+    minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
+    assert (
+        f"about {minutes:.1f} minutes of training to come on this machine, about "
+        f"{minutes + more:.1f} if seeds are added up to 5\n"
+    ) in shown
     assert "the smallest difference that 2 seeds can see" in shown
     assert not (tmp_path / "s").exists()
 
@@ -344,13 +336,13 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
 def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: str = "finished"):
     """In place of training: tables as a study leaves them, narrower with every seed."""
 
-    def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
+    def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
         plan = write_plan(plan, study)
         runs = planned_runs(plan, study)
         for of in [of for of in runs if of.seed in seeds]:
             of.folder.claim(of.recipe, "content")
             of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
-            of.folder.finish({"status": status})
+            of.folder.finish(run_result(status=status))
         done = {False: "missing", True: status}
         rows = [
             {"variant": of.variant.name, "seed": of.seed, "status": done[of.folder.is_finished]}
@@ -372,20 +364,20 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
 
 
 @pytest.fixture
-def plan() -> r.StudyPlan:
-    variants = tuple(r.Variant(name=name, settings={}) for name in "ab")
-    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=(0, 1), variants=variants)
+def plan() -> StudyPlan:
+    variants = tuple(Variant(name=name, settings={}) for name in "ab")
+    return StudyPlan(name="x", recipe=SegmentRecipe(), seeds=(0, 1), variants=variants)
 
 
 WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
 
 
-def test_commands_that_begin_together_plan_together(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_commands_that_begin_together_plan_together(plan: StudyPlan, tmp_path: Path) -> None:
     """Each has looked into the folder before the other has written its plan."""
     first, second = plan.variants
     ours = claimed_plan(dataclasses.replace(plan, variants=(first,), seeds=(0,)), tmp_path)
     theirs = claimed_plan(dataclasses.replace(plan, variants=(second,), seeds=(1,)), tmp_path)
-    other = dataclasses.replace(theirs, recipe=r.with_settings(plan.recipe, {"train.epochs": 9}))
+    other = dataclasses.replace(theirs, recipe=with_settings(plan.recipe, {"train.epochs": 9}))
     write_plan(ours, tmp_path)
     joined = write_plan(theirs, tmp_path)
     assert {variant.name for variant in joined.variants} == {"a", "b"}
@@ -395,28 +387,26 @@ def test_commands_that_begin_together_plan_together(plan: r.StudyPlan, tmp_path:
         write_plan(other, tmp_path)
 
 
-def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: StudyPlan, tmp_path: Path) -> None:
     """Another command has joined the folder, with a variant and a seed that has begun."""
     first, second = plan.variants
     write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), tmp_path)
-    (joined,) = planned_runs(r.load_plan(tmp_path / "study.toml"), tmp_path)
+    (joined,) = planned_runs(load_plan(tmp_path / "study.toml"), tmp_path)
     joined.folder.claim(joined.recipe, "content")
     ours = dataclasses.replace(plan, variants=(first,), seeds=(0, 1, 2))
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
     ended, reason = run_with_rule(ours, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
     assert "planned seeds are left out" in reason
-    written = r.load_plan(tmp_path / "study.toml")
+    written = load_plan(tmp_path / "study.toml")
     assert {variant.name for variant in written.variants} == {"a", "b"}
     assert {0, 7} <= set(written.seeds)
     assert set(ended.seeds) == set(written.seeds)
 
 
-def test_no_seed_is_added_for_an_interval_that_cannot_come(
-    plan: r.StudyPlan, tmp_path: Path
-) -> None:
+def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_path: Path) -> None:
     """One of the two variants fails under every seed."""
 
-    def run(plan: r.StudyPlan, seeds: Collection[int]) -> r.StudyPlan:
+    def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
         plan = pretended(tmp_path, [math.nan] * 9)(plan, seeds)
         results = read_results(tmp_path)
         results.loc[results["variant"] == "b", "status"] = "failed"
@@ -431,7 +421,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(
     )
 
 
-def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_seeds_are_added_until_the_interval_is_narrow(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
     ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 4
@@ -439,14 +429,14 @@ def test_seeds_are_added_until_the_interval_is_narrow(plan: r.StudyPlan, tmp_pat
     assert ended.looks == (2, 3, 4, 5), "the look that was spared is corrected for too"
 
 
-def test_the_most_seeds_end_it(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_the_most_seeds_end_it(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=3)
     ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 3
     assert reason == "3 seeds are the most that were allowed"
 
 
-def test_a_budget_ends_it_and_looks_at_no_metric(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_a_budget_ends_it_and_looks_at_no_metric(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=None, budget_minutes=4.5, max_seeds=20)
     ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
     assert len(ended.seeds) == 4
@@ -454,7 +444,7 @@ def test_a_budget_ends_it_and_looks_at_no_metric(plan: r.StudyPlan, tmp_path: Pa
     assert ended.looks == ()
 
 
-def test_a_budget_bounds_the_planned_seeds_too(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) -> None:
     planned = dataclasses.replace(plan, seeds=(0, 1, 2, 3, 4))
     rule = StoppingRule(width=None, budget_minutes=3.5, max_seeds=20)
     ended, reason = run_with_rule(planned, tmp_path, rule, pretended(tmp_path, WIDTHS))
@@ -470,7 +460,7 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: r.StudyPlan, tmp_path: Path
     assert reason.endswith("; 1 planned seed is left out")
 
 
-def test_a_budget_hides_no_run_that_has_begun(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_a_budget_hides_no_run_that_has_begun(plan: StudyPlan, tmp_path: Path) -> None:
     run = pretended(tmp_path, WIDTHS)
     run(plan, (0,))
     last = planned_runs(plan, tmp_path)[-1]
@@ -481,7 +471,7 @@ def test_a_budget_hides_no_run_that_has_begun(plan: r.StudyPlan, tmp_path: Path)
     assert reason.endswith("would go beyond 1.5; seeds that have begun wait for more")
 
 
-def test_where_every_run_has_failed_no_seed_is_added(plan: r.StudyPlan, tmp_path: Path) -> None:
+def test_where_every_run_has_failed_no_seed_is_added(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
     run = pretended(tmp_path, WIDTHS, status="failed")
     ended, reason = run_with_rule(plan, tmp_path, rule, run)
@@ -559,7 +549,7 @@ def test_a_metric_that_the_task_has_not_is_rejected_before_training(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.toml"
-    path.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 2\nscores = ["mean_uio"]'))
+    path.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 2\nmetrics = ["mean_uio"]'))
     status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
     assert status == 2
     assert sentence == (
@@ -621,8 +611,8 @@ def test_runs_on_other_images_are_not_added(
 ) -> None:
     study = tmp_path / "factors"
     shutil.copytree(finished, study)
-    result = study / "runs" / "strided_dice" / "seed-0" / "result.json"
-    result.write_text(result.read_text().replace('"content": "', '"content": "other'))
+    begun = study / "runs" / "strided_dice" / "seed-0" / "environment.json"
+    begun.write_text(begun.read_text().replace('"content": "', '"content": "other'))
     assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
         2,
         f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of "
@@ -661,7 +651,7 @@ def test_two_studies_are_compared_by_seed(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = tmp_path / "longer"
-    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "4"]
+    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "5"]
     assert main(words) == 0
     status, text = said(["compare", str(longer), str(finished)], capsys)
     assert status == 0
@@ -674,11 +664,11 @@ def other_scheme(finished: Path, folder: Path, change: dict[str, object]) -> Pat
     """The same study as if it had been run with some other settings."""
     shutil.copytree(finished, folder)
     for path in folder.glob("runs/*/*/recipe.toml"):
-        recipe = r.with_settings(r.load_recipe(path.read_text()), change)
-        path.write_text(r.recipe_as_toml(recipe))
-    plan = r.load_plan(folder / "study.toml")
-    plan = dataclasses.replace(plan, recipe=r.with_settings(plan.recipe, change))
-    (folder / "study.toml").write_text(r.plan_as_toml(plan))
+        recipe = with_settings(load_recipe(path.read_text()), change)
+        path.write_text(recipe_as_toml(recipe))
+    plan = load_plan(folder / "study.toml")
+    plan = dataclasses.replace(plan, recipe=with_settings(plan.recipe, change))
+    (folder / "study.toml").write_text(plan_as_toml(plan))
     return folder
 
 
@@ -723,12 +713,12 @@ def test_metrics_that_are_asked_for_by_name_are_those_of_their_task(
     named = tmp_path / "named"
     shutil.copytree(finished, named)
     for metrics, status in ((("mean_iou",), 0), (("mean_dice",), 2)):
-        plan = dataclasses.replace(r.load_plan(named / "study.toml"), metrics=metrics, margins={})
-        (named / "study.toml").write_text(r.plan_as_toml(plan))
+        plan = dataclasses.replace(load_plan(named / "study.toml"), metrics=metrics, margins={})
+        (named / "study.toml").write_text(plan_as_toml(plan))
         plain = tmp_path / f"plain{status}"
         shutil.copytree(finished, plain)
-        plan = dataclasses.replace(r.load_plan(plain / "study.toml"), margins={})
-        (plain / "study.toml").write_text(r.plan_as_toml(plan))
+        plan = dataclasses.replace(load_plan(plain / "study.toml"), margins={})
+        (plain / "study.toml").write_text(plan_as_toml(plan))
         ended, text = said(["compare", str(plain), str(named)], capsys)
         assert (ended, "differ in study.metrics" in text) == (status, status == 2)
 

@@ -16,7 +16,6 @@ from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 
 import isthmus.study.verdicts
-from isthmus import recipe as r
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.stats.corrections import planned_looks
@@ -25,8 +24,12 @@ from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of
 from isthmus.study.differences import found_in, is_complete
 from isthmus.study.learning_curve import learning_curves
+from isthmus.study.plan import StudyPlan, Variant
 from isthmus.study.power import Visible, visible_differences
+from isthmus.study.records import AnalysisRecord
 from isthmus.study.verdicts import verdicts_on
+from isthmus.tasks.generate.recipe import VAE, GenerateRecipe
+from isthmus.tasks.segment.recipe import SegmentRecipe
 
 IOU = Metric("mean_iou", True, "")
 NLL = Metric("nll_nats", False, "")
@@ -327,14 +330,14 @@ def test_the_first_of_a_family_agrees_with_its_simultaneous_interval():
 
 
 @pytest.fixture
-def plan() -> r.StudyPlan:
+def plan() -> StudyPlan:
     keys = {"down": "model.down", "up": "model.up", "loss": "loss.name"}
     names = {"pool": "max-pool", "mix": "bce+dice"}
     variants = tuple(
-        r.Variant(name=name, settings={keys[k]: names.get(v, v) for k, v in of.items()})
+        Variant(name=name, settings={keys[k]: names.get(v, v) for k, v in of.items()})
         for name, of in VARIANTS.items()
     )
-    return r.StudyPlan(name="x", recipe=r.SegmentRecipe(), seeds=tuple(range(5)), variants=variants)
+    return StudyPlan(name="x", recipe=SegmentRecipe(), seeds=tuple(range(5)), variants=variants)
 
 
 @pytest.mark.parametrize(
@@ -346,9 +349,9 @@ def plan() -> r.StudyPlan:
 )
 def test_where_an_encoder_is_conditioned_the_harder_protocol_is_judged_first(where, judged):
     variants = tuple(
-        r.Variant(name=of, settings={"model.condition_on": of}) for of in (where, "none")
+        Variant(name=of, settings={"model.condition_on": of}) for of in (where, "none")
     )
-    vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=variants)
+    vaes = StudyPlan(name="x", recipe=GenerateRecipe(), variants=variants)
     assert [metric.name for metric in metrics_of(vaes)] == judged
 
 
@@ -379,10 +382,10 @@ def test_images_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
 
 def test_metrics_that_no_verdict_can_speak_of_are_rejected():
     likelihoods = tuple(
-        r.Variant(name=name, settings={"objective.likelihood": name})
+        Variant(name=name, settings={"objective.likelihood": name})
         for name in ("bernoulli-dynamic", "bernoulli-threshold")
     )
-    vaes = r.StudyPlan(name="x", recipe=r.GenerateRecipe(), variants=likelihoods)
+    vaes = StudyPlan(name="x", recipe=GenerateRecipe(), variants=likelihoods)
     assert [metric.name for metric in metrics_of(vaes)] == ["swap_encoded_true"]
     with pytest.raises(
         UserError, match=r"nll_nats is of other things under another objective\.like"
@@ -392,12 +395,12 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         metrics_of(dataclasses.replace(vaes, metrics=("cas",)))
     with pytest.raises(UserError, match=r"study\.margins: nll_nats is of other things"):
         metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
-    unhidden = r.GenerateRecipe(model=r.VAE(label_dropout=0.0))
+    unhidden = GenerateRecipe(model=VAE(label_dropout=0.0))
     with pytest.raises(
         UserError, match=r"elbo_unconditional_nats is not measured where training hides no"
     ):
         metrics_of(
-            r.StudyPlan(
+            StudyPlan(
                 name="x",
                 recipe=unhidden,
                 variants=(likelihoods[0],),
@@ -406,18 +409,18 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         )
 
 
-def test_the_tables_of_a_study(plan: r.StudyPlan, tmp_path: Path):
+def test_the_tables_of_a_study(plan: StudyPlan, tmp_path: Path):
     table = results(5, {"strided": 0.03})
     images = pd.DataFrame({"image": [f"p{i}" for i in range(4)], "hard": [0.0, 0.1, 0.2, 0.3]})
     per_image = table.merge(images, how="cross")
     per_image["mean_iou"] -= per_image["hard"]
     said = analyse(plan, tmp_path, table, per_image)
-    assert said == {
-        "alpha": 0.05,
-        "looks": [5],
-        "family": {"factor": 5, "interaction": 7, "pair": 66},
-        "metrics": ["mean_iou"],
-    }
+    assert said == AnalysisRecord(
+        alpha=0.05,
+        looks=(5,),
+        family={"factor": 5, "interaction": 7, "pair": 66},
+        metrics=("mean_iou",),
+    )
     variance = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
     assert list(variance.index) == [
         *("model.down", "model.up", "loss.name"),

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from isthmus.metrics.segmentation import segmentation_metrics as segmentation_metrics
     from isthmus.nn.cvae import ConditionalVAE as ConditionalVAE
     from isthmus.nn.unet import UNet as UNet
-    from isthmus.recipe import GenerateRecipe as GenerateRecipe
-    from isthmus.recipe import SegmentRecipe as SegmentRecipe
-    from isthmus.recipe import StudyPlan as StudyPlan
-    from isthmus.recipe import load_plan as load_plan
+    from isthmus.study.plan import StudyPlan as StudyPlan
+    from isthmus.study.plan import load_plan as load_plan
     from isthmus.study.run import run_study as run_study
+    from isthmus.tasks.generate.recipe import GenerateRecipe as GenerateRecipe
+    from isthmus.tasks.segment.recipe import SegmentRecipe as SegmentRecipe
 
 _HOMES = {
     "isthmus.nn.cvae": ("ConditionalVAE",),
     "isthmus.nn.unet": ("UNet",),
-    "isthmus.recipe": ("GenerateRecipe", "SegmentRecipe", "StudyPlan", "load_plan"),
     "isthmus.errors": ("UserError",),
     "isthmus.losses": (
         "bce_loss",
@@ -34,7 +33,10 @@ _HOMES = {
         "tversky_loss",
     ),
     "isthmus.metrics.segmentation": ("segmentation_metrics",),
+    "isthmus.study.plan": ("StudyPlan", "load_plan"),
     "isthmus.study.run": ("run_study",),
+    "isthmus.tasks.generate.recipe": ("GenerateRecipe",),
+    "isthmus.tasks.segment.recipe": ("SegmentRecipe",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 

@@ -21,7 +21,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from isthmus.data.store import LabelledStore, MaskedStore, as_float
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 Batch = dict[str, Any]
 Collate = Callable[[Any], Batch]

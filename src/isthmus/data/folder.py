@@ -23,7 +23,7 @@ from isthmus.data.images import (
 from isthmus.data.splits import drawn_parts
 from isthmus.data.store import MaskedItem, Part
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 _VERSION = 2
 _FEWEST_IMAGES = 5

@@ -17,7 +17,7 @@ from torchvision.datasets import OxfordIIITPet
 from isthmus.data.images import decoded, file_stamps, size_in_words
 from isthmus.data.store import MaskedItem, Part
 from isthmus.errors import UserError
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 _VERSION = 1
 _REFERENCE_SEED = 1234

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from isthmus import build
 from isthmus.data.store import Store
 from isthmus.engine.device import autocast, precision_here
+from isthmus.engine.loaders import batches_in_order
+from isthmus.engine.optimiser import optimiser_for
+from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule
-from isthmus.recipe import AnyRecipe
-from isthmus.tasks.task import module_for
+from isthmus.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ def cost_of(module: TaskModule) -> Cost:
     return Cost(parameters, counter.get_total_flops() / 1e9)
 
 
-def seconds_per_step(recipe: AnyRecipe, store: Store) -> float:
+def seconds_per_step(recipe: Recipe, store: Store) -> float:
     """The median wall time of a training step on the processor, from three steps after a first one."""
-    module = module_for(recipe, store, steps=4)
+    module = task_of(recipe).new_module(recipe, store, steps=4)
     module.on_train_epoch_start()
-    optimiser = build.optimiser_for(recipe.train, module.parameters())
+    optimiser = optimiser_for(recipe.train, module.parameters())
     rows = np.arange(min(len(store.names), recipe.train.batch))
-    batch = next(iter(build.loader_in_order(recipe, store, rows)))
+    batch = next(iter(batches_in_order(recipe, store, rows)))
     seconds = []
     for _ in range(4):
         began = time.monotonic()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import platform
+import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import torch
+
+from isthmus.engine.run_result import Environment
+
+_PACKAGE = Path(__file__).parents[1]
 
 Precision = Literal["bf16", "float32"]
 
@@ -29,23 +38,52 @@ def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
 def autocast(precision: Precision) -> AbstractContextManager[object]:
     """A context in which networks on the processor compute in this precision.
 
-    Where a GPU trains, the processor still metrics and times, and does so in float32.
+    Where a GPU trains, the processor still evaluates and times, and does so in float32.
     """
     is_wanted = precision == "bf16" and not torch.cuda.is_available()
     return torch.autocast("cpu", torch.bfloat16, enabled=is_wanted)
 
 
-def environment(precision: Precision) -> dict[str, str | int]:
-    """Versions, hardware and precision, as a run writes them down."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    packages = ("isthmus", "torch", "torchvision", "lightning", "numpy")
-    return {
-        **{package: version(package) for package in packages},
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "processor": str(torch.cpu.get_capabilities().get("cpu_name", platform.machine())),
-        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-    }
+def environment(precision: Precision, content: str, prepared: Mapping[str, str]) -> Environment:
+    """Versions, hardware and precision, as a run writes them down.
+
+    Args:
+        precision: What ``precision_here`` returned.
+        content: Hash of the run's images.
+        prepared: What the run shares with others.
+    """
+    names = ("isthmus", "torch", "torchvision", "lightning", "numpy", "pillow")
+    return Environment(
+        versions={name: version(name) for name in names} | {"python": sys.version.split()[0]},
+        commit=_commit(),
+        code=_code_hash(),
+        platform=platform.platform(),
+        processor=str(torch.cpu.get_capabilities().get("cpu_name", platform.machine())),
+        vector_instructions=torch.backends.cpu.get_cpu_capability(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        threads=torch.get_num_threads(),
+        precision=precision,
+        content=content,
+        prepared=dict(prepared),
+    )
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit of the checkout that isthmus runs from; empty outside one."""
+    git = ("git", "-C", str(_PACKAGE), "rev-parse", "HEAD")
+    try:
+        if not (_PACKAGE.parents[1] / ".git").exists():
+            return ""
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@functools.cache
+def _code_hash() -> str:
+    """Twelve hex digits that differ whenever a source file of isthmus differs."""
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(file.relative_to(_PACKAGE).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -7,79 +7,66 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L  # noqa: N812 (its own documentation's name)
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
-from isthmus import build
-from isthmus.data.splits import Split
+from isthmus.data.store import Store
 from isthmus.engine.device import Precision
+from isthmus.engine.loaders import batches_in_order, split_for, training_batches
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.seeds import stream, torch_seed
-from isthmus.engine.task_module import EpochLines, EpochOrder, ProgressCallback, TaskModule
-from isthmus.recipe import AnyRecipe
+from isthmus.engine.task import task_of
+from isthmus.engine.task_module import EpochLines, ProgressCallback
+from isthmus.engine.trained import Trained
+from isthmus.recipe import Recipe
 
 NoLogger = Literal[False]
 """Lightning's word for none."""
 
 
 def fit(
-    new_module: Callable[[int], TaskModule],
-    recipe: AnyRecipe,
+    store: Store,
+    recipe: Recipe,
     seed: int,
     folder: RunFolder,
-    store: Any,
-    split: Split,
     precision: Precision,
     *,
     logger: Logger | NoLogger = False,
     on_progress: ProgressCallback = lambda _done, _of, _words: None,
-) -> tuple[TaskModule, int]:
-    """A module trained as the recipe says, with the weights of the epoch that it keeps, and which.
+    shared: Path | None = None,
+) -> Trained:
+    """Train as the recipe says; return the network with the weights of the epoch that it keeps.
 
-    Goes on from the last whole epoch if the folder holds its checkpoint. Seeds torch's global
+    Resumes after the last complete epoch if the folder holds its checkpoint. Seeds torch's global
     generator.
 
     Args:
-        new_module: Steps of the whole run -> a module, fresh from torch's global generator.
-        recipe: Says how long and how; which rows, the split says.
-        seed: Decides weights, order and random changes.
+        store: What the recipe's task opens.
+        recipe: Says what is trained, how long and how.
+        seed: Decides split, weights, order and augmentation.
         folder: Gets a line an epoch, a log and checkpoints.
-        store: A ``MaskedStore`` or a ``LabelledStore``, as the recipe's task wants it.
-        split: Its validation part chooses the epoch.
-        precision: What ``precision_here`` says.
+        precision: What ``precision_here`` returned.
         logger: Lightning's, beside the folder's own.
-        on_progress: Told after each step.
-
-    Returns:
-        The module, and the epoch of its weights, from 1.
+        on_progress: Called after each step.
+        shared: Where what several runs share is kept; None: in the run's own folder.
     """
-    augmentation = torch_seed(stream(seed, "augmentation"))
-    images = build.training_images(recipe, store, split.train, augmentation)
-    batch = recipe.train.batch
-    loader = DataLoader(
-        images,
-        batch,
-        sampler=EpochOrder(images, seed),
-        collate_fn=images.collate,
-        drop_last=build.leaves_one_over(len(images), batch),
-        generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
-    )
+    split = split_for(recipe, store, seed)
+    loader = training_batches(recipe, store, split.train, seed)
     steps = recipe.train.epochs * len(loader)
     torch.manual_seed(torch_seed(stream(seed, "init")))
-    module = new_module(steps)
+    module = task_of(recipe).new_module(recipe, store, steps)
     # At the end of an epoch, else the epoch under way would be counted as not begun.
     keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
     best = keep("best", monitor=f"validation_{module.chooses}", mode=module.direction)
     last = keep("last", enable_version_counter=False)
-    log_line(folder, f"training {len(images)} images, {steps} steps, {precision}, seed {seed}")
+    log_line(folder, f"training {len(split.train)} images, {steps} steps, {precision}, seed {seed}")
     with _quiet_lightning():
         trainer = L.Trainer(
             max_epochs=recipe.train.epochs,
@@ -100,14 +87,16 @@ def fit(
             trainer.fit(
                 module,
                 loader,
-                build.loader_in_order(recipe, store, split.validation),
+                batches_in_order(recipe, store, split.validation),
                 ckpt_path=before if resumes else None,
             )
-    if recipe.train.keep == "last":
-        return module, len(folder.epochs())  # fewer than asked for where a loss is no number
-    kept = torch.load(best.best_model_path, "cpu", weights_only=True)
-    module.load_state_dict(kept["state_dict"])
-    return module, kept["epoch"] + 1
+    epoch = len(folder.epochs())  # fewer than asked for where a loss is not finite
+    if recipe.train.keep == "best":
+        kept = torch.load(best.best_model_path, "cpu", weights_only=True)
+        module.load_state_dict(kept["state_dict"])
+        epoch = kept["epoch"] + 1
+    shared = folder.path if shared is None else shared
+    return Trained(module, epoch, recipe, seed, folder, store, split, precision, shared)
 
 
 def _at_home(checkpoint: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from isthmus.engine.run_result import Environment, RunResult, TuningResult
 from isthmus.errors import UserError
-from isthmus.recipe import AnyRecipe, differing_fields, load_recipe, recipe_as_toml
+from isthmus.recipe import Recipe, recipe_as_toml, recipe_tables
+from isthmus.recipe.parsing import flattened
 
 
 class Busy(UserError):
@@ -95,8 +98,8 @@ class RunFolder:
         return self.path / "sample_grids.npz"
 
     @property
-    def metrics(self) -> Path:
-        """Metrics of every test image: one array [n] each."""
+    def image_metrics(self) -> Path:
+        """Metrics of every test image: one array [n] each, and their ``names``."""
         return self.path / "scores.npz"
 
     @property
@@ -119,37 +122,44 @@ class RunFolder:
         """The traceback of the last attempt, if it broke off."""
         return self.path / "error.txt"
 
-    @property
-    def judge(self) -> str | None:
-        """The name of the judge that metrics it; None before it is known, or where there is none."""
-        if self.is_finished:
-            name: str | None = self.result().get("judge", {}).get("name")
-            return name
-        return self._begun_with("judge")
-
-    def _begun_with(self, key: str) -> str | None:
+    def begun_with(self) -> Environment | None:
+        """Where and with what the run was last begun; None before it was."""
         if not self.environment.exists():
             return None
-        value: str | None = json.loads(self.environment.read_text("utf-8")).get(key)
-        return value
+        return Environment.model_validate_json(self.environment.read_bytes())
 
-    def claim(self, recipe: AnyRecipe, content: str) -> None:
-        """Write the recipe down, or reject if another recipe or other data have this folder already."""
+    def write_environment(self, environment: Environment) -> None:
+        """Write down where and with what the run is begun, or resumed."""
+        write_text(self.environment, environment.model_dump_json(indent=1) + "\n")
+
+    def claim(self, recipe: Recipe, content: str) -> None:
+        """Write the recipe down, or reject another recipe or other data than the folder has.
+
+        Args:
+            recipe: Of the run.
+            content: Hash of its images, truth, names and parts.
+
+        Raises:
+            UserError: Naming the fields that differ.
+        """
         written = self.path / "recipe.toml"
         if not self.is_claimed:
             write_text(written, recipe_as_toml(recipe))
             return
-        before = load_recipe(written.read_text(encoding="utf-8"))
-        changed = [key for key in differing_fields(before, recipe) if key != "data.folder"]
+        before = dict(flattened(tomllib.loads(written.read_text(encoding="utf-8"))))
+        ours = dict(flattened(recipe_tables(recipe)))
+        changed = [key for key in before | ours if before.get(key) != ours.get(key)]
+        changed = [key for key in changed if key != "data.folder"]
         if changed:  # where the data lie is no matter, if what they hold is the same
             raise UserError(
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
-                "keeps to one recipe; choose another --out, or delete the folder"
+                "keeps to one recipe; choose another --out, or set the fields back"
             )
-        if self.epoch_table.exists() and self._begun_with("content") not in (None, content):
+        begun = self.begun_with()
+        if self.epoch_table.exists() and begun is not None and begun.content != content:
             raise UserError(
                 f"{self.path} was begun on other images than the data are now: what has trained it may "
-                "lie in the test part today; put the data back, or delete the folder"
+                "lie in the test part today; put the data back, or choose another --out"
             )
 
     @contextmanager
@@ -173,15 +183,18 @@ class RunFolder:
         finally:
             lock.release()
 
-    def result(self) -> dict[str, Any]:
-        """What ``finish`` wrote."""
-        content: dict[str, Any] = json.loads((self.path / "result.json").read_text("utf-8"))
-        return content
+    def result(self) -> RunResult:
+        """What ``finish`` wrote of a run."""
+        return RunResult.model_validate_json((self.path / "result.json").read_bytes())
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def tuning_result(self) -> TuningResult:
+        """What ``finish`` wrote of a tuning run."""
+        return TuningResult.model_validate_json((self.path / "result.json").read_bytes())
+
+    def finish(self, result: RunResult | TuningResult) -> None:
         """Write the result, which marks the run as finished."""
         self.error.unlink(missing_ok=True)
-        write_json(self.path / "result.json", dict(result))
+        write_text(self.path / "result.json", result.model_dump_json(indent=1) + "\n")
 
     def add_epoch(self, line: Mapping[str, float]) -> None:
         """Append one epoch to ``metrics.csv``, in place of any line of the same epoch."""
@@ -205,8 +218,3 @@ class RunFolder:
             return []
         with self.epoch_table.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
-
-
-def run_folder(study: Path, variant: str, seed: int) -> RunFolder:
-    """Where a study keeps the run of a variant with a seed."""
-    return RunFolder(study / "runs" / variant / f"seed-{seed}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L  # noqa: N812 (its own documentation's name)
@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 
-from isthmus import build
-from isthmus.data.batches import Rows
+from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws, stream, torch_seed
+from isthmus.engine.seeds import stream, torch_seed
 from isthmus.metrics.metric import in_words
 from isthmus.recipe import Train
 
@@ -70,8 +68,8 @@ class TaskModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser, with its schedule stepped after every batch."""
-        optimiser = build.optimiser_for(self.train_recipe, self.parameters())
-        schedule = build.schedule_for(self.train_recipe, optimiser, self.steps)
+        optimiser = optimiser_for(self.train_recipe, self.parameters())
+        schedule = schedule_for(self.train_recipe, optimiser, self.steps)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -92,26 +90,6 @@ class TaskModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Tell Lightning the metric that chooses the epoch."""
         self.log(f"validation_{self.chooses}", self.tallies["validation"].numbers()[self.chooses])
-
-
-class EpochOrder(Sampler[int]):
-    """A fresh order of the training images each epoch, drawn from seed and epoch alone."""
-
-    def __init__(self, images: Rows, seed: int) -> None:
-        self.images = images
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning, also when training goes on from a checkpoint."""
-        self.epoch = self.images.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = numpy_draws(self.seed, "order", self.epoch)
-        yield from rng.permutation(len(self.images)).tolist()
 
 
 class EpochLines(Callback):

@@ -1,205 +1,216 @@
-"""Train one recipe with one seed, metric it once, and write it all down."""
+"""Train one recipe with one seed, evaluate it once, and write it all down."""
 
 from __future__ import annotations
 
-import functools
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
-from isthmus import build
-from isthmus.data.store import LabelledStore
+from isthmus.data.store import Store
 from isthmus.engine.cost import cost_of
 from isthmus.engine.device import environment, precision_here
 from isthmus.engine.fit import NoLogger, fit, log_line
-from isthmus.engine.run_folder import RunFolder, write_atomically, write_json
-from isthmus.engine.seeds import numpy_draws
+from isthmus.engine.run_folder import RunFolder, write_atomically
+from isthmus.engine.run_result import Evaluation, RunResult, TuningResult
+from isthmus.engine.task import task_of
 from isthmus.engine.task_module import ProgressCallback
 from isthmus.engine.trained import Trained
+from isthmus.errors import UserError
 from isthmus.metrics.collapse import broken_loss
-from isthmus.recipe import AnyRecipe, GenerateRecipe, recipe_as_toml
-from isthmus.tasks.generate.cas import check_cas_images
-from isthmus.tasks.generate.judge import (
-    check_judge_finished,
-    check_same_judge,
-    judge_folder,
-    judge_name,
-    judge_recipe,
-)
-from isthmus.tasks.task import TASKS, module_for
+from isthmus.recipe import Recipe, recipe_as_toml
 
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 
 
+def _silent(_done: int, _of: int, _words: str) -> None:
+    """No progress is shown."""
+
+
 def train_run(
-    recipe: AnyRecipe,
+    recipe: Recipe,
     seed: int,
     folder: RunFolder,
     *,
     data_root: Path | None = None,
     logger: LoggerName = "none",
-    on_progress: ProgressCallback = lambda _done, _of, _words: None,
-    judge: str | None = None,
-) -> dict[str, Any]:
-    """Train, choose the epoch on validation, metric the test set once, and write it all down.
+    on_progress: ProgressCallback = _silent,
+    shared: Path | None = None,
+    alike: Mapping[str, str] | None = None,
+) -> RunResult:
+    """Train, choose the epoch on validation, evaluate the test part once, and write it all down.
 
-    A run that was cut short goes on from its last whole epoch, as if it had not been.
+    A run that was cut short resumes after its last complete epoch and ends with the same weights.
 
     Args:
-        recipe: All that decides the run, but for its seed.
+        recipe: All that decides the run except its seed.
         seed: Of all its random draws.
-        folder: Where it lies.
+        folder: Where it is written.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that follows it too.
         on_progress: Called with the steps done, their number and a few words.
-        judge: The name of the judge that has evaluated the runs beside this one; None: any will do.
+        shared: Where what several runs share is kept (a judge); None: in the run's own folder.
+        alike: What the runs beside this one have recorded of what they share.
 
     Returns:
         The content of ``result.json``.
 
     Raises:
-        UserError: If the data break a rule, the folder holds a run of another recipe, or the cache
-            another judge.
+        UserError: If the data break a rule, the folder holds a run of another recipe, or what is
+            shared is not what the runs beside this one had.
     """
-    trained = _fitted(recipe, seed, folder, data_root, logger, on_progress, judge)
+    store = task_of(recipe).open_store(recipe.data, data_root)
+    return train_on(
+        store,
+        recipe,
+        seed,
+        folder,
+        logger=logger,
+        on_progress=on_progress,
+        shared=shared,
+        alike=alike,
+    )
+
+
+def train_on(
+    store: Store,
+    recipe: Recipe,
+    seed: int,
+    folder: RunFolder,
+    *,
+    logger: LoggerName = "none",
+    on_progress: ProgressCallback = _silent,
+    shared: Path | None = None,
+    alike: Mapping[str, str] | None = None,
+) -> RunResult:
+    """``train_run`` on images that are open already."""
+    trained = _fitted(store, recipe, seed, folder, logger, on_progress, shared, alike)
     cost = cost_of(trained.module)
-    result = _result(trained, TASKS[recipe.task].metric(trained)) | {
-        "parameters": cost.parameters,
-        "gflop": cost.gflop,
-    }
-    network, store = trained.module.network, trained.store
+    evaluation = task_of(recipe).evaluate(trained)
+    result = _result(trained, evaluation, cost.parameters, cost.gflop)
+    weights = trained.module.network.state_dict()
+    metadata = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(store.class_names)}
     write_atomically(
         folder.weights,
-        lambda file: save_file(
-            {key: value.contiguous() for key, value in network.state_dict().items()},
-            file,
-            metadata={
-                "recipe": recipe_as_toml(recipe),
-                "class_names": "\n".join(store.class_names),
-            },
-        ),
+        lambda file: save_file({k: v.contiguous() for k, v in weights.items()}, file, metadata),
     )
-    return _finish(folder, result)
+    _finish(folder, result, result.reason or str(result.metrics))
+    return result
 
 
 def tune_run(
-    recipe: AnyRecipe,
+    recipe: Recipe,
     seed: int,
     folder: RunFolder,
     *,
     data_root: Path | None = None,
-    on_progress: ProgressCallback = lambda _done, _of, _words: None,
-) -> dict[str, Any]:
-    """Train and choose the epoch on validation; the test set is never looked at.
+    on_progress: ProgressCallback = _silent,
+    shared: Path | None = None,
+) -> TuningResult:
+    """Train and choose the epoch on validation; the test part is never evaluated.
 
-    Goes on where it stopped, as ``train_run`` does.
-
-    Returns:
-        The content of ``result.json``: the validation metric that chose the epoch is its "metric".
+    Resumes as ``train_run`` does.
 
     Raises:
         UserError: If the data break a rule, or the folder holds a run of another recipe.
     """
-    trained = _fitted(recipe, seed, folder, data_root, "none", on_progress)
+    store = task_of(recipe).open_store(recipe.data, data_root)
+    trained = _fitted(store, recipe, seed, folder, "none", on_progress, shared, None)
     module = trained.module
-    line = trained.folder.epochs()[trained.epoch - 1]
-    metric = float(line[f"validation_{module.chooses}"])
-    unsound = "" if math.isfinite(metric) else "the validation metric is not finite"
+    value = float(folder.epochs()[trained.epoch - 1][f"validation_{module.chooses}"])
+    unsound = "" if math.isfinite(value) else "the validation metric is not finite"
     reason = _broken_loss(trained) or unsound
-    return _finish(
-        folder,
-        {
-            "status": "failed" if reason else "finished",
-            "reason": reason,
-            "metric": metric,
-            "metric_name": module.chooses,
-            "higher_is_better": module.direction == "max",
-            "train_seconds": folder.train_seconds(),
-            "recipe_hash": recipe.hash,
-            "seed": seed,
-            "content": trained.store.content,
-        },
+    result = TuningResult(
+        status="failed" if reason else "finished",
+        reason=reason,
+        metric=module.chooses,
+        value=value,
+        higher_is_better=module.direction == "max",
+        train_seconds=folder.train_seconds(),
+        seed=seed,
+        recipe_hash=recipe.hash,
+        content=store.content,
     )
-
-
-def _fitted(
-    recipe: AnyRecipe,
-    seed: int,
-    folder: RunFolder,
-    data_root: Path | None,
-    logger: LoggerName,
-    on_progress: ProgressCallback,
-    judge: str | None = None,
-) -> Trained:
-    """The module, trained, with all that its metrics are made from."""
-    store = build.store_for(recipe.data, data_root)
-    folder.claim(recipe, store.content)
-    split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
-    begun_with = {"content": store.content}
-    if isinstance(recipe, GenerateRecipe) and isinstance(store, LabelledStore):
-        check_cas_images(recipe.measure, len(store.class_names))
-        of_judge = judge_recipe(recipe)
-        place = judge_folder(of_judge, store)
-        if not place.is_finished:
-            with torch.random.fork_rng(devices=[]):  # what no network fits is rejected first
-                module_for(recipe, store, steps=1)
-            place.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{place.path}.lock"):  # studies side by side train it once
-                if not place.is_finished:
-                    train_run(of_judge, 0, place, data_root=data_root, on_progress=on_progress)
-        check_judge_finished(place)
-        ours = judge_name(place)
-        check_same_judge(ours, judge)
-        begun_with["judge"] = ours
-    precision = precision_here(recipe.train.precision)
-    write_json(folder.environment, environment(precision) | begun_with)
-
-    fresh = functools.partial(module_for, recipe, store)
-    named = _lightning_logger(logger, folder)
-    module, epoch = fit(
-        fresh, recipe, seed, folder, store, split, precision, logger=named, on_progress=on_progress
-    )
-    return Trained(module, epoch, recipe, seed, folder, store, split, precision)
-
-
-def _finish(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
-    said = result["reason"] or result.get("metrics", result.get("metric"))
-    log_line(folder, f"{result['status']}: {said}")
-    folder.finish(result)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    _finish(folder, result, result.reason or str(value))
     return result
 
 
-def _result(trained: Trained, evaluated: dict[str, Any]) -> dict[str, Any]:
-    """What the task's evaluation says, with what every run says."""
+def _fitted(
+    store: Store,
+    recipe: Recipe,
+    seed: int,
+    folder: RunFolder,
+    logger: LoggerName,
+    on_progress: ProgressCallback,
+    shared: Path | None,
+    alike: Mapping[str, str] | None,
+) -> Trained:
+    """The trained network; what it shares with other runs is made first."""
+    folder.claim(recipe, store.content)
+    shared = folder.path / "shared" if shared is None else shared
+    prepared = task_of(recipe).prepare(recipe, store, shared, on_progress)
+    _check_alike(prepared, alike or {}, shared)
+    precision = precision_here(recipe.train.precision)
+    folder.write_environment(environment(precision, content=store.content, prepared=prepared))
+    return fit(
+        store,
+        recipe,
+        seed,
+        folder,
+        precision,
+        logger=_lightning_logger(logger, folder),
+        on_progress=on_progress,
+        shared=shared,
+    )
+
+
+def _check_alike(ours: Mapping[str, str], theirs: Mapping[str, str], shared: Path) -> None:
+    """Reject a run that would be evaluated by something else than the runs beside it."""
+    for what, name in theirs.items():
+        if ours.get(what, name) != name:
+            raise UserError(
+                f"the {what} in {shared} is {ours[what]}, and {name} evaluated the other runs: two of "
+                f"them differ by points; put {name} back, or choose another --out"
+            )
+
+
+def _finish(folder: RunFolder, result: RunResult | TuningResult, words: str) -> None:
+    log_line(folder, f"{result.status}: {words}")
+    folder.finish(result)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+
+
+def _result(trained: Trained, evaluation: Evaluation, parameters: int, gflop: float) -> RunResult:
+    """The task's evaluation with what every run records."""
     epochs, split = trained.folder.epochs(), trained.split
-    reason = _broken_loss(trained) or evaluated["reason"]
-    return {
-        "status": "failed" if reason else "finished",
-        **evaluated,
-        "reason": reason,
-        "label_scheme": trained.store.label_scheme,
-        "content": trained.store.content,
-        "class_names": list(trained.store.class_names),
-        "train_loss_last": float(epochs[-1]["train_loss"]),
-        "train_seconds": trained.folder.train_seconds(),
-        "epochs": len(epochs),
-        "best_epoch": trained.epoch,
-        "recipe_hash": trained.recipe.hash,
-        "seed": trained.seed,
-        "images": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
-    }
+    reason = _broken_loss(trained) or evaluation.reason
+    return RunResult(
+        status="failed" if reason else "finished",
+        reason=reason,
+        metrics=evaluation.metrics,
+        judge=evaluation.judge,
+        label_scheme=trained.store.label_scheme,
+        content=trained.store.content,
+        class_names=trained.store.class_names,
+        train_loss_last=float(epochs[-1]["train_loss"]),
+        train_seconds=trained.folder.train_seconds(),
+        epochs=len(epochs),
+        best_epoch=trained.epoch,
+        recipe_hash=trained.recipe.hash,
+        seed=trained.seed,
+        images={part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+        parameters=parameters,
+        gflop=gflop,
+    )
 
 
-def _broken_loss(trained: Trained) -> str | None:
-    """What is wrong with the losses of all epochs, however sound the one whose weights were kept."""
-    return broken_loss([float(line["train_loss"]) for line in trained.folder.epochs()])
+def _broken_loss(trained: Trained) -> str:
+    """What is wrong with the losses of all epochs, however sound the one whose weights are kept."""
+    return broken_loss([float(line["train_loss"]) for line in trained.folder.epochs()]) or ""
 
 
 def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | NoLogger:

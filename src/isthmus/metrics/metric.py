@@ -11,8 +11,8 @@ class Metric:
     """One number of a run, its direction and its meaning."""
 
     name: str
-    higher_is_better: bool
-    definition: str
+    higher_is_better: bool = True
+    definition: str = ""
     words: str = ""
     """Heading of its column; empty: made from the name."""
 

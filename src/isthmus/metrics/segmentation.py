@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
-from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.rules import IGNORE_INDEX
 
 TOLERANCE_PX = 2.0
 """Largest distance between matching boundary pixels, in pixels."""

@@ -29,10 +29,22 @@ def parse(kind: type[Part], tables: Mapping[str, Any], prefix: str = "") -> Part
         raise UserError(_sentence(error, kind, prefix)) from None
 
 
+def build(kind: type[Part], values: Mapping[str, Any], prefix: str = "") -> Part:
+    """A pydantic dataclass of values that are parsed already.
+
+    Raises:
+        UserError: As ``parse`` does.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UserError(_sentence(error, kind, prefix)) from None
+
+
 def settings_of(part: Any, prefix: str = "") -> dict[str, Any]:
     """All fields as one flat table: dotted key -> plain value. Paths become text.
 
-    >>> from isthmus.recipe import SegmentRecipe
+    >>> from isthmus.tasks.segment.recipe import SegmentRecipe
     >>> settings_of(SegmentRecipe())["model.down"]
     'max-pool'
     """

@@ -1,255 +1,249 @@
-"""The drawn design of a label-conditioned VAE, made from its recipe: where does the label enter?
+"""The design of a label-conditioned VAE as boxes and arrows, computed from its recipe: where does the label enter?
 
-Lengths are inches: the figure is ``_WIDTH`` wide, so that its words can be read on a phone.
-What flows is drawn through, what only the objective asks is dashed.
+Solid: what is computed from an image. Dashed: what only the objective uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
-
-from isthmus.report.formatting import LIGHT, Paper, mixed
+from isthmus.report.svg import FONT_PX, Drawing, Point, Px, points, text_width
 
 Settings = Mapping[str, Any]
 
 LABEL_CONSISTENCY = "objective.label_consistency_weight"
 READ = (
-    *(
-        f"model.{key}"
-        for key in ("body", "width", "latent", "conditioning", "condition_on", "prior")
-    ),
-    *("model.label_dropout", "objective.likelihood", "objective.beta", "objective.invariance"),
+    *(f"model.{key}" for key in ("body", "width", "latent", "conditioning", "condition_on")),
+    *("model.prior", "model.label_dropout"),
+    *(f"objective.{key}" for key in ("likelihood", "beta", "invariance")),
 )
 """The settings that the drawing shows, with ``LABEL_CONSISTENCY`` where it is set."""
 
-_WIDTH, _UP, _DOWN = 7.8, 1.05, 2.5
-_ENCODER, _DECODER = (1.02, 2.47), (5.18, 6.63)
-_ENTERS = {"encoder": 2.66, "decoder": 4.82}
-_POSTERIOR, _Z, _BAR_TOP, _PENALTY = 3.27, 4.1, -1.85, 1.38
-_READER_Y = -1.45
-_TALL, _NARROW, _RADIUS, _NODE = 0.85, 0.52, 0.36, 0.15
-_LARGE, _SMALL = 15.0, 13.0
 _CONDITIONINGS = {"add": "add, MLP", "concat": "concat", "film": "FiLM"}
 _SIGNS = {"add": "+", "concat": "∥"}
-"""Fusions that change a vector on its way; FiLM reaches into the blocks instead."""
-_LIKELIHOODS = {
+"""Conditionings that change a vector between two parts; FiLM reaches into the blocks of a part instead."""
+_NAMES = {
     "bernoulli-dynamic": "Bernoulli",
     "bernoulli-threshold": "Bernoulli",
-    "continuous-bernoulli": "continuous\nBernoulli",
+    "continuous-bernoulli": "continuous Bernoulli",
     "gaussian": "Gaussian",
-    "discretised-logistic": "discretised\nlogistic",
+    "discretised-logistic": "discretised logistic",
+    "hsic": "HSIC",
+    "mmd": "MMD",
 }
-_PENALTIES = {"adversary": "adversary", "hsic": "HSIC", "mmd": "MMD"}
+_SIZE, _SMALL, _GAP = 15, 13, 26
+_ABOVE, _ROW, _PRIOR, _READER, _LABEL = 38, 150, 240, 270, 316
+"""The heights of what stands above the row of parts, of the row itself, and of three rows below it."""
 
 
-def architecture_figure(settings: Settings, paper: Paper = LIGHT) -> Figure:
+@dataclass(frozen=True)
+class _Box:
+    """Lines of text in a box around its centre; it is ``heights`` high at its left and right end."""
+
+    x: Px
+    y: Px
+    lines: tuple[str, ...]
+    width: Px
+    heights: tuple[Px, Px] = (34, 34)
+    ink: str = "ink"
+    dashes: str | None = None
+
+    @property
+    def height(self) -> float:
+        return sum(self.heights) / 2
+
+
+def architecture_drawing(settings: Settings) -> Drawing:
     """The design that a generate recipe's settings (dotted keys) describe.
 
     Source: the figure of the reference study, which shows one design of these.
     """
-    has_penalty = settings["objective.invariance"] != "none"
-    is_read_again = settings.get(LABEL_CONSISTENCY) is not None
-    up = _PENALTY + 0.48 if has_penalty or is_read_again else _UP
-    figure = Figure((_WIDTH, up + _DOWN), facecolor=paper.ground)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, _WIDTH), ylim=(-_DOWN, up), aspect="equal")
-    axes.axis("off")
-    pen = _Pen(axes, paper)
-    condition = _condition(settings["model.condition_on"])
-    _draw_ends(pen, settings, condition)
-    _draw_bodies(pen, settings)
-    _draw_z(pen, settings, condition)
-    if has_penalty:
-        _draw_penalty(pen, settings)
-    if is_read_again:
-        _draw_second_reading(pen)
-    _draw_label(pen, settings, condition)
-    return figure
+    boxes = _row(settings)
+    row = list(boxes.values())
+    boxes |= _around(settings, boxes)
+    has_above = any(box.y == _ABOVE for box in boxes.values())
+    width = row[-1].x + row[-1].width / 2 + 10
+    drawing = Drawing(width, _LABEL + 26, _in_words(settings))
+    for before, after in pairwise(row):
+        ends = before.x + before.width / 2, after.x - after.width / 2
+        _arrow(drawing, (ends[0], _ROW), (ends[1], _ROW), "ink")
+    for box in boxes.values():
+        _draw(drawing, box)
+    for start, end, ink, words in _links(settings, boxes):
+        _link(drawing, start, end, ink, words)
+    _write_densities(drawing, settings, boxes)
+    top = 0 if has_above else 70
+    cropped = Drawing(width, drawing.height - top, drawing.label)
+    cropped.place(drawing, (0, -top))
+    return cropped
 
 
-def _condition(where: str) -> tuple[str, ...]:
-    """The sides that the label enters.
+def _entered(settings: Settings) -> tuple[str, ...]:
+    """The parts that the label itself enters.
 
-    >>> _told("both"), _told("classifier"), _told("none")
-    (('encoder', 'decoder'), ('decoder',), ())
+    >>> [_entered({"model.condition_on": value}) for value in ("both", "classifier", "none")]
+    [('encoder', 'decoder'), ('decoder',), ()]
     """
-    return (
-        ("decoder",) if where == "classifier" else tuple(s for s in _ENTERS if where in (s, "both"))
-    )
+    where = settings["model.condition_on"]
+    of = {"both": ("encoder", "decoder"), "classifier": ("decoder",), "none": ()}
+    return of.get(where, (where,))
 
 
-@dataclass(frozen=True)
-class _Pen:
-    """Draws on axes with the inks of a paper."""
-
-    axes: Axes
-    paper: Paper
-
-    def say(self, x: float, y: float, words: str, size: float = _LARGE, **more: Any) -> None:
-        ink: dict[str, Any] = {
-            "color": self.paper.ink,
-            "ha": "center",
-            "va": "center",
-            "linespacing": 1.2,
-        }
-        self.axes.text(x, y, words, fontsize=size, **ink | more)
-
-    def look(self, ink: str, *, is_dashed: bool = False) -> dict[str, Any]:
-        """A shape's edge in this ink, and its tinted inside."""
-        inside = mixed(self.paper.ground, ink, 0.1)
-        dashes = (0, (4, 2.5)) if is_dashed else "-"
-        return {"edgecolor": ink, "facecolor": inside, "linewidth": 1.8, "linestyle": dashes}
-
-    def box(self, x: float, y: float, width: float, height: float, **look: Any) -> None:
-        """A rounded box around its centre."""
-        corner = (x - width / 2 + 0.08, y - height / 2 + 0.08)
-        size = (width - 0.16, height - 0.16)
-        style = "round,pad=0.08,rounding_size=0.1"
-        self.axes.add_patch(FancyBboxPatch(corner, *size, boxstyle=style, **look))
-
-    def arrow(self, start: tuple[float, float], end: tuple[float, float], ink: str) -> None:
-        self.axes.add_patch(
-            FancyArrowPatch(
-                start,
-                end,
-                arrowstyle="-|>",
-                mutation_scale=16,
-                color=ink,
-                linewidth=1.8,
-                shrinkA=0,
-                shrinkB=0,
-            )
-        )
-
-    def dashes(self, x: float, low: float, high: float, ink: str) -> None:
-        self.axes.plot([x, x], [low, high], color=ink, linewidth=1.8, linestyle=(0, (4, 2.5)))
+def _reads(settings: Settings) -> bool:
+    """Whether an auxiliary classifier's word stands in for the label in the encoder."""
+    return bool(settings["model.condition_on"] == "classifier")
 
 
-def _draw_ends(pen: _Pen, settings: Settings, condition: tuple[str, ...]) -> None:
-    """The image on the left, what the decoder says of it on the right."""
-    for x, words in ((0.45, "$x$"), (_WIDTH - 0.45, r"$\hat{x}$")):
-        pen.box(x, 0.0, 0.66, 0.66, **pen.look(pen.paper.ink))
-        pen.say(x, 0.0, words, size=19.0)
-    pen.say(0.1, -0.58, "image", _SMALL, ha="left")
-    given = "z, y" if "decoder" in condition else "z"
-    pen.say(_WIDTH - 0.1, 0.64, f"$p(x\\,|\\,{given})$", _LARGE, ha="right")
-    likelihood = str(settings["objective.likelihood"])
-    says = _LIKELIHOODS.get(likelihood, likelihood)
-    pen.say(_WIDTH - 0.1, -1.0, says, _SMALL, ha="right", va="top")
-    pen.arrow((0.78, 0.0), (_ENCODER[0], 0.0), pen.paper.ink)
-    pen.arrow((_DECODER[1], 0.0), (_WIDTH - 0.78, 0.0), pen.paper.ink)
+def _row(settings: Settings) -> dict[str, _Box]:
+    """From the image to its reconstruction, with a sign where the label changes a vector."""
+    kind = (str(settings["model.body"]), f"width {settings['model.width']}")
+    body = 30 + _width((*kind, "Encoder"))
+    parts: dict[str, tuple[tuple[str, ...], float, tuple[Px, Px], str]] = {
+        "x": (("x",), 46, (50, 50), "ink"),
+        "encoder": (("Encoder", *kind), body, (130, 76), "training"),
+        "encoder sign": ((), 30, (30, 30), "validation"),
+        "posterior": (("μ, σ",), 54, (50, 50), "ink"),  # noqa: RUF001
+        "z": (("z", str(settings["model.latent"])), 54, (50, 50), "ink"),
+        "decoder sign": ((), 30, (30, 30), "validation"),
+        "decoder": (("Decoder", *kind), body, (76, 130), "training"),
+        "output": (("x̂",), 46, (50, 50), "ink"),
+    }
+    sign = _SIGNS.get(settings["model.conditioning"])
+    boxes, left = {}, 10.0
+    for key, (lines, width, heights, ink) in parts.items():
+        side = key.removesuffix(" sign")
+        if side != key:
+            is_read = _reads(settings) and side == "encoder"
+            if sign is None or not (side in _entered(settings) or is_read):
+                continue
+            lines, ink = (sign,), "ink" if is_read else ink
+        boxes[key] = _Box(left + width / 2, _ROW, lines, width, heights, ink)
+        left += width + _GAP
+    return boxes
 
 
-def _draw_bodies(pen: _Pen, settings: Settings) -> None:
-    """The encoder narrows, the decoder widens."""
-    kind = f"{settings['model.body']}\nwidth {settings['model.width']}"
-    for name, (left, right), heights in (
-        ("Encoder", _ENCODER, (_TALL, _NARROW)),
-        ("Decoder", _DECODER, (_NARROW, _TALL)),
-    ):
-        first, last = heights
-        corners = [(left, -first), (left, first), (right, last), (right, -last)]
-        pen.axes.add_patch(Polygon(corners, joinstyle="round", **pen.look(pen.paper.training)))
-        middle = (left + right) / 2
-        pen.say(middle, 0.27, name, _LARGE, weight="bold")
-        pen.say(middle, -0.2, kind, _SMALL)
+def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
+    """Label, prior, and where there are such: the auxiliary classifier, the penalty, the label consistency."""
+    has_prior = settings["model.prior"] != "standard"
+    is_used = bool(_entered(settings)) or has_prior
+    code = "one-hot or unconditional" if settings["model.label_dropout"] > 0 else "one-hot"
+    words = (f"label y: {code}" if is_used else "label y: enters nowhere",)
+    left = row["z"].x - 40 if _reads(settings) else row["encoder"].x - 30
+    width = max(_width(words) + 20, row["decoder"].x + 50 - left)
+    ink, dashes = ("validation", None) if is_used else ("quiet", "6 4")
+    boxes = {"label": _Box(left + width / 2, _LABEL, words, width, ink=ink, dashes=dashes)}
+
+    def dashed(key: str, x: Px, y: Px, *lines: str) -> None:
+        size = 16 + 18 * len(lines)
+        boxes[key] = _Box(x, y, lines, _width(lines) + 24, (size, size), "quiet", "6 4")
+
+    dashed("prior", row["z"].x, _PRIOR, "p(z | y)" if has_prior else "N(0, 1)")
+    penalty = str(settings["objective.invariance"])
+    if penalty != "none":
+        dashed("penalty", row["z"].x - 30, _ABOVE, _NAMES.get(penalty, penalty), "keeps y out of z")
+    if settings.get(LABEL_CONSISTENCY) is not None:
+        lines = ("auxiliary classifier", "checks y′ in x̂(z, y′)")  # noqa: RUF001
+        dashed("consistency", row["decoder"].x + 26, _ABOVE, *lines)
+    if _reads(settings):
+        words = ("auxiliary classifier: ŷ(x)",)
+        width = _width(words) + 20
+        boxes["reader"] = _Box(row["x"].x + 36 + width / 2, _READER, words, width)
+    return boxes
 
 
-def _draw_z(pen: _Pen, settings: Settings, condition: tuple[str, ...]) -> None:
-    """q, z and the prior that the KL ties it to."""
-    ink, quiet = pen.paper.ink, pen.paper.quiet
-    read = "x, y" if "encoder" in condition else "x"
-    pen.box(_POSTERIOR, 0.0, 0.56, 0.84, **pen.look(ink))
-    pen.say(_POSTERIOR, 0.0, "$\\mu$\n$\\sigma$", 17.0)
-    pen.say(_POSTERIOR, 0.66, f"$q(z\\,|\\,{read})$")
-    pen.arrow((_ENCODER[1], 0.0), (_POSTERIOR - 0.28, 0.0), ink)
-    pen.arrow((_POSTERIOR + 0.28, 0.0), (_Z - _RADIUS, 0.0), ink)
-    pen.arrow((_Z + _RADIUS, 0.0), (_DECODER[0], 0.0), ink)
-    pen.axes.add_patch(Circle((_Z, 0), _RADIUS, **pen.look(ink)))
-    pen.say(_Z, 0.12, "$z$", 19.0)
-    pen.say(_Z, -0.16, f"{settings['model.latent']}", _SMALL)
-    is_standard = settings["model.prior"] == "standard"
-    weight = "" if settings["objective.beta"] == 1 else f"{settings['objective.beta']:g} × "  # noqa: RUF001
-    pen.dashes(_Z, -0.92, -_RADIUS, quiet)
-    pen.say(_Z - 0.08, -0.64, f"{weight}KL", _SMALL, ha="right", color=quiet)
-    pen.box(_Z, -1.14, 1.04, 0.44, **pen.look(quiet, is_dashed=True))
-    pen.say(_Z, -1.15, "$N(0, 1)$" if is_standard else "$p(z\\,|\\,y)$")
-
-
-def _draw_penalty(pen: _Pen, settings: Settings) -> None:
-    """What keeps the label out of z."""
-    quiet = pen.paper.quiet
-    name = str(settings["objective.invariance"])
-    pen.dashes(_Z, _RADIUS, _PENALTY - 0.34, quiet)
-    pen.box(_Z, _PENALTY, 2.1, 0.68, **pen.look(quiet, is_dashed=True))
-    pen.say(_Z, _PENALTY + 0.15, _PENALTIES.get(name, name), weight="bold")
-    pen.say(_Z, _PENALTY - 0.16, "keeps $y$ out of $z$", _SMALL)
-
-
-def _draw_second_reading(pen: _Pen) -> None:
-    """The auxiliary classifier's word on what is decoded under a wrong label."""
-    quiet, x = pen.paper.quiet, _WIDTH - 1.25
-    pen.dashes((_DECODER[0] + _DECODER[1]) / 2, _TALL - 0.16, _PENALTY - 0.34, quiet)
-    pen.box(x, _PENALTY, 2.34, 0.68, **pen.look(quiet, is_dashed=True))
-    pen.say(x, _PENALTY + 0.15, "auxiliary classifier again", weight="bold")
-    pen.say(x, _PENALTY - 0.16, "reads $y'$ in $\\hat{x}(z, y')$", _SMALL)
-
-
-def _draw_label(pen: _Pen, settings: Settings, condition: tuple[str, ...]) -> None:
-    """The label as the ground that all stands on, and an arrow to each place it enters."""
-    is_read = bool(condition) or settings["model.prior"] != "standard"
-    ink = pen.paper.validation if is_read else pen.paper.quiet
-    left, right = sum(_ENCODER) / 2 - 0.45, sum(_DECODER) / 2 + 0.45
-    middle, height = (left + right) / 2, 0.5
-    look = pen.look(ink, is_dashed=not is_read)
-    pen.box(middle, _BAR_TOP - height / 2, right - left, height, **look)
-    code = (
-        "one-hot, or the unconditional label" if settings["model.label_dropout"] > 0 else "one-hot"
-    )
-    words = f"label $y$:  {code}" if is_read else "label $y$:  enters nowhere"
-    pen.say(middle, _BAR_TOP - height / 2 - 0.01, words)
-    for side in condition:
-        _draw_entrance(pen, side, settings["model.conditioning"], ink, _BAR_TOP)
-    if settings["model.condition_on"] == "classifier":
-        _draw_auxiliary_classifier(pen, settings["model.conditioning"])
+def _links(settings: Settings, boxes: Mapping[str, _Box]) -> Iterator[tuple[_Box, _Box, str, str]]:
+    """What acts on what, from where to where, in which ink and with which words."""
+    conditioning = str(settings["model.conditioning"])
+    words = _CONDITIONINGS.get(conditioning, conditioning)
+    for side in _entered(settings):
+        yield boxes["label"], boxes.get(f"{side} sign", boxes[side]), "validation", words
+    if "reader" in boxes:
+        yield boxes["x"], boxes["reader"], "ink", ""
+        yield boxes["reader"], boxes.get("encoder sign", boxes["encoder"]), "ink", words
     if settings["model.prior"] != "standard":
-        pen.arrow((_Z, _BAR_TOP), (_Z, -1.36), ink)
+        yield boxes["label"], boxes["prior"], "validation", ""
+    beta = settings["objective.beta"]
+    yield boxes["prior"], boxes["z"], "quiet", f"{'' if beta == 1 else f'{beta:g} × '}KL"  # noqa: RUF001
+    for key, part in (("penalty", "z"), ("consistency", "decoder")):
+        if key in boxes:
+            yield boxes[key], boxes[part], "quiet", ""
 
 
-def _draw_auxiliary_classifier(pen: _Pen, conditioning: str) -> None:
-    """What the encoder is told in place of the label: what an auxiliary classifier sees in the image."""
-    ink = pen.paper.ink
-    left, right = 1.0, _ENTERS["encoder"] + 0.3
-    pen.box((left + right) / 2, _READER_Y, right - left, 0.44, **pen.look(ink))
-    pen.say((left + right) / 2, _READER_Y - 0.01, r"auxiliary classifier: $\hat{y}(x)$")
-    pen.axes.plot([0.45, 0.45], [-0.78, _READER_Y], color=ink, linewidth=1.8)
-    pen.arrow((0.44, _READER_Y), (left, _READER_Y), ink)
-    _draw_entrance(pen, "encoder", conditioning, ink, _READER_Y + 0.22)
-
-
-def _draw_entrance(pen: _Pen, side: str, conditioning: str, ink: str, start_y: float) -> None:
-    """The label's arrow to a sign on the vector's way, or into the blocks of the body."""
-    name = _CONDITIONINGS.get(conditioning, conditioning)
-    if conditioning in _SIGNS:
-        x, top = _ENTERS[side], -_NODE
-        pen.axes.add_patch(Circle((x, 0), _NODE, zorder=3, **pen.look(ink)))
-        pen.say(x, -0.005, _SIGNS[conditioning], _LARGE, weight="bold", color=ink, zorder=4)
+def _link(drawing: Drawing, start: _Box, end: _Box, ink: str, words: str) -> None:
+    """A vertical line at the narrower box, dashed from a dashed box; from the image it turns to the right."""
+    if end.y == _READER:
+        drawing.line((start.x, _ROW + 52), (start.x, end.y), ink, stroke_width=1.8)
+        return _arrow(drawing, (start.x, end.y), (end.x - end.width / 2, end.y), ink)
+    x = end.x if start.width > end.width else start.x
+    sign = 1 if end.y > start.y else -1
+    ends = (x, start.y + sign * start.height / 2), (x, end.y - sign * (end.height / 2 + 1))
+    if ink == "quiet":
+        drawing.line(*ends, ink, stroke_width=1.8, stroke_dasharray="6 4")
     else:
-        x = sum(_ENCODER if side == "encoder" else _DECODER) / 2
-        top = -(_TALL + _NARROW) / 2
-    pen.arrow((x, start_y), (x, top), ink)
-    on_left = side == "encoder"
-    pen.say(
-        x + (-0.1 if on_left else 0.1),
-        min(start_y + 0.35, top - 0.35),
-        name,
-        _SMALL,
-        ha="right" if on_left else "left",
-        color=ink,
+        _arrow(drawing, *ends, ink)
+    if not words:
+        return None
+    is_left = ink == "quiet" or end.x < drawing.width / 2
+    at = (x + (-7 if is_left else 7), ends[0][1] - 12)
+    drawing.text(at, words, _SMALL, fill=ink, text_anchor="end" if is_left else "start")
+    return None
+
+
+def _arrow(drawing: Drawing, start: Point, end: Point, ink: str) -> None:
+    """A straight arrow along one axis."""
+    drawing.line(start, end, ink, stroke_width=1.8)
+    x, y = end
+    dx, dy = (8 * ((b > a) - (b < a)) for a, b in zip(start, end, strict=True))
+    head = [(x, y), (x - dx - dy / 2, y - dy - dx / 2), (x - dx + dy / 2, y - dy + dx / 2)]
+    drawing.add("polygon", points=points(head), fill=ink, class_="head")
+
+
+def _draw(drawing: Drawing, box: _Box) -> None:
+    left, right, (first, last) = box.x - box.width / 2, box.x + box.width / 2, box.heights
+    corners = [
+        *((left, box.y - first / 2), (right, box.y - last / 2)),
+        *((right, box.y + last / 2), (left, box.y + first / 2)),
+    ]
+    look: dict[str, Any] = {"stroke_width": 1.8, "stroke_linejoin": "round", "fill_opacity": 0.08}
+    look |= {"fill": box.ink, "stroke": box.ink, "stroke_dasharray": box.dashes}
+    drawing.add("polygon", points=points(corners), **look)
+    top = box.y + 5 - 9 * (len(box.lines) - 1)
+    for k, words in enumerate(box.lines):
+        weight = "bold" if len(box.lines) > 1 and k == 0 else None
+        at, size = (box.x, top + 18 * k), _SMALL if k else _SIZE
+        drawing.text(at, words, size, text_anchor="middle", font_weight=weight)
+
+
+def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _Box]) -> None:
+    """What the posterior and the likelihood depend on."""
+    of_q = "x, y" if "encoder" in _entered(settings) else "x"
+    of_p = "z, y" if "decoder" in _entered(settings) else "z"
+    likelihood = str(settings["objective.likelihood"])
+    right = drawing.width - 10
+    for x, y, words, anchor in (
+        (boxes["posterior"].x, _ROW - 34, f"q(z | {of_q})", "middle"),
+        (10, _ROW + 44, "image", "start"),
+        (right, _ROW + 84, f"p(x | {of_p})", "end"),
+        (right, _ROW + 102, _NAMES.get(likelihood, likelihood), "end"),
+    ):
+        drawing.text((x, y), words, _SMALL, text_anchor=anchor)
+
+
+def _in_words(settings: Settings) -> str:
+    """The drawing's text alternative."""
+    where, weight = settings["model.condition_on"], settings.get(LABEL_CONSISTENCY)
+    by = (
+        f"enters {where} by {settings['model.conditioning']}"
+        if where != "none"
+        else "enters no part"
     )
+    words = f"the label {by}; prior {settings['model.prior']}"
+    words += f"; invariance {settings['objective.invariance']}"
+    return words + ("" if weight is None else f"; label consistency weight {weight}")
+
+
+def _width(lines: tuple[str, ...]) -> float:
+    return max(map(text_width, lines)) * _SIZE / FONT_PX

@@ -1,90 +1,180 @@
-"""Learning curves as numbers: a panel for every variant and quantity, a line for every run."""
+"""Learning curves: a panel for every variant and quantity, a line for every run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from markupsafe import escape
 
-from isthmus.report.study_tables import Study
+from isthmus.metrics.wording import count_text, metric_text
+from isthmus.report.axes import SMALL_PX, Axes, Ends, padded, ticks
+from isthmus.report.svg import Drawing, Px, beside, element
+from isthmus.study.folder import StudyFolder
 
-PARTS = ("train", "validation")
-"""What a curve is measured on, as columns of metrics.csv begin."""
+PARTS = {"train": "training", "validation": "validation"}
+"""What a curve is measured on, as columns of metrics.csv begin, and its name; also the ink of its line."""
+_INKS = {"train": "training", "validation": "validation"}
 
-PART_WORDS = {"train": "training", "validation": "validation"}
+_WIDTH, _PLOT, _PANEL, _NAME = 340, 124, 172, 18
+_LEFT, _RIGHT = 46, 10
+_MOST_POINTS = 150
+"""Of one line: more cannot be told apart at this width."""
+
+Epochs = Float[np.ndarray, " epoch"]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One run's values by epoch, measured on one part."""
+class _Line:
+    """One run's finite values by epoch, measured on one part."""
 
     part: str
     seed: int
     is_failed: bool
-    values: pd.Series
+    epochs: Epochs
+    values: Epochs
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One quantity of one variant; ``loss`` tells its loss from those it does not compare with."""
+class _Panel:
+    """One quantity of one variant; panels with the same ``scale`` share their height."""
 
     variant: str
-    quantity: str
-    loss: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-    @property
-    def scale(self) -> tuple[str, ...]:
-        """Panels that say the same here share their height."""
-        return (self.quantity, *self.loss)
-
-    @property
-    def loss_words(self) -> str:
-        """The loss that its own values belong to; empty where all share one."""
-        return ", ".join(value for value in self.loss if value not in ("", "none"))
-
-    @cached_property
-    def sound(self) -> dict[str, pd.DataFrame]:
-        """Part -> the runs that did not fail, a row an epoch, a column a seed."""
-        return {
-            part: pd.DataFrame({line.seed: line.values for line in lines})
-            for part in PARTS
-            if (lines := [x for x in self.lines if x.part == part and not x.is_failed])
-        }
+    title: str
+    scale: tuple[str, ...]
+    lines: tuple[_Line, ...]
 
 
-def panels(study: Study) -> tuple[Panel, ...]:
-    """Loss, then the study's curve, of every variant; none if no run wrote its epochs."""
+def curve_charts(study: StudyFolder) -> dict[str, Drawing]:
+    """Variant -> its curves: the loss, below it the study's curve; empty if no run wrote its epochs.
+
+    The curve, such as pixel accuracy, has one scale throughout. The loss has one scale only among
+    variants that minimise the same loss. Thick lines are means over the runs that did not fail, bands
+    reach from the lowest to the highest of them, thin lines are runs, dotted ones failed runs.
+    """
     if study.epochs.empty:
+        return {}
+    panels = list(_panels(study))
+    epochs = float(study.epochs["epoch"].min()), float(study.epochs["epoch"].max())
+    scales = {of.scale: _height([p for p in panels if p.scale == of.scale]) for of in panels}
+    charts: dict[str, Drawing] = {}
+    for place, panel in enumerate(panels):
+        label = f"Learning curves of {panel.variant}, a line a run"
+        chart = charts.setdefault(panel.variant, Drawing(_WIDTH, 2 * _PANEL, label))
+        _draw(chart, place % 2 * _PANEL, panel, epochs, scales[panel.scale])
+    return charts
+
+
+def learning_curves(charts: Mapping[str, Drawing]) -> Drawing | None:
+    """The curves of all variants side by side, with their names; None if there are none."""
+    named = []
+    for variant, chart in charts.items():
+        whole = Drawing(_WIDTH, chart.height + _NAME, "Learning curves of every variant")
+        whole.text((0, 12), variant, font_weight="bold")
+        whole.place(chart, (0, _NAME))
+        named.append(whole)
+    if not named:
+        return None
+    drawing = beside(named, 3)
+    for k, (part, words) in enumerate(PARTS.items()):
+        drawing.text((24 + 90 * k, 16), words, fill=_INKS[part], font_weight="bold")
+    return drawing
+
+
+def _panels(study: StudyFolder) -> Iterator[_Panel]:
+    by_run = study.epochs.groupby(["variant", "seed"])
+    runs = {(name, int(str(seed))): table for (name, seed), table in by_run}
+    failed = study.runs[study.runs["status"] == "failed"]
+    failures = set(zip(failed["variant"], failed["seed"], strict=True))
+    for variant in study.record.variants:
+        own = [(seed, table) for (name, seed), table in runs.items() if name == variant]
+        for quantity in ("loss", study.record.curve):
+            lines = tuple(
+                _Line(part, seed, (variant, seed) in failures, *_finite(table, column))
+                for part in PARTS
+                for seed, table in own
+                if (column := f"{part}_{quantity}") in table
+            )
+            loss = _loss_of(study, variant) if quantity == "loss" else ()
+            said = ", ".join(value for value in loss if value not in ("", "none"))
+            title = study.record.title_of(quantity)
+            yield _Panel(variant, f"{title} ({said})" if said else title, (quantity, *loss), lines)
+
+
+def _finite(table: pd.DataFrame, column: str) -> tuple[Epochs, Epochs]:
+    epochs, values = (np.asarray(table[key], dtype=np.float64) for key in ("epoch", column))
+    known = np.isfinite(values)
+    return epochs[known], values[known]
+
+
+def _loss_of(study: StudyFolder, variant: str) -> tuple[str, ...]:
+    """The settings that tell this variant's loss from others; empty if all minimise the same one."""
+    if not study.record.loss_differs:
         return ()
-    return tuple(
-        Panel(variant, quantity, own, tuple(_lines(study, variant, quantity)))
-        for variant in study.about.variants
-        for quantity in ("loss", study.about.curve)
-        for own in [_loss_of(study, variant) if quantity == "loss" else ()]
-    )
-
-
-def _lines(study: Study, variant: str, quantity: str) -> Iterator[Line]:
-    of_variant = study.epochs[study.epochs["variant"] == variant]
-    runs = study.runs[study.runs["variant"] == variant]
-    failed = set(runs.loc[runs["status"] == "failed", "seed"])
-    for part in PARTS:
-        column = f"{part}_{quantity}"
-        if column not in of_variant:
-            continue
-        by_seed = of_variant.pivot_table(index="epoch", columns="seed", values=column)
-        by_seed = by_seed.where(np.isfinite(by_seed))
-        for seed in by_seed.columns:
-            yield Line(part, int(seed), seed in failed, by_seed[seed])
-
-
-def _loss_of(study: Study, variant: str) -> tuple[str, ...]:
-    """What tells this variant's loss from others; nothing if all minimise the same one."""
-    if not study.about.loss_differs:
-        return ()
-    prefix = "objective." if study.about.task == "generate" else "loss."
+    prefix = f"{study.record.loss_table}."
     return study.settings_of(variant, prefix) or (variant,)
+
+
+def _height(sharing: Iterable[_Panel]) -> Ends:
+    """Lowest to highest value of runs that did not fail; failed ones count only where there are no others."""
+    lines = [line for panel in sharing for line in panel.lines]
+    sound = [line for line in lines if not line.is_failed]
+    return padded(np.concatenate([np.empty(0), *(line.values for line in sound or lines)]))
+
+
+def _draw(drawing: Drawing, top: Px, panel: _Panel, epochs: Ends, height: Ends) -> None:
+    drawing.text((0, top + 12), panel.title, SMALL_PX, fill="quiet")
+    axes = Axes(drawing, _LEFT, top + 22, _WIDTH - _LEFT - _RIGHT, _PLOT, epochs, height)
+    axes.grid(ticks(epochs, 5, whole=True), ticks(height, 5), count_text)
+    for part in PARTS:
+        sound = [line for line in panel.lines if line.part == part and not line.is_failed]
+        if any(line.values.size for line in sound):
+            _draw_mean(axes, sound, _INKS[part])
+    for line in panel.lines:
+        _draw_run(axes, panel.variant, line)
+
+
+def _draw_mean(axes: Axes, lines: list[_Line], ink: str) -> None:
+    """The mean over runs, and the band from the lowest to the highest of several."""
+    epochs = np.unique(np.concatenate([line.epochs for line in lines]))
+    values = np.full((len(lines), len(epochs)), np.nan)
+    for row, line in zip(values, lines, strict=True):
+        row[np.searchsorted(epochs, line.epochs)] = line.values
+    chosen = _thinned(len(epochs))
+    epochs, values = epochs[chosen], values[:, chosen]
+    if len(lines) > 1:
+        outline = np.concatenate([epochs, epochs[::-1]])
+        ends = np.concatenate([np.nanmax(values, axis=0), np.nanmin(values, axis=0)[::-1]])
+        axes.curve(outline, ends, "none", fill=ink, opacity=0.16)
+    axes.curve(epochs, np.nanmean(values, axis=0), ink, class_="mean", stroke_width=1.8)
+
+
+def _draw_run(axes: Axes, variant: str, line: _Line) -> None:
+    """One run; its title names it, and an unseen wide line makes it easy to point at."""
+    said = "no value"
+    if line.values.size:
+        said = f"{metric_text(float(line.values[-1]))} at epoch {line.epochs[-1]:g}"
+    failed = ", failed" if line.is_failed else ""
+    run = Drawing(axes.drawing.width, axes.drawing.height)
+    title = escape(f"{variant}, seed {line.seed}{failed}, {PARTS[line.part]}: {said}")
+    run.add("title", str(title))
+    chosen = _thinned(len(line.values))
+    xs, ys = line.epochs[chosen], np.clip(line.values[chosen], *axes.y_ends)
+    look: dict[str, Any] = {"stroke_width": 0.6, "opacity": 0.5}
+    if line.is_failed:
+        look = {"stroke_width": 1.2, "stroke_dasharray": "1.5 2.5"}
+    inside = replace(axes, drawing=run)
+    inside.curve(xs, ys, "none", stroke_width=9, pointer_events="stroke")
+    inside.curve(xs, ys, _INKS[line.part], class_="own", **look)
+    name = f"run {line.part}{' failed' if line.is_failed else ''}"
+    axes.drawing.parts.append(element("g", "".join(run.parts), class_=name))
+
+
+def _thinned(count: int) -> np.ndarray:
+    """Places spread evenly over so many epochs, the first and last among them."""
+    most = min(count, _MOST_POINTS)
+    return np.linspace(0, count - 1, most).round().astype(int) if count else np.arange(0)

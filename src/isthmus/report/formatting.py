@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
-
-from isthmus.metrics.metric import in_words
+from jaxtyping import UInt8
 
 DPI = 140
 """Pixels an inch of every figure."""
@@ -20,9 +17,6 @@ BACKGROUND_COLOUR = "#262B36"
 """A class called background stands back."""
 
 _OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-
-NO_NUMBER = "—"
-"""Stands where a number is not known."""
 
 
 @dataclass(frozen=True)
@@ -103,138 +97,6 @@ def mixed(ground: str, ink: str, share: float) -> str:
     """
     parts = zip(rgb(ground), rgb(ink), strict=True)
     return "#{:02X}{:02X}{:02X}".format(*(round(a + share * (b - a)) for a, b in parts))
-
-
-def title(name: str) -> str:
-    """A column's name as words.
-
-    >>> title("mean_iou"), title("boundary_f"), title("train_seconds")
-    ('Mean IoU', 'Boundary F', 'Train seconds')
-    """
-    words = in_words(name)
-    return words[:1].upper() + words[1:]
-
-
-def metric_text(value: float) -> str:
-    """A metric with three decimals, fewer from ten on; a dash where there is none.
-
-    >>> metric_text(0.71249), metric_text(-83.1249), metric_text(2048.123), metric_text(float("nan"))
-    ('0.712', '-83.12', '2048.1', '—')
-    """
-    return f"{value:.{_decimals(value)}f}" if np.isfinite(value) else NO_NUMBER
-
-
-def signed_text(value: float, decimals: int) -> str:
-    """A difference with its sign; a dash where there is none.
-
-    >>> signed_text(0.0312, 3), signed_text(-2.0, 1), signed_text(-0.0, 2), signed_text(np.nan, 3)
-    ('+0.031', '−2.0', '0.00', '—')
-    """
-    if not np.isfinite(value):
-        return NO_NUMBER
-    text = f"{abs(value):.{decimals}f}"
-    sign = "" if float(text) == 0 else "+" if value > 0 else "\N{MINUS SIGN}"
-    return f"{sign}{text}"
-
-
-def interval_text(low: float, high: float, decimals: int) -> str:
-    """Both ends of a difference's interval.
-
-    >>> interval_text(-0.01, 0.0312, 3)
-    '[−0.010, +0.031]'
-    """
-    return f"[{signed_text(low, decimals)}, {signed_text(high, decimals)}]"
-
-
-def percent_text(share: float) -> str:
-    """A share as per cent.
-
-    >>> percent_text(0.624), percent_text(0.002), percent_text(0.0), percent_text(float("nan"))
-    ('62 %', '< 1 %', '0 %', '—')
-    """
-    if not np.isfinite(share):
-        return NO_NUMBER
-    return "< 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a sentence; of many, some and how many others.
-
-    >>> listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
-    ('', 'a', 'a, b and c', 'a, b and 2 others')
-    """
-    if len(names) <= most + 1:
-        return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-    return f"{', '.join(names[:most])} and {len(names) - most} others"
-
-
-def mean_text(values: Float[np.ndarray, " run"]) -> str:
-    """Mean ± standard deviation (n - 1) over runs; of one run, its value alone.
-
-    >>> mean_text(np.array([0.70, 0.72])), mean_text(np.array([0.7])), mean_text(np.array([]))
-    ('0.710 ± 0.014', '0.700', '—')
-    """
-    if values.size == 0:
-        return metric_text(np.nan)
-    mean = metric_text(float(values.mean()))
-    if values.size == 1:
-        return mean
-    return f"{mean} ± {values.std(ddof=1):.{_decimals(float(values.mean()))}f}"
-
-
-def range_text(values: Float[np.ndarray, " run"]) -> str:
-    """Lowest to highest; one number where they read the same.
-
-    >>> range_text(np.array([0.2, 0.1])), range_text(np.array([0.2]))
-    ('0.100 to 0.200', '0.200')
-    """
-    if values.size == 0:
-        return NO_NUMBER
-    low, high = metric_text(float(values.min())), metric_text(float(values.max()))
-    return low if low == high else f"{low} to {high}"
-
-
-def count_text(value: float) -> str:
-    """A count to three digits, with its thousands or millions.
-
-    >>> count_text(1.934e6), count_text(51_200.0), count_text(96.0), count_text(float("nan"))
-    ('1.93 M', '51.2 k', '96', '—')
-    """
-    if not np.isfinite(value):
-        return NO_NUMBER
-    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
-
-
-def seconds_text(value: float) -> str:
-    """A duration in its two largest units, without a zero in the second.
-
-    >>> seconds_text(8.25), seconds_text(312.0), seconds_text(7200.0), seconds_text(float("nan"))
-    ('8.2 s', '5 min 12 s', '2 h', '—')
-    """
-    if not np.isfinite(value):
-        return NO_NUMBER
-    if value < 60:
-        return f"{round(value, 1):g} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, "h"), (minutes, "min"), (seconds, "s"))[0 if hours else 1 :][:2]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count)
-
-
-def counted(count: int | str, noun: str) -> str:
-    """A count and its noun, in the plural where it needs one.
-
-    >>> counted(1, "seed"), counted(3, "seed")
-    ('1 seed', '3 seeds')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _decimals(value: float) -> int:
-    return 3 if abs(value) < 10 else 2 if abs(value) < 1000 else 1
 
 
 def _paler(colour: str, cycle: int) -> str:

@@ -1,29 +1,24 @@
-"""The page: one self-contained HTML file that an auxiliary classifier can decide from, offline."""
+"""The page: one self-contained HTML file that a reader can decide from, offline."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 
-from isthmus.report import figures, tables, verdict_tables
-from isthmus.report.curves_svg import charts
-from isthmus.report.effects_figure import effects_figure
-from isthmus.report.effects_svg import effects
-from isthmus.report.embedded import Drawing, data_uri, write_file
-from isthmus.report.formatting import DARK, LIGHT, Paper, class_legend
-from isthmus.report.image_tiles import image_groups
-from isthmus.report.recommendation import interacting, recommendation, shown_effects
-from isthmus.report.sample_grid import sample_grid
-from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.study_tables import Study, read_study
-from isthmus.report.study_warnings import OBEYED, headline, obeying, study_warnings, yardsticks
-from isthmus.report.tuning_table import tuning_table
-from isthmus.report.vae_figures import designs, variant_sample_grids
+from isthmus.report import tables, verdict_tables
+from isthmus.report.charts import cost_chart, size_charts, sizes_chart
+from isthmus.report.curves import curve_charts, learning_curves
+from isthmus.report.effects import NARROW, effect_notes, effects_chart
+from isthmus.report.figures import designs, variant_sample_grids, write_figures, write_file
+from isthmus.report.formatting import DARK, LIGHT, class_legend
+from isthmus.report.image_grid import as_png
+from isthmus.report.mask_grid import by_role, image_rows, mask_grid
+from isthmus.report.svg import Drawing
+from isthmus.study.folder import StudyFolder, read_study
+from isthmus.study.recommendation import interacting
 
 _SECTIONS = {
     "metrics": "Metrics",
@@ -33,33 +28,15 @@ _SECTIONS = {
     "classes": "Classes",
     "designs": "Where the label enters",
     "curves": "Learning curves",
-    "sample_grids": "What it draws",
-    "images": "MaskedImages",
+    "sample_grids": "Sample grids",
+    "images": "Test images",
     "cost": "Cost",
     "made": "How this was made",
 }
 """Every section's id and its words in the navigation, in the order of the page."""
 
-_ONLY = {
-    "label_use": "generate",
-    "designs": "generate",
-    "sample_grids": "generate",
-    "classes": "segment",
-    "images": "segment",
-}
-"""Sections that one task only has."""
-
-Draw = Callable[[Study, Paper], Figure | None]
-
-_FIGURES: dict[str, Draw] = {
-    "effects": effects_figure,
-    "learning_curves": figures.learning_curves,
-    "sizes": sizes_figure,
-    "cost": figures.cost_figure,
-    "sample_grid": sample_grid,
-}
-_IN_PAGE = ("sizes", "cost")
-"""Figures the page shows as they are; the others it lays out itself, so that they reflow."""
+_TASK_SECTIONS = ("label_use", "designs", "sample_grids", "classes", "images")
+"""Sections that only studies of the tasks which name them have."""
 
 
 def write_report(study: Path) -> Path:
@@ -71,33 +48,18 @@ def write_report(study: Path) -> Path:
     Raises:
         UserError: If the folder holds no ``study.toml``, or a file in it cannot be read.
     """
-    content = read_study(study)
-    light = {name: _drawn(draw, content, LIGHT) for name, draw in _FIGURES.items()}
-    dark = {name: _drawn(_FIGURES[name], content, DARK) for name in _IN_PAGE}
-    for name, png in light.items():
-        write_file(study / "figures" / f"{name}.png", png)
-    drawings = {
-        name: Drawing(data_uri(light[name], "png"), data_uri(dark[name], "png"))
-        for name in _IN_PAGE
-    }
     page = study / "report.html"
-    write_file(page, _html(content, drawings).encode())
+    write_file(page, _html(read_study(study)).encode())
     return page
 
 
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG; return where it lies."""
-    write_file(path, figures.as_png(figure))
+def write_figure(figure: Drawing, path: Path) -> Path:
+    """Write a sample grid as SVG if the file's name ends so, else as PNG; return where it lies."""
+    write_file(path, figure.file() if path.suffix == ".svg" else as_png(figure))
     return path
 
 
-def _drawn(draw: Draw, study: Study, paper: Paper) -> bytes:
-    """The figure as PNG; empty where there is nothing to draw."""
-    figure = draw(study, paper)
-    return figures.as_png(figure) if figure else b""
-
-
-def _html(study: Study, drawings: dict[str, Drawing]) -> str:
+def _html(study: StudyFolder) -> str:
     environment = Environment(
         loader=PackageLoader("isthmus", "report"),
         autoescape=True,
@@ -107,39 +69,42 @@ def _html(study: Study, drawings: dict[str, Drawing]) -> str:
     )
     environment.filters["breakable"] = _breakable
     sections = {key: words for key, words in _SECTIONS.items() if _has(study, key)}
+    effects, curves, cost, rows = (
+        effects_chart(study),
+        curve_charts(study),
+        cost_chart(study),
+        image_rows(study),
+    )
+    figures = {"effects": effects, "learning_curves": learning_curves(curves), "cost": cost}
+    figures |= {"sizes": sizes_chart(study), "sample_grid": mask_grid(study, rows)}
+    write_figures(study, figures)
     return environment.get_template("page.html.jinja").render(
         study=study,
-        about=study.about,
+        record=study.record,
         sections=sections,
-        headline=headline(study),
-        study_warnings=study_warnings(study),
-        recommendation=recommendation(study),
-        effects=effects(shown_effects(study), study.about),
+        effects=(effects, effects_chart(study, NARROW), effect_notes(study)) if effects else (),
         interacting=interacting(study),
-        obeyed=OBEYED,
-        obeying=obeying(study),
-        yardsticks=yardsticks(study),
         tables=tables,
         verdict_tables=verdict_tables,
-        tuning_table=tuning_table(study),
-        drawings=drawings,
+        cost=cost,
+        sizes=size_charts(study),
         designs=designs(study) if "designs" in sections else [],
-        charts=charts(study),
+        curves=curves,
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
-        groups=image_groups(study),
-        legend=class_legend(study.about.class_names),
+        groups=by_role(rows),
+        legend=class_legend(study.record.class_names),
         light=LIGHT,
         dark=DARK,
     )
 
 
-def _has(study: Study, section: str) -> bool:
+def _has(study: StudyFolder, section: str) -> bool:
     """Whether a section belongs to this study, if only to say what is absent."""
     if section == "tuning":
         return not study.tuning.empty
     if section == "verdicts":
-        return len(study.about.variants) > 1
-    return _ONLY.get(section, study.about.task) == study.about.task
+        return len(study.record.variants) > 1
+    return section not in _TASK_SECTIONS or section in study.record.sections
 
 
 def _breakable(name: str) -> Markup:

@@ -1,14 +1,16 @@
-"""A table of the page: rows of text with the value that each cell sorts by."""
+"""A table of the page: its columns say how a cell is read from a row's subject, formatted and sorted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from isthmus.report.formatting import metric_text, percent_text
-from isthmus.report.study_record import Metric
-from isthmus.report.study_tables import Study
+from isthmus.metrics.metric import Metric
+from isthmus.metrics.wording import NO_NUMBER, metric_text, percent_text
+from isthmus.study.folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A header; ``order`` is the ``aria-sort`` that the column starts with."""
+    """A heading and the cell under it; ``order`` is the ``aria-sort`` that the column starts with."""
 
     text: str
+    cell: Callable[[Any], Cell]
     is_number: bool = True
     order: str = "none"
     is_narrow: bool = False
@@ -43,16 +46,42 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A captioned table. Rows come sorted by the column that says so, or as planned."""
+    """A captioned table."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
 
-def word_cell(text: str) -> Cell:
-    """Words, sorted by themselves."""
-    return Cell(text, text)
+def table_of(
+    study: StudyFolder,
+    caption: str,
+    columns: Sequence[Column],
+    subjects: Iterable[Any],
+    is_baseline: Callable[[Any], bool] = lambda _: False,
+) -> Table:
+    """A row a subject, in their order; every caption ends with what the metrics are measured on and by."""
+    rows = (Row(tuple(c.cell(of) for c in columns), is_baseline(of)) for of in subjects)
+    judge, label_scheme = study.record.judge, study.record.label_scheme
+    if judge is not None:
+        caption += (
+            f" The judge {judge.name} classifies what an image shows; its accuracy on real test images "
+            f"is {metric_text(judge.accuracy)}."
+        )
+    caption += f" Data: {label_scheme}." if label_scheme else ""
+    return Table(caption, tuple(columns), tuple(rows))
+
+
+def words(text: str, read: Callable[[Any], str]) -> Column:
+    """A column of words, sorted by themselves."""
+    return Column(text, lambda of: Cell(value := read(of), value), is_number=False)
+
+
+def numbers(
+    text: str, read: Callable[[Any], float], as_text: Callable[[float], str], order: str = "none"
+) -> Column:
+    """A column of numbers, sorted by their value."""
+    return Column(text, lambda of: number_cell(value := read(of), as_text(value)), order=order)
 
 
 def number_cell(value: float, text: str) -> Cell:
@@ -60,11 +89,21 @@ def number_cell(value: float, text: str) -> Cell:
     return Cell(text, value if np.isfinite(value) else None)
 
 
+def count_cell(value: float) -> Cell:
+    """A whole number; a dash where it is not known."""
+    return number_cell(value, f"{value:.0f}" if np.isfinite(value) else NO_NUMBER)
+
+
 def share_cell(share: float) -> Cell:
     """A share as per cent, shaded by it."""
-    if not np.isfinite(share):
-        return number_cell(share, percent_text(share))
-    return Cell(percent_text(share), share, share=float(np.clip(share, 0, 1)))
+    known = share if np.isfinite(share) else None
+    return Cell(percent_text(share), known, share=known)
+
+
+def between_cell(value: float, low: float, high: float) -> Cell:
+    """A metric with the ends of its interval, where they are known."""
+    interval = f" [{metric_text(low)}, {metric_text(high)}]" if np.isfinite(low + high) else ""
+    return number_cell(value, f"{metric_text(value)}{interval}")
 
 
 def headed(metric: Metric) -> str:
@@ -72,18 +111,8 @@ def headed(metric: Metric) -> str:
     return f"{metric.title}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
-def order_of(metric: Metric, first: Metric) -> str:
-    """How a metric's column is sorted where the rows are sorted by another one, or by it."""
-    if metric != first:
+def order_of(metric: Metric, judged: Metric) -> str:
+    """How a metric's column is sorted in rows that are sorted by the judged one."""
+    if metric != judged:
         return "none"
     return "descending" if metric.higher_is_better else "ascending"
-
-
-def data_sentence(study: Study) -> str:
-    """What every table says: who judges, and the label scheme; under two metrics do not compare."""
-    judge, label_scheme = study.about.judge, study.about.label_scheme
-    judged = (
-        f" The judge {judge.name} says what an image shows; of real test images it says the "
-        f"true label of {metric_text(judge.accuracy)}."
-    )
-    return (judged if judge.name else "") + (f" Data: {label_scheme}." if label_scheme else "")

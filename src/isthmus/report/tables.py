@@ -1,14 +1,17 @@
-"""The tables of runs and variants: metrics, costs, and what each run came to."""
+"""The tables of runs and variants: metrics, label use, classes, images, tuning, costs, every run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from isthmus.metrics.metric import decimals_for
-from isthmus.report.formatting import (
+from isthmus.metrics.wording import (
     NO_NUMBER,
     count_text,
     interval_text,
@@ -16,158 +19,267 @@ from isthmus.report.formatting import (
     metric_text,
     seconds_text,
     signed_text,
+    title,
 )
-from isthmus.report.study_record import Metric
-from isthmus.report.study_tables import Study
+from isthmus.report.charts import COSTS
 from isthmus.report.table import (
     Cell,
     Column,
-    Row,
     Table,
-    data_sentence,
+    between_cell,
+    count_cell,
     headed,
     number_cell,
+    numbers,
     order_of,
-    word_cell,
+    table_of,
+    words,
 )
+from isthmus.study.folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each metric that exists for every class, and its name on the page."""
 
-LABEL_CONSISTENCY = (
-    "swap_encoded_true",
-    "swap_encoded_wrong",
-    "prior_fidelity",
-    "cas",
-    "leakage_encoded_true",
-    "leakage_encoded_wrong",
+LABEL_USE = (
+    *("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "cas"),
+    *("leakage_encoded_true", "leakage_encoded_wrong"),
 )
-"""Shares that say whether a decoder listens."""
+"""Shares that say whether a decoder uses its label."""
 
 
-def variant_table(study: Study) -> Table:
-    """Every metric that some run has, of every variant, and of the constant prediction."""
-    metrics = [metric for metric in study.about.metrics if _is_shown(study, metric.name)]
-    columns = (
-        Column("Variant", is_number=False),
-        *(Column(headed(metric), order=order_of(metric, study.about.judged)) for metric in metrics),
-        Column("n finished"),
+@dataclass(frozen=True)
+class Subject:
+    """A variant or a baseline: its name, and its values of a column, one a finished run."""
+
+    name: str
+    values: Callable[[str], Float[np.ndarray, " run"]]
+    is_baseline: bool = False
+
+    def mean(self, column: str) -> float:
+        """Mean of the values; NaN without any."""
+        values = self.values(column)
+        return float(values.mean()) if values.size else float("nan")
+
+
+def variant_table(study: StudyFolder) -> Table:
+    """Every metric that some run has, of every variant and baseline."""
+    judged = study.record.judged
+    metrics = [metric for metric in study.record.metrics if _is_shown(study, metric.name)]
+    means = [_means(headed(of), of.name, order_of(of, judged)) for of in metrics]
+    columns = [_NAME, *means, Column("n finished", lambda of: _finished(study, of))]
+    caption = (
+        f"Mean ± standard deviation over n seeds, on the test set. Sorted by {judged.title}; "
+        "an order is not a verdict."
     )
-    rows = [
-        Row(
-            (
-                word_cell(variant),
-                *_means(study, variant, names_of(metrics)),
-                _finished(study, variant),
-            )
-        )
-        for variant in study.by_judged_metric
-    ]
-    return Table(
-        f"Mean ± standard deviation over n seeds, on the test set. Sorted by "
-        f"{study.about.judged.title}; an order is not a verdict.{data_sentence(study)}",
-        columns,
-        _with_baselines(study, rows, names_of(metrics), padding=1),
-    )
+    return _ranked(study, caption, columns, [metric.name for metric in metrics])
 
 
-def label_use_table(study: Study) -> Table:
-    """Whether each finished run obeys its label: shares with their intervals, a row a run."""
-    finished = study.finished.sort_values("seed")
-    metrics = [
-        s for s in study.about.metrics if s.name in LABEL_CONSISTENCY and _is_shown(study, s.name)
-    ]
-    shares = names_of(metrics)
-    rows = [
-        Row(
-            (
-                word_cell(variant),
-                number_cell(float(run["seed"]), str(run["seed"])),
-                *(_share(run, column) for column in shares),
-                number_cell(value := _float(run.get("judge_accuracy")), metric_text(value)),
-            )
-        )
-        for variant in study.by_judged_metric
-        for _, run in finished[finished["variant"] == variant].iterrows()
-    ]
-    for control in study.about.baselines:
-        cells = (_share(pd.Series(control.metrics), column) for column in shares)
-        row = (word_cell(control.name), Cell(NO_NUMBER), *cells, Cell(NO_NUMBER))
-        rows.append(Row(row, is_baseline=True))
-    columns = (
-        Column("Variant", is_number=False),
-        Column("Seed"),
-        *(Column(headed(metric)) for metric in metrics),
-        Column("Judge's accuracy"),
-    )
-    return Table(
-        "A row a trained network: the share of images, one a test image, and in brackets its "
-        f"95 % Wilson interval, which knows nothing of other seeds.{data_sentence(study)}",
-        columns,
-        tuple(rows),
-    )
-
-
-def class_tables(study: Study) -> tuple[Table, ...]:
-    """One table a metric that exists for every class; variants in the order of the first table."""
+def class_tables(study: StudyFolder) -> tuple[Table, ...]:
+    """One table a metric that exists for every class, sorted by the judged metric."""
     tables = []
     for prefix, name in PER_CLASS.items():
-        columns = [f"{prefix}_{label}" for label in study.about.class_names]
-        if not any(column in study.runs for column in columns):
-            continue
-        rows = [
-            Row((word_cell(variant), *_means(study, variant, columns)))
-            for variant in study.by_judged_metric
-        ]
-        headers = [Column("Variant", is_number=False), *map(Column, study.about.class_names)]
-        caption = (
-            f"{name} of each class: mean ± standard deviation over seeds.{data_sentence(study)}"
-        )
-        ranked = _with_baselines(study, rows, columns, padding=0)
-        tables.append(Table(caption, tuple(headers), ranked))
+        keys = {label: f"{prefix}_{label}" for label in study.record.class_names}
+        if any(key in study.runs for key in keys.values()):
+            columns = [_NAME, *(_means(label, key) for label, key in keys.items())]
+            caption = f"{name} of each class: mean ± standard deviation over seeds."
+            tables.append(_ranked(study, caption, columns, list(keys.values())))
     return tuple(tables)
 
 
-def image_table(study: Study) -> Table | None:
-    """How the first metric spreads over the test images; None without metrics of images."""
-    first, metrics = study.about.judged, study.per_image
-    if metrics.empty or first.name not in metrics:
+def cost_table(study: StudyFolder) -> Table:
+    """What each variant costs, beside the judged metric."""
+    judged = study.record.judged
+    costs = [
+        numbers(heading, lambda of, column=column: of.mean(column), as_text)  # type: ignore[misc]
+        for column, heading, as_text in COSTS
+    ]
+    columns = [_NAME, _means(headed(judged), judged.name, order_of(judged, judged)), *costs]
+    caption = "Means over the finished runs. GFLOP: the forward pass of one image."
+    return table_of(study, caption, columns, _variants(study))
+
+
+def label_use_table(study: StudyFolder) -> Table:
+    """Whether each finished run uses its label: shares with their intervals, a row a run."""
+    finished = study.finished.sort_values("seed").to_dict("records")
+    rows = [r for variant in study.by_judged_metric for r in finished if r["variant"] == variant]
+    rows += [of.metrics | {"variant": of.name} for of in study.record.baselines]
+    columns = [
+        _text("Variant", "variant"),
+        Column("Seed", lambda run: count_cell(_float(run, "seed"))),
+        *(
+            Column(headed(metric), lambda run, name=metric.name: _share(run, name))  # type: ignore[misc]
+            for metric in study.record.metrics
+            if metric.name in LABEL_USE and _is_shown(study, metric.name)
+        ),
+        _recorded("Judge's accuracy", "judge_accuracy", metric_text),
+    ]
+    caption = (
+        "A row a trained network: the share of the test images, and in brackets its 95 % Wilson interval "
+        "over images, which does not cover other seeds."
+    )
+    return table_of(study, caption, columns, rows, lambda run: "seed" not in run)
+
+
+def image_table(study: StudyFolder) -> Table | None:
+    """How the judged metric spreads over the test images; None without metrics of images."""
+    judged, metrics = study.record.judged, study.per_image
+    if metrics.empty or judged.name not in metrics:
         return None
-    shares = (0.1, 0.5, 0.9)
-    behind = study.by_image[study.by_image["metric"] == first.name].set_index("b")
-    decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
-    rows = []
-    for variant in study.by_judged_metric:
-        of_variant = metrics[metrics["variant"] == variant]
-        by_image = of_variant.groupby("image")[first.name].mean().dropna()
-        quantiles = by_image.quantile(list(shares)) if len(by_image) else [np.nan] * 3
-        cells = [number_cell(value, metric_text(value)) for value in map(float, quantiles)]
-        rows.append(
-            Row(
-                (
-                    word_cell(variant),
-                    *cells,
-                    *([_behind(behind, variant, decimals)] if len(behind) else []),
-                    number_cell(float(len(by_image)), str(len(by_image))),
-                )
-            )
+    means = metrics.groupby(["variant", "image"])[judged.name].mean().dropna()
+    of = {v: means[v].to_numpy() if v in means else np.empty(0) for v in study.by_judged_metric}
+
+    def quantile(heading: str, share: float) -> Column:
+        return numbers(
+            heading,
+            lambda v: float(np.quantile(of[v], share)) if of[v].size else np.nan,
+            metric_text,
         )
-    against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it" if len(behind) else ""
-    unit = (
-        f" {against}: mean over images and its 95 % bootstrap interval, each by itself. It speaks of these "
-        "networks on other images like these; verdicts speak of networks trained again."
+
+    columns = [
+        words("Variant", str),
+        quantile("10th percentile", 0.1),
+        quantile("Median", 0.5),
+        quantile("90th percentile", 0.9),
+    ]
+    caption = f"{judged.title} of single test images, each averaged over seeds first."
+    behind = study.by_image[study.by_image["metric"] == judged.name].set_index("b")
+    if len(behind):
+        against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it"
+        decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
+        columns.append(Column(against, lambda variant: _behind(behind, variant, decimals)))
+        caption += (
+            f" {against}: mean over images and its 95 % bootstrap interval, one comparison at a time. It "
+            "covers these networks on other images like these; verdicts cover networks trained again."
+        )
+    columns.append(Column("n images", lambda variant: count_cell(float(of[variant].size))))
+    return table_of(study, caption, columns, study.by_judged_metric)
+
+
+def run_table(study: StudyFolder) -> Table:
+    """A row a planned run, failed and missing ones too."""
+    judged, loss = study.record.judged, study.record.title_of("loss").lower()
+    columns = [
+        _text("Variant", "variant"),
+        *(_text(key, key) for key in study.record.factors if key in study.runs),
+        Column("Seed", lambda run: count_cell(_float(run, "seed"))),
+        _text("Status", "status"),
+        _recorded(judged.title, judged.name, metric_text),
+        _recorded("Epochs", "epochs", count_text),
+        _recorded("Evaluated epoch", "best_epoch", count_text),
+        _recorded(f"Last training {loss}", "train_loss_last", metric_text),
+        _recorded("Time", "train_seconds", seconds_text),
+    ]
+    return table_of(study, "Every planned run.", columns, study.runs.to_dict("records"))
+
+
+def tuning_table(study: StudyFolder) -> Table | None:
+    """The setting that each variant chose, beside the next best; None if nothing was tuned."""
+    tried = study.tuning
+    if tried.empty:
+        return None
+    metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
+    rows = [
+        {"variant": variant} | _tuned(tried[tried["variant"] == variant])
+        for variant in study.record.variants
+        if variant in set(tried["variant"])
+    ]
+    columns = [
+        _text("Variant", "variant"),
+        _text("Chosen", "chosen"),
+        _recorded("Its metric", "own", metric_text),
+        _recorded("Next best", "next", metric_text),
+        _recorded("Worst", "worst", metric_text),
+        Column("Settings tried", lambda of: Cell(of["tried"], of["count"])),
+        _text("At the edge", "edges"),
+    ]
+    caption = (
+        f"Tuned on validation images only, by {title(metric)}. A small gap between the chosen and the next "
+        "best setting means that tuning decided little; a setting at the edge of what was tried may not be "
+        "the best there is. Settings were tried with one seed: the intervals of the study do not include "
+        "how the choice varies with the seed."
     )
-    headers = (
-        *("10th percentile", "Median", "90th percentile"),
-        *([against] if against else []),
-        "n images",
+    return table_of(study, caption, columns, rows)
+
+
+def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
+    """What tuning tried for one variant, and what it chose."""
+    fixed = ("variant", "seed", "metric", "metric_name", "status", "chosen")
+    fields = [str(key) for key in tried if key not in fixed]
+    if "status" in tried:  # a setting that failed may have a metric, but it does not count
+        tried = tried.assign(metric=tried["metric"].where(tried["status"] == "finished"))
+    rows = tried[fields].to_numpy()
+    settings = np.array(
+        [", ".join(f"{f} {v}" for f, v in zip(fields, row, strict=True)) for row in rows]
     )
-    return Table(
-        f"{first.title} of single test images, each averaged over seeds first.{unit if against else ''}"
-        f"{data_sentence(study)}",
-        (Column("Variant", is_number=False), *map(Column, headers)),
-        tuple(rows),
-    )
+    is_chosen = tried["chosen"].astype(bool).to_numpy()
+    chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["metric"].mean()
+    own, failed = float(chosen["metric"].mean()), int(means.isna().sum())
+    others = means[~means.index.isin(settings[is_chosen])].dropna().to_numpy()
+    others = others[
+        np.argsort(np.abs(others - own))
+    ]  # the chosen one is best: they lie on one side
+    is_known = len(others) > 0 and np.isfinite(own)
+    edges = [field for field in fields if _is_at_edge(tried[field], chosen[field])]
+    return {
+        "chosen": "; ".join(dict.fromkeys(settings[is_chosen])),
+        "own": own,
+        "next": others[0] if is_known else np.nan,
+        "worst": others[-1] if is_known else np.nan,
+        "count": float(len(means)),
+        "tried": f"{len(means)}, {failed} failed" if failed else f"{len(means)}",
+        "edges": ", ".join(edges) or "no",
+    }
+
+
+def _is_at_edge(tried: pd.Series, chosen: pd.Series) -> bool:
+    """Whether the lowest or highest of several numbers was chosen; of two, one always is."""
+    values = pd.to_numeric(tried, errors="coerce")
+    if values.isna().any() or values.nunique() < 2:
+        return False
+    return bool(pd.to_numeric(chosen).isin([values.min(), values.max()]).any())
+
+
+def _variants(study: StudyFolder) -> Iterator[Subject]:
+    for name in study.by_judged_metric:
+        yield Subject(name, lambda column, name=name: study.values(name, column))  # type: ignore[misc]
+
+
+def _ranked(
+    study: StudyFolder, caption: str, columns: Sequence[Column], shown: Sequence[str]
+) -> Table:
+    """Variants, and baselines that have one of the columns shown, sorted by the judged metric."""
+    judged = study.record.judged
+    sign = -1.0 if judged.higher_is_better else 1.0
+    subjects = list(_variants(study))
+    for baseline in study.record.baselines:
+        metrics = {
+            key: np.array([value]) for key, value in baseline.metrics.items() if np.isfinite(value)
+        }
+        if set(metrics) & set(shown):
+            read = lambda column, of=metrics: of.get(column, np.empty(0))  # noqa: E731
+            subjects.append(Subject(baseline.name, read, is_baseline=True))
+
+    def place(of: Subject) -> tuple[bool, float]:
+        mean = of.mean(judged.name)
+        return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
+
+    ranked = sorted(subjects, key=place)
+    return table_of(study, caption, columns, ranked, lambda of: of.is_baseline)
+
+
+_NAME = words("Variant", lambda of: of.name)
+
+
+def _means(text: str, column: str, order: str = "none") -> Column:
+    cell = lambda of: number_cell(of.mean(column), mean_text(of.values(column)))  # noqa: E731
+    return Column(text, cell, order=order)
+
+
+def _finished(study: StudyFolder, of: Subject) -> Cell:
+    if of.is_baseline:
+        return Cell(NO_NUMBER)
+    planned, n = (int((runs["variant"] == of.name).sum()) for runs in (study.runs, study.finished))
+    return Cell(str(n) if n == planned else f"{n} of {planned}", float(n))
 
 
 def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
@@ -178,116 +290,26 @@ def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
     return number_cell(mean, f"{signed_text(mean, decimals)} {interval_text(low, high, decimals)}")
 
 
-def cost_table(study: Study) -> Table:
-    """What each variant costs, beside the first metric."""
-    first = study.about.judged
-    columns = (
-        Column("Variant", is_number=False),
-        Column(headed(first), order=order_of(first, first)),
-        Column("Training time"),
-        Column("Parameters"),
-        Column("GFLOP an image"),
-    )
-    rows = []
-    for variant in study.by_judged_metric:
-        costs = [
-            number_cell(value := study.mean(variant, column), as_text(value))
-            for column, as_text in (
-                ("train_seconds", seconds_text),
-                ("parameters", count_text),
-                ("gflop", count_text),
-            )
-        ]
-        rows.append(Row((word_cell(variant), *_means(study, variant, [first.name]), *costs)))
-    about_gflop = "GFLOP: the forward pass of one image."
-    caption = f"Means over the finished runs. {about_gflop}{data_sentence(study)}"
-    return Table(caption, columns, tuple(rows))
+def _text(text: str, column: str) -> Column:
+    return words(text, lambda run: str(run[column]))
 
 
-def run_table(study: Study) -> Table:
-    """A row a planned run, failed and missing ones too."""
-    first = study.about.judged.name
-    present = [key for key in study.about.factors if key in study.runs]
-    loss = f"Last training {study.about.title_of('loss').lower()}"
-    columns = (
-        *(Column(text, is_number=False) for text in ("Variant", *present)),
-        *(Column("Seed"), Column("Status", is_number=False), Column(study.about.title_of(first))),
-        *(Column(text) for text in ("Epochs", "Evaluated epoch", loss, "Time")),
-    )
-    rows = []
-    for _, run in study.runs.iterrows():
-        shown = (
-            (first, metric_text),
-            ("epochs", count_text),
-            ("best_epoch", count_text),
-            ("train_loss_last", metric_text),
-            ("train_seconds", seconds_text),
-        )
-        words = [word_cell(str(run[key])) for key in ("variant", *present)]
-        numbers = [
-            number_cell(value := _float(run.get(column)), as_text(value))
-            for column, as_text in shown
-        ]
-        seed = number_cell(float(run["seed"]), str(run["seed"]))
-        rows.append(Row((*words, seed, word_cell(run["status"]), *numbers)))
-    return Table(f"Every planned run.{data_sentence(study)}", columns, tuple(rows))
+def _recorded(text: str, column: str, as_text: Callable[[float], str]) -> Column:
+    return numbers(text, lambda run: _float(run, column), as_text)
 
 
-def names_of(metrics: Iterable[Metric]) -> list[str]:
-    """Column names of metrics."""
-    return [metric.name for metric in metrics]
-
-
-def _share(run: pd.Series, column: str) -> Cell:
+def _share(run: Mapping[str, Any], column: str) -> Cell:
     """A share with its interval, which stands in the columns beside it."""
-    value, low, high = (_float(run.get(f"{column}{end}")) for end in ("", "_low", "_high"))
-    interval = f" [{metric_text(low)}, {metric_text(high)}]" if np.isfinite(low + high) else ""
-    return number_cell(value, f"{metric_text(value)}{interval}")
+    return between_cell(*(_float(run, f"{column}{end}") for end in ("", "_low", "_high")))
 
 
-def _is_shown(study: Study, column: str) -> bool:
-    """Whether a column has a number in it that no other has; before any run has finished, each may."""
+def _is_shown(study: StudyFolder, column: str) -> bool:
+    """Whether a column has a number that no other column repeats; before any run has finished, each may."""
     finished = study.finished
-    if study.protocols_are_one and column.endswith("_encoded_wrong"):
+    if column in study.record.notes.hidden_metrics:
         return False
     return finished.empty or (column in finished and bool(finished[column].notna().any()))
 
 
-def _means(study: Study, variant: str, columns: Iterable[str]) -> list[Cell]:
-    return [
-        number_cell(study.mean(variant, column), mean_text(study.values(variant, column)))
-        for column in columns
-    ]
-
-
-def _finished(study: Study, variant: str) -> Cell:
-    planned = int((study.runs["variant"] == variant).sum())
-    n = int((study.finished["variant"] == variant).sum())
-    return Cell(str(n) if n == planned else f"{n} of {planned}", float(n))
-
-
-def _with_baselines(
-    study: Study, rows: list[Row], columns: list[str], padding: int
-) -> tuple[Row, ...]:
-    """The rows with each baseline among them, at its rank by the first metric."""
-    first = study.about.judged
-    sign = -1.0 if first.higher_is_better else 1.0
-    ranked = [
-        (sign * study.mean(variant, first.name), row)
-        for variant, row in zip(study.by_judged_metric, rows, strict=True)
-    ]
-    for baseline in study.about.baselines:
-        values = [baseline.metrics.get(column, np.nan) for column in columns]
-        if np.isfinite(values).any():
-            cells = [number_cell(value, metric_text(value)) for value in values]
-            row = Row(
-                (word_cell(baseline.name), *cells, *[Cell(NO_NUMBER)] * padding), is_baseline=True
-            )
-            ranked.append((sign * baseline.metrics.get(first.name, np.nan), row))
-    # A variant before a baseline that equals it; without a metric, last.
-    ranked.sort(key=lambda of: (not np.isfinite(of[0]), of[0] if np.isfinite(of[0]) else 0.0))
-    return tuple(row for _, row in ranked)
-
-
-def _float(value: object) -> float:
-    return float(pd.to_numeric(value, errors="coerce")) if value is not None else float("nan")  # type: ignore[call-overload]
+def _float(run: Mapping[str, Any], column: str) -> float:
+    return float(pd.to_numeric(run.get(column, np.nan), errors="coerce"))

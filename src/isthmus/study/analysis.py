@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isthmus.engine.run_folder import write_table
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError, nearest_name
 from isthmus.metrics.metric import Metric
-from isthmus.recipe import AnyRecipe, GenerateRecipe, StudyPlan, settings_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.stats.corrections import Looks, planned_looks
 from isthmus.stats.means import rank_shares, variance_shares
 from isthmus.study.by_image import image_differences
 from isthmus.study.comparisons import Settings, comparisons_of, free_factors
 from isthmus.study.differences import by_seed, found_in, is_complete
+from isthmus.study.folder import StudyFolder
 from isthmus.study.learning_curve import learning_curves
+from isthmus.study.plan import StudyPlan
+from isthmus.study.records import AnalysisRecord
 from isthmus.study.verdicts import ALPHA, verdicts_on
-from isthmus.tasks.catalogue import METRICS_OF, VERDICT_METRICS
 
 _ENTROPY = 0
 """Of what is drawn here: the same folder gives the same tables."""
@@ -33,9 +36,10 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
     Raises:
         UserError: If the plan names a metric that its task has not, or that no verdict speaks of.
     """
-    known = {metric.name: metric for metric in METRICS_OF[plan.recipe.task]}
+    task = task_of(plan.recipe)
+    known = {metric.name: metric for metric in task.metrics}
     recipes = [plan.recipe_of(variant) for variant in plan.variants]
-    names = dict.fromkeys(plan.metrics or _usual_metrics(plan.recipe.task, recipes))
+    names = dict.fromkeys(plan.metrics or task.verdict_metrics(recipes))
     for name in names:
         if name not in known:
             raise UserError(
@@ -48,17 +52,8 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
                     f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
                     "to study.metrics"
                 )
-    label_dropouts = [settings_of(recipe).get("model.label_dropout") for recipe in recipes]
-    if "elbo_unconditional_nats" in names and 0 in label_dropouts:
-        raise UserError(
-            "study.metrics: elbo_unconditional_nats is not measured where training hides no label (model.label_dropout = "
-            "0): set it in every variant, or take the metric out"
-        )
-    if "cas" in names and settings_of(plan.recipe).get("measure.cas_images") is None:
-        raise UserError(
-            "study.metrics: cas is not measured without measure.cas_images: set it, or take cas out"
-        )
-    kept = comparable([known[name] for name in names], recipes)
+    task.check_metrics(list(names), recipes)
+    kept = task.comparable([known[name] for name in names], recipes)
     lost = {name for name in names if known[name] not in kept}
     asked: dict[str, Iterable[str]] = {
         "metrics": plan.metrics,
@@ -72,22 +67,6 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
                 "no verdict can speak of it; take it out, or keep to one likelihood"
             )
     return kept
-
-
-def _usual_metrics(task: str, recipes: Sequence[AnyRecipe]) -> list[str]:
-    """The metrics of a task's verdicts; one protocol where no encoder is told, for both are one."""
-    is_labelled = any(
-        isinstance(r, GenerateRecipe) and r.model.encoder_is_conditioned for r in recipes
-    )
-    return [name for name in VERDICT_METRICS[task] if is_labelled or name != "swap_encoded_wrong"]
-
-
-def comparable(metrics: Sequence[Metric], recipes: Sequence[AnyRecipe]) -> tuple[Metric, ...]:
-    """Without nats and bits where likelihoods differ, which metric different things of an image."""
-    likelihoods = {settings_of(recipe).get("objective.likelihood") for recipe in recipes}
-    if len(likelihoods) < 2:
-        return tuple(metrics)
-    return tuple(s for s in metrics if not {"nats", "bits"} & set(s.name.split("_")))
 
 
 def factor_settings(plan: StudyPlan) -> dict[str, Settings]:
@@ -104,8 +83,8 @@ def looks_of(plan: StudyPlan) -> Looks:
 
 def analyse(
     plan: StudyPlan, study: Path, results: pd.DataFrame, per_image: pd.DataFrame
-) -> dict[str, Any]:
-    """Write the tables that settle a study; return what study.json says of them."""
+) -> AnalysisRecord:
+    """Write the tables of verdicts; return how they were computed."""
     metrics, looks, variants = metrics_of(plan), looks_of(plan), factor_settings(plan)
     found = found_in(results, comparisons_of(variants), metrics)
     whole = is_complete(results)
@@ -114,8 +93,9 @@ def analyse(
     )  # what is told before the end would be one look more
     verdicts = verdicts_on(found, plan.margins, looks, is_complete=whole)
     rng = np.random.default_rng(_ENTROPY)
+    folder = StudyFolder(study)
+    folder.write_verdicts(verdicts)
     tables = {
-        "verdicts": verdicts,
         "learning_curve": learning_curves(condition, variants, metrics),
         "ranks": pd.DataFrame(
             _ranks(condition, metrics), columns=["metric", "variant", "rank", "share"]
@@ -126,13 +106,13 @@ def analyse(
         ),
     }
     for name, table in tables.items():
-        write_table(study / f"{name}.csv", table)
-    return {
-        "alpha": ALPHA,
-        "looks": list(looks.seeds),
-        "family": verdicts["kind"].value_counts().to_dict() if len(verdicts) else {},
-        "metrics": [metric.name for metric in metrics],
-    }
+        folder.write_table(name, table)
+    return AnalysisRecord(
+        alpha=ALPHA,
+        looks=looks.seeds,
+        family=dict(Counter(verdict.kind for verdict in verdicts)),
+        metrics=tuple(metric.name for metric in metrics),
+    )
 
 
 def _ranks(results: pd.DataFrame, metrics: Sequence[Metric]) -> list[dict[str, Any]]:

@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from isthmus.engine.run_folder import write_json, write_text
 from isthmus.errors import UserError
-from isthmus.recipe import StudyPlan, differing_fields, load_plan, plan_as_toml
-from isthmus.study.about import read_study_record, variants_seen
+from isthmus.recipe import differing_fields
 from isthmus.study.analysis import metrics_of
-from isthmus.study.differences import is_complete, read_results
+from isthmus.study.differences import is_complete
+from isthmus.study.folder import StudyFolder
+from isthmus.study.new_record import variants_seen
+from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
 from isthmus.study.planned_runs import PlannedRun
+from isthmus.study.records import StudyRecord
 
-_PLAN = "study.toml"
 
-
-def claimed_plan(plan: StudyPlan, study: Path) -> StudyPlan:
+def claimed_plan(plan: StudyPlan, study: Path, *, adds: bool = True) -> StudyPlan:
     """The plan together with the seeds, variants and looks that the folder has already.
 
     More seeds after verdicts have been seen, however they are added, are another look.
+
+    Args:
+        plan: What is asked for.
+        study: The folder.
+        adds: Whether the plan's seeds and variants join those of the folder; if not, a folder that
+            has a plan keeps its own.
 
     Raises:
         UserError: If the folder's plan has another recipe, or asks for other verdicts than were drawn.
     """
     metrics_of(plan)  # a wrong name is rejected before all else
-    written = study / _PLAN
-    if not written.exists():
+    folder = StudyFolder(study)
+    if not folder.plan_file.exists():
         return plan
-    before = load_plan(written)
+    before = load_plan(folder.plan_file)
     joined = _joined(plan, before, study)
-    about = read_study_record(study)
-    taken = _looks_taken(about, study)
+    if not adds:
+        joined = dataclasses.replace(joined, seeds=before.seeds, variants=before.variants)
+    record = folder.written_record()
+    taken = _looks_taken(record, study)
     claimed = dataclasses.replace(joined, looks=tuple(sorted({*joined.looks, *taken})))
     if taken:
-        judged = about.get("analysis", {}).get("metrics")
+        judged = list(record.analysis.metrics)
         asked = [metric.name for metric in metrics_of(claimed)]
         differs = {"margins": before.margins != plan.margins, "metrics": asked != (judged or asked)}
         if key := next((key for key, of in differs.items() if of), None):
@@ -58,22 +65,23 @@ def write_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     study.mkdir(parents=True, exist_ok=True)
     with FileLock(study / ".plan.lock"):
         plan = written_plan(plan, study)
-        write_text(study / _PLAN, plan_as_toml(plan))
+        StudyFolder(study).write_plan(plan_as_toml(plan))
     return plan
 
 
 def leave_out(seeds: Collection[int], study: Path) -> StudyPlan:
     """The folder's plan without these seeds, written down."""
     with FileLock(study / ".plan.lock"):
-        plan = load_plan(study / _PLAN)
+        folder = StudyFolder(study)
+        plan = load_plan(folder.plan_file)
         plan = dataclasses.replace(plan, seeds=tuple(s for s in plan.seeds if s not in seeds))
-        write_text(study / _PLAN, plan_as_toml(plan))
+        folder.write_plan(plan_as_toml(plan))
     return plan
 
 
 def written_plan(plan: StudyPlan, study: Path) -> StudyPlan:
     """The plan together with what the folder's has now."""
-    written = study / _PLAN
+    written = StudyFolder(study).plan_file
     return _joined(plan, load_plan(written), study) if written.exists() else plan
 
 
@@ -81,18 +89,19 @@ def _joined(plan: StudyPlan, before: StudyPlan, study: Path) -> StudyPlan:
     ours = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
     for variant in before.variants:
         recipe = before.recipe_of(variant)
-        changed = differing_fields(recipe, ours.get(variant.name, recipe)) or differing_fields(
-            before.recipe, plan.recipe
-        )
+        changed = {
+            *differing_fields(recipe, ours.get(variant.name, recipe)),
+            *differing_fields(before.recipe, plan.recipe),
+        } - {"data.folder"}  # what the images are is compared by their content
         if changed:
             raise UserError(
-                f"{study} holds a study of another recipe ({', '.join(changed)} differ): a folder "
-                "keeps to one recipe; choose another --out, or delete the folder"
+                f"{study} holds a study of another recipe ({', '.join(sorted(changed))} differ): a folder "
+                "keeps to one recipe; choose another --out, or set the fields back"
             )
     if before.tuning_grid != plan.tuning_grid:
         raise UserError(
             f"{study} holds a study that tunes {_grid_in_words(before)}, not {_grid_in_words(plan)}: "
-            "every variant gets one grid; choose another --out, or delete the folder"
+            "every variant gets one grid; choose another --out, or set study.tune back"
         )
     return dataclasses.replace(
         plan,
@@ -108,19 +117,23 @@ def _grid_in_words(plan: StudyPlan) -> str:
 
 
 def note_look(study: Path) -> None:
-    """Write down that verdicts on so many seeds may be seen from now on, and first of which variants."""
-    about = read_study_record(study)
-    taken = about["looks_taken"] = _looks_taken(about, study)
-    if taken and about["analysis"]["looks"][-1] == taken[-1]:  # it took what level was left
-        about["looked_last"] = sorted({*about.get("looked_last", []), taken[-1]})
-    write_json(study / "study.json", about | {"variants_seen": variants_seen(about)})
+    """Record that verdicts on so many seeds may be seen from now on, and first of which variants."""
+    folder = StudyFolder(study)
+    record = folder.written_record()
+    taken = _looks_taken(record, study)
+    last = record.looked_last
+    if taken and record.analysis.looks[-1] == taken[-1]:  # it used up the level that was left
+        last = tuple(sorted({*last, taken[-1]}))
+    record = record.model_copy(update={"looks_taken": tuple(taken), "looked_last": last})
+    folder.write_record(record.model_copy(update={"variants_seen": variants_seen(record)}))
 
 
-def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
-    """Counts of seeds on which whole verdicts lay in the folder when a command ended, or lie there."""
-    if not about or not (study / "results.csv").exists():
+def _looks_taken(record: StudyRecord, study: Path) -> list[int]:
+    """Counts of seeds on which complete verdicts lay in the folder when a command ended, or lie there."""
+    folder = StudyFolder(study)
+    if not folder.table_file("results").exists() or not folder.record_file.exists():
         return []
-    taken, results = set(about.get("looks_taken", [])), read_results(study)
+    taken, results = set(record.looks_taken), folder.results
     if is_complete(results) and (count := results["seed"].nunique()) > 1:
         taken.add(count)
     return sorted(taken)
@@ -128,26 +141,29 @@ def _looks_taken(about: Mapping[str, Any], study: Path) -> list[int]:
 
 def check_same_content(runs: Sequence[PlannedRun], content: str, study: Path) -> None:
     """Reject to add runs to those that other images, or another judge, have evaluated."""
-    results = [run.folder.result() for run in runs if run.folder.is_finished]
-    if any(result.get("content", content) != content for result in results):
+    begun = [run.folder.begun_with() for run in runs if run.folder.is_finished]
+    if any(of is not None and of.content != content for of in begun):
         raise UserError(
             f"{study}: its finished runs were made on other images than the data are now: runs of one "
             "study share their test set; put the data back, or choose another --out"
         )
-    judge_of(runs, study)
+    shared_by(runs, study)
 
 
-def judge_of(runs: Sequence[PlannedRun], study: Path) -> str | None:
-    """The judge of the runs that have begun; None where none has.
+def shared_by(runs: Sequence[PlannedRun], study: Path) -> dict[str, str]:
+    """What the runs that have begun share, by kind: the judge's name; nothing before one has begun.
 
     Raises:
-        UserError: If there are two.
+        UserError: If two runs have different ones.
     """
-    judges = {judge for run in runs if (judge := run.folder.judge)}
-    if len(judges) > 1:
-        first, second, *_ = sorted(judges)
-        raise UserError(
-            f"{study}: its runs were evaluated by the judges {first} and {second}: two judges differ by "
-            "points; delete the runs of one, or choose another --out"
-        )
-    return next(iter(judges), None)
+    found: dict[str, str] = {}
+    for run in runs:
+        begun = run.folder.begun_with()
+        for what, name in (begun.prepared if begun else {}).items():
+            first = found.setdefault(what, name)
+            if first != name:
+                raise UserError(
+                    f"{study}: its runs were evaluated by two {what}s, {first} and {name}, which differ by "
+                    f"points; delete the folders of the runs of one {what}, or choose another --out"
+                )
+    return found

@@ -8,23 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from isthmus import build
-from isthmus.data.store import MaskedStore
-from isthmus.engine.run_folder import write_atomically, write_json, write_table
-from isthmus.recipe import StudyPlan, settings_of
-from isthmus.study.about import read_study_record, study_record
+from isthmus.engine.task import task_of
+from isthmus.recipe.parsing import settings_of
 from isthmus.study.analysis import analyse
+from isthmus.study.folder import StudyFolder
+from isthmus.study.new_record import write_record
+from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import (
     PlannedRun,
+    finished_runs,
     planned_runs,
     untrainable_variants,
     untuned_variants,
 )
-
-TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
-"""How many test images of each role are shown."""
 
 
 def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: str) -> None:
@@ -35,17 +32,18 @@ def collect(plan: StudyPlan, study: Path, *, data_root: Path | None, command: st
     barred |= dict.fromkeys(untuned_variants(plan, study), _UNTUNED)
     results = pd.DataFrame([_row(run, fields, barred.get(run.variant.name)) for run in runs])
     results[fields] = results[fields].convert_dtypes()  # a whole number stays one beside none
-    write_table(study / "results.csv", results)
-    per_image = _per_image(runs)
-    write_atomically(
-        study / "per_image.parquet", lambda file: per_image.to_parquet(file, index=False)
-    )
-    store = build.store_for(plan.recipe.data, data_root)
-    before, analysis = read_study_record(study), analyse(plan, study, results, per_image)
-    about = study_record(plan, _finished(runs), store, command, before, analysis)
-    write_json(study / "study.json", about)
-    if isinstance(store, MaskedStore):
-        _write_images(study / "images", runs, store, per_image)
+    folder = StudyFolder(study)
+    folder.write_table("results", results)
+    finished = finished_runs(runs)
+    per_image = _per_image(finished)
+    folder.write_per_image(per_image)
+    task = task_of(plan.recipe)
+    store = task.open_store(plan.recipe.data, data_root)
+    analysis = analyse(plan, study, results, per_image)
+    write_record(plan, study, finished, store, command, analysis)
+    by_seed = sorted(finished, key=lambda run: run.seed, reverse=True)
+    shown = {run.variant.name: (run.seed, run.folder) for run in by_seed}  # the lowest seed stays
+    task.shown_images(folder.images_folder, shown, store, per_image)
 
 
 def _row(
@@ -57,9 +55,9 @@ def _row(
     row |= {key: settings[key] for key in fields}
     if run.folder.is_finished:
         result = run.folder.result()
-        row |= {key: result[key] for key in ("status", "reason")} | result["metrics"]
-        row |= {key: result[key] for key in _COSTS}
-        row["labelled_images"] = sum(result["images"][part] for part in ("train", "validation"))
+        row |= {"status": result.status, "reason": result.reason, **result.metrics}
+        row |= {key: getattr(result, key) for key in _COSTS}
+        row["labelled_images"] = result.images["train"] + result.images["validation"]
     elif barred:
         row |= barred
     elif run.folder.error.exists():  # it is tried again, so it is not done
@@ -70,94 +68,23 @@ def _row(
 
 _UNTRAINABLE = {
     "status": "failed",
-    "reason": "no setting of the tuned hyperparameterss could be trained",
+    "reason": "no setting of the tuned hyperparameters could be trained",
 }
 _UNTUNED = {
     "status": "missing",
-    "reason": "some setting of the tuned hyperparameterss is still to be tried",
+    "reason": "some setting of the tuned hyperparameters is still to be tried",
 }
 _COSTS = ("train_loss_last", "parameters", "gflop", "train_seconds", "epochs", "best_epoch")
 
 
-def _finished(runs: tuple[PlannedRun, ...]) -> list[PlannedRun]:
-    return [r for r in runs if r.folder.is_finished and r.folder.result()["status"] == "finished"]
-
-
-def _per_image(runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
+def _per_image(finished: Sequence[PlannedRun]) -> pd.DataFrame:
     """One row a finished run and test image."""
     tables = []
-    for run in _finished(runs):
-        with np.load(run.folder.metrics) as arrays:
+    for run in finished:
+        with np.load(run.folder.image_metrics) as arrays:
             table = pd.DataFrame({key: arrays[key] for key in arrays.files})
         table = table.rename(columns={"names": "image"})
         table.insert(0, "seed", run.seed)
         table.insert(0, "variant", run.variant.name)
         tables.append(table)
     return pd.concat(tables) if tables else pd.DataFrame(columns=["variant", "seed", "image"])
-
-
-def _write_images(
-    folder: Path, runs: tuple[PlannedRun, ...], store: MaskedStore, per_image: pd.DataFrame
-) -> None:
-    """The same test images for every variant: typical, differing, hardest and easiest ones."""
-    by_seed = sorted(_finished(runs), key=lambda run: run.seed, reverse=True)
-    shown = {run.variant.name: run for run in by_seed}  # the lowest seed of each stays
-    if not shown:
-        return
-    masks: dict[str, np.ndarray[Any, Any]] = {}
-    names: list[str] = []
-    for variant, run in shown.items():
-        with np.load(run.folder.predictions) as arrays:
-            masks[variant], names = arrays["masks"], arrays["names"].tolist()
-    row_of = {name: row for row, name in enumerate(store.names)}
-    metrics = {
-        variant: per_image[
-            (per_image["variant"] == variant) & (per_image["seed"] == run.seed)
-        ].set_index("image")["mean_iou"]
-        for variant, run in shown.items()
-    }
-    entries = []
-    for name, role, between in _chosen(per_image, names):
-        stem = f"{names.index(name):05d}"
-        row = row_of[name]
-        images = {f"{stem}.png": store.images[row], f"{stem}-truth.png": store.masks[row]}
-        predictions = {variant: f"{stem}-{variant}.png" for variant in shown}
-        images |= {predictions[v]: masks[v][names.index(name)] for v in shown}
-        for file_name, pixels in images.items():
-            image = Image.fromarray(np.asarray(pixels))
-            write_atomically(folder / file_name, lambda file, p=image: p.save(file, "PNG"))  # type: ignore[misc]
-        entries.append(
-            {
-                "name": name,
-                "role": role,
-                **between,
-                "image": f"{stem}.png",
-                "truth": f"{stem}-truth.png",
-                "predictions": predictions,
-                "mean_iou": {variant: float(metrics[variant][name]) for variant in shown},
-            }
-        )
-    write_json(folder / "images.json", entries)
-
-
-def _chosen(per_image: pd.DataFrame, names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """Image, role, and for a differing one the variants it is between.
-
-    Typical ones lie evenly over the test set, whatever came out. Then come those on which two
-    variants differ most in mean IoU over seeds, then the extremes over all runs.
-    """
-    steps = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
-    typical = [names[i] for i in steps]
-    by_variant = per_image.pivot_table(index="image", columns="variant", values="mean_iou")
-    best, worst = by_variant.idxmax(axis=1), by_variant.idxmin(axis=1)
-    apart = (by_variant.max(axis=1) - by_variant.min(axis=1)).drop(typical, errors="ignore")
-    furthest = apart[apart > 0].nlargest(DIFFERING).index
-    by_metric = by_variant.mean(axis=1).sort_values().index
-    others = [name for name in by_metric if name not in {*typical, *furthest}]
-    easiest = others[max(len(others) - EASIEST, HARDEST) :][::-1]
-    return [
-        *((name, "typical", {}) for name in typical),
-        *((name, "differing", {"a": best[name], "b": worst[name]}) for name in furthest),
-        *((name, "hardest", {}) for name in others[:HARDEST]),
-        *((name, "easiest", {}) for name in easiest),
-    ]

@@ -6,36 +6,29 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.run_result import RunResult
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
-from isthmus.recipe import (
-    AnyRecipe,
-    GenerateRecipe,
-    StudyPlan,
-    differing_fields,
-    load_plan,
-    load_recipe,
-)
+from isthmus.recipe import Recipe, differing_fields
 from isthmus.stats.paired import image_difference
-from isthmus.study.analysis import comparable, looks_of, metrics_of
+from isthmus.study.analysis import looks_of, metrics_of
 from isthmus.study.comparisons import Comparison
-from isthmus.study.differences import found_in, is_complete, read_results
-from isthmus.study.plan import DATA_THAT_MAY_DIFFER
+from isthmus.study.differences import found_in, is_complete
+from isthmus.study.folder import StudyFolder
+from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan
 from isthmus.study.planned_runs import PlannedRun, planned_runs
 from isthmus.study.sentences import difference_text
 from isthmus.study.verdicts import verdicts_on
-from isthmus.tasks.catalogue import METRICS_OF
+from isthmus.tasks import load_recipe
 
 _ENTROPY = 0
-Result = dict[str, Any]
-"""The content of result.json."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +49,11 @@ def compare_runs(a: Path, b: Path) -> Compared:
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
     _check_comparable(recipes, (one.result(), other.result()), (a, b))
-    with np.load(one.metrics) as of_one, np.load(other.metrics) as of_other:
+    task = task_of(recipes[0])
+    with np.load(one.image_metrics) as of_one, np.load(other.image_metrics) as of_other:
         metrics = [
             metric
-            for metric in comparable(METRICS_OF[recipes[0].task], recipes)
+            for metric in task.comparable(task.metrics, recipes)
             if metric.name in of_one.files and metric.name in of_other.files
         ]
         sentences = [_of_images(s, of_one[s.name], of_other[s.name]) for s in metrics]
@@ -67,7 +61,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
         raise UserError(
             f"{a} and {b} share no metric of single images: compare their studies instead"
         )
-    if one.result()["seed"] != other.result()["seed"]:
+    if one.result().seed != other.result().seed:
         sentences.append(f"The runs have different seeds, so {_of_seeds(recipes[0])} differ too.")
     sentences.append(
         "Images are the unit: this speaks of these two networks, not of their recipes."
@@ -110,30 +104,29 @@ def compare_studies(a: Path, b: Path) -> Compared:
     earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
     looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
     judged = max((metrics_of(plan) for plan in plans), key=len)
-    metrics = comparable(judged, [recipe for of in recipes for recipe in of])
+    metrics = task_of(plans[0].recipe).comparable(
+        judged, [recipe for of in recipes for recipe in of]
+    )
     found = found_in(results, comparisons, metrics)
     verdicts = verdicts_on(found, plans[0].margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
-    return Compared(_evaluated_on(results_of[0]), tuple(changed), tuple(verdicts["sentence"]))
+    return Compared(
+        _evaluated_on(results_of[0]),
+        tuple(changed),
+        tuple(verdict.sentence for verdict in verdicts),
+    )
 
 
-def _evaluated_on(result: Result) -> str:
+def _evaluated_on(result: RunResult) -> str:
     """The label scheme, and the judge where one has judged; both sides share them."""
-    judge = result.get("judge")
-    judged = f"; judge {judge['name']}, accuracy {judge['accuracy']:.3f}" if judge else ""
-    return f"{result['label_scheme']}{judged}"
+    judge = result.judge
+    judged = f"; judge {judge.name}, accuracy {judge.accuracy:.3f}" if judge else ""
+    return f"{result.label_scheme}{judged}"
 
 
-def _of_seeds(recipe: AnyRecipe) -> str:
+def _of_seeds(recipe: Recipe) -> str:
     """What differs between two runs of one recipe for their seeds alone."""
-    drawn = ["initial weights"]
-    if recipe.data.has_validation:
-        drawn.append("validation images")
-    if isinstance(recipe, GenerateRecipe):
-        drawn.append("wrong labels")
-        if recipe.objective.likelihood == "bernoulli-dynamic":
-            drawn.append("binarisations of the test images")
-    drawn.append("the order of training images")
+    drawn = task_of(recipe).drawn_by_seed(recipe)
     return ", ".join(drawn[:-1]) + " and " + drawn[-1]
 
 
@@ -147,7 +140,7 @@ def _of_images(
 
 
 def _check_comparable(
-    recipes: Sequence[AnyRecipe], results: tuple[Result, Result], paths: tuple[Path, Path]
+    recipes: Sequence[Recipe], results: tuple[RunResult, RunResult], paths: tuple[Path, Path]
 ) -> None:
     """Reject two whose metrics would be of different things, and say which field it is."""
     a, b = paths
@@ -160,7 +153,7 @@ def _check_comparable(
         if changed:
             raise UserError(f"{a} and {b} differ in {', '.join(changed)}: {what}")
     for words, key in (("on different images", "content"), ("by different judges", "judge")):
-        one, other = (result.get(key) for result in results)
+        one, other = (getattr(result, key) for result in results)
         if one and other and one != other:
             raise UserError(
                 f"{a} and {b} were evaluated {words}: their metrics do not compare; run one of them again"
@@ -199,25 +192,26 @@ def _paired_variants(
 
 def _finished_run(path: Path) -> RunFolder:
     folder = RunFolder(path)
-    if not folder.is_finished or not folder.metrics.exists():
+    if not folder.is_finished or not folder.image_metrics.exists():
         raise UserError(f"{path}: this run has no test metrics; name one that has finished")
-    if folder.result()["status"] == "failed":
+    if folder.result().status == "failed":
         raise UserError(
-            f"{path}: this run is failed ({folder.result()['reason']}), so its metrics are no evidence; "
+            f"{path}: this run is failed ({folder.result().reason}), so its metrics are no evidence; "
             "name one that has finished"
         )
     return folder
 
 
 def _plan_of(study: Path) -> Path:
-    if not (study / "results.csv").is_file():
+    folder = StudyFolder(study)
+    if not folder.table_file("results").is_file():
         raise UserError(
             f"{study}: neither a finished run nor a study with results; name one of these"
         )
-    return study / "study.toml"
+    return folder.plan_file
 
 
-def _any_result(runs: Sequence[PlannedRun], study: Path) -> Result:
+def _any_result(runs: Sequence[PlannedRun], study: Path) -> RunResult:
     """What one finished run says; all runs of a study share images and judge."""
     finished = [run for run in runs if run.folder.is_finished]
     if not finished:
@@ -226,9 +220,9 @@ def _any_result(runs: Sequence[PlannedRun], study: Path) -> Result:
 
 
 def _results(study: Path, side: str) -> pd.DataFrame:
-    table = read_results(study)
+    table = StudyFolder(study).results
     return table.assign(variant=f"{side} " + table["variant"])
 
 
-def _recipe_of(runs: Sequence[PlannedRun], variant: str) -> AnyRecipe:
+def _recipe_of(runs: Sequence[PlannedRun], variant: str) -> Recipe:
     return next(run.recipe for run in runs if run.variant.name == variant)

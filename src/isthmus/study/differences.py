@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
@@ -28,11 +27,6 @@ class Found:
     """Of a and of b."""
     difference: PairedDifference | None
     """None where no seed has all the runs."""
-
-
-def read_results(study: Path) -> pd.DataFrame:
-    """The runs of a study folder, a row each; a variant called "100" or "none" is still a name."""
-    return pd.read_csv(study / "results.csv", converters={"variant": str})
 
 
 OUTSTANDING = ("missing", "broken off")

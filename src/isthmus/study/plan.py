@@ -14,23 +14,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from isthmus.errors import UserError, nearest_name
-from isthmus.recipe.parsing import flattened, nested, parse, settings_of
-from isthmus.recipe.recipe import Recipe
+from isthmus.recipe import Recipe, recipe_tables, with_data_from, with_settings
+from isthmus.recipe.parsing import build, flattened, nested, parse
 from isthmus.recipe.rules import STRICT, AboveZero, Setting
 from isthmus.study.factorial import Entry, full_factorial, levels_of, named_variant
-from isthmus.tasks.classify.recipe import ClassifyRecipe
-from isthmus.tasks.generate.recipe import GenerateRecipe
-from isthmus.tasks.segment.recipe import SegmentRecipe
-
-RECIPES: dict[str, type[SegmentRecipe | GenerateRecipe | ClassifyRecipe]] = {
-    "segment": SegmentRecipe,
-    "generate": GenerateRecipe,
-    "classify": ClassifyRecipe,
-}
-"""The kind of recipe for each task."""
-
-AnyRecipe = Annotated[SegmentRecipe | GenerateRecipe | ClassifyRecipe, Field(discriminator="task")]
-
+from isthmus.tasks import recipe_from
 
 DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
 """What changes the training images only, of the tables that say what is evaluated and how."""
@@ -49,11 +37,10 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class StudyPlan:
-    """Variants x seeds of one recipe: what a study file says."""
+class StudyTable:
+    """The ``[study]`` table of a recipe file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    recipe: AnyRecipe
     question: str = ""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     variants: tuple[Variant, ...] = ()
@@ -70,6 +57,13 @@ class StudyPlan:
     """Fields tuned for each variant before it may be compared, and their grid."""
     looks: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Counts of seeds after which verdicts are drawn, if after more than one; corrected for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StudyPlan(StudyTable):
+    """Variants x seeds of one recipe: what a study file says."""
+
+    recipe: Recipe
 
     def __post_init__(self) -> None:
         """Build every variant's recipe once, so that a bad one is rejected before anything runs."""
@@ -120,42 +114,9 @@ class StudyPlan:
         values = itertools.product(*(self.tune[field] for field in fields))
         return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 
-    def recipe_of(self, variant: Variant) -> AnyRecipe:
-        """The complete recipe of one variant, its tuned hyperparameterss as the recipe has them."""
+    def recipe_of(self, variant: Variant) -> Recipe:
+        """The complete recipe of one variant, its tuned hyperparameters as the recipe has them."""
         return with_settings(self.recipe, variant.settings)
-
-
-def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> AnyRecipe:
-    """The recipe with some fields set anew, checked like one read from a file.
-
-    Raises:
-        UserError: If a key is unknown or a value breaks its rule.
-
-    >>> with_settings(SegmentRecipe(), {"model.width": 8}).model.width
-    8
-    """
-    return recipe_from(nested(settings_of(recipe) | dict(settings)))
-
-
-def recipe_from(tables: Mapping[str, Any]) -> AnyRecipe:
-    """The recipe that plain tables describe; without ``task`` it is a segmentation.
-
-    Raises:
-        UserError: If a key is unknown or a value breaks its rule.
-
-    >>> recipe_from({"task": "generate"}).model.name
-    'cvae'
-    """
-    task = tables.get("task", "segment")
-    if not isinstance(task, str) or task not in RECIPES:
-        raise UserError(f"task = {task!r}: unknown; {nearest_name(str(task), RECIPES)}")
-    return parse(RECIPES[task], tables)
-
-
-def differing_fields(a: Recipe, b: Recipe) -> tuple[str, ...]:
-    """Dotted keys of the fields in which two recipes differ."""
-    ours, theirs = settings_of(a), settings_of(b)
-    return tuple(key for key in (ours | theirs) if ours.get(key, ...) != theirs.get(key, ...))
 
 
 def load_plan(path: Path) -> StudyPlan:
@@ -167,7 +128,7 @@ def load_plan(path: Path) -> StudyPlan:
         UserError: If the file is missing, is not TOML, or breaks a rule.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such recipe; {nearest_name(path.name, beside)}") from None
@@ -178,14 +139,6 @@ def load_plan(path: Path) -> StudyPlan:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return dataclasses.replace(plan, recipe=with_data_from(path.parent, plan.recipe))
-
-
-def with_data_from(home: Path, recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe with a relative ``data.folder`` taken from ``home``, and so absolute."""
-    folder = recipe.data.folder
-    if folder is None or folder.is_absolute():
-        return recipe
-    return with_settings(recipe, {"data.folder": str((home / folder).resolve())})
 
 
 def shipped_recipe(path: Path) -> Path:
@@ -212,21 +165,7 @@ def plan_as_toml(plan: StudyPlan) -> str:
         "variants": [{"name": v.name, **nested(v.settings)} for v in plan.variants],
     }
     written = {key: value for key, value in study.items() if value or key == "question"}
-    return tomli_w.dumps({"study": written, **nested(_written(plan.recipe))})
-
-
-def recipe_as_toml(recipe: Recipe) -> str:
-    """The complete recipe as TOML; fields that are None are left out."""
-    return tomli_w.dumps(nested(_written(recipe)))
-
-
-def load_recipe(text: str) -> AnyRecipe:
-    """The recipe written by ``recipe_as_toml``."""
-    return recipe_from(tomllib.loads(text))
-
-
-def _written(recipe: Recipe) -> dict[str, Any]:
-    return {key: value for key, value in settings_of(recipe).items() if value is not None}
+    return tomli_w.dumps({"study": written, **recipe_tables(plan.recipe)})
 
 
 def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
@@ -238,18 +177,16 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     variants = _variants(study) or [{"name": default_name, "settings": {}}]
     if "tune" in study:
         study["tune"] = levels_of(study["tune"], "study.tune")
-    known = {field.name for field in dataclasses.fields(StudyPlan)} - {"recipe"}
+    known = {field.name for field in dataclasses.fields(StudyTable)}
     for key in study:
         if key not in known:
             raise UserError(f"study.{key}: unknown key; {nearest_name(key, known)}")
     if type(study.get("seeds")) is int:  # true is one too
         study["seeds"] = list(range(study["seeds"]))
-    tables_of_recipe = nested(_written(recipe))
-    return parse(
-        StudyPlan,
-        {"name": default_name, **study, "variants": variants, "recipe": tables_of_recipe},
-        prefix="study.",
-    )
+    named = {"name": default_name, **study, "variants": variants}
+    table = parse(StudyTable, named, prefix="study.")
+    fields = {key: getattr(table, key) for key in known}
+    return build(StudyPlan, {**fields, "recipe": recipe}, prefix="study.")
 
 
 def _variants(study: dict[str, Any]) -> list[Entry]:

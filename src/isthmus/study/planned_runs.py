@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.engine.run_folder import RunFolder, run_folder
-from isthmus.recipe import AnyRecipe, StudyPlan, Variant, with_settings
+from isthmus.engine.run_folder import RunFolder
+from isthmus.recipe import Recipe, with_settings
 from isthmus.recipe.rules import Setting
+from isthmus.study.folder import StudyFolder
+from isthmus.study.plan import StudyPlan, Variant
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class PlannedRun:
     """One variant with one seed, and where it goes."""
 
     variant: Variant
-    recipe: AnyRecipe
+    recipe: Recipe
     seed: int
     folder: RunFolder
 
@@ -24,14 +26,15 @@ class PlannedRun:
 def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
     """Every run of the plan; all variants of one seed before the next, so that pairs come early.
 
-    tuned hyperparameters are those that each variant has chosen, once it has.
+    Tuned hyperparameters are those that each variant has chosen, once it has.
     """
     recipes = [
         with_settings(plan.recipe_of(variant), chosen_setting(plan, variant, study))
         for variant in plan.variants
     ]
+    folder = StudyFolder(study)
     return tuple(
-        PlannedRun(variant, recipe, seed, run_folder(study, variant.name, seed))
+        PlannedRun(variant, recipe, seed, folder.run(variant.name, seed))
         for seed in plan.seeds
         for variant, recipe in zip(plan.variants, recipes, strict=True)
     )
@@ -54,12 +57,12 @@ def chosen_setting(plan: StudyPlan, variant: Variant, study: Path) -> Mapping[st
     runs = _tuning_runs_of(plan, variant, study)
     if not runs or not all(run.folder.is_finished for run in runs):
         return {}
-    results = [(run.setting, run.folder.result()) for run in runs]
-    finished = [(of["metric"], setting) for setting, of in results if of["status"] == "finished"]
+    results = [(run.setting, run.folder.tuning_result()) for run in runs]
+    finished = [(of, setting) for setting, of in results if of.status == "finished"]
     if not finished:
         return {}
-    rises = next(of["higher_is_better"] for _, of in results if of["status"] == "finished")
-    return (max if rises else min)(finished, key=lambda of: of[0])[1]
+    best = max if finished[0][0].higher_is_better else min
+    return best(finished, key=lambda of: of[0].value)[1]
 
 
 def untrainable_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
@@ -67,12 +70,12 @@ def untrainable_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
     return frozenset(
         name
         for name, folders in _tuning_folders(plan, study).items()
-        if folders and all(f.is_finished and f.result()["status"] == "failed" for f in folders)
+        if folders and all(f.is_finished and f.tuning_result().status == "failed" for f in folders)
     )
 
 
 def untuned_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
-    """The variants of which some setting of the tuned hyperparameterss is still to be tried."""
+    """The variants of which some setting of the tuned hyperparameters is still to be tried."""
     return frozenset(
         name
         for name, folders in _tuning_folders(plan, study).items()
@@ -102,8 +105,13 @@ def _tuning_runs_of(plan: StudyPlan, variant: Variant, study: Path) -> list[Tuni
             variant,
             with_settings(plan.recipe_of(variant), setting),
             plan.seeds[0],
-            RunFolder(study / "tuning" / variant.name / f"setting-{place}"),
+            StudyFolder(study).tuning_run(variant.name, place),
             setting,
         )
         for place, setting in enumerate(plan.tuning_grid)
     ]
+
+
+def finished_runs(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs that have finished and did not fail."""
+    return [of for of in runs if of.folder.is_finished and of.folder.result().status == "finished"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from isthmus.errors import UserError
-from isthmus.recipe import StudyPlan
 from isthmus.study.claim import leave_out
-from isthmus.study.differences import is_complete, read_results
+from isthmus.study.differences import is_complete
+from isthmus.study.folder import StudyFolder
+from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
+from isthmus.study.records import Verdict
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ class StoppingRule:
 
     def stops(self, plan: StudyPlan, study: Path) -> str:
         """Why no seed is added to a plan that was run, in words; nothing if one is."""
-        results = read_results(study)
+        folder = StudyFolder(study)
+        results = folder.results
         if not is_complete(results):
             return "not every run is done, and before that there is no verdict"
         if not (results["status"] == "finished").any():
             return "every run has failed, and more seeds would not mend that"
         if self.width is not None:
-            widest = _widest(study / "verdicts.csv")
+            widest = _widest(folder.verdicts)
             finished = results.loc[results["status"] == "finished", "variant"]
             if math.isnan(widest) and finished.nunique() < 2:
                 return "fewer than two variants have a finished run, and more seeds would hardly mend that"
@@ -144,15 +145,16 @@ def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple
     return run(leave_out(not_begun, study), ()), f"{reason}; {what}"
 
 
-def _widest(verdicts: Path) -> float:
-    """Of the factors' intervals, or of the pairs' where no factor is, by the first metric.
+def _widest(verdicts: Sequence[Verdict]) -> float:
+    """Width of the widest interval of the factors, or of the pairs where no factor is, by the first metric.
 
-    NaN where no comparison has a seed.
+    NaN where no comparison has a seed; infinite where one that has seeds has no interval.
     """
-    table = pd.read_csv(verdicts)
-    if table.empty:
-        return float("inf")
-    table = table[(table["metric"] == table["metric"].iloc[0]) & (table["n"] > 0)]
-    kind = "factor" if (table["kind"] == "factor").any() else "pair"
-    widths = (table["high"] - table["low"])[table["kind"] == kind]
-    return float(widths.max()) if widths.notna().all() else float("inf")
+    if not verdicts:
+        return math.inf
+    known = [v for v in verdicts if v.metric == verdicts[0].metric and v.n > 0]
+    factors = [v for v in known if v.kind == "factor"]
+    widths = [v.high - v.low for v in factors or known if v.kind in ("factor", "pair")]
+    if not widths:
+        return math.nan
+    return max(widths) if all(map(math.isfinite, widths)) else math.inf

@@ -1,4 +1,4 @@
-"""Tune every variant's tuned hyperparameterss on validation, before it may be compared."""
+"""Tune every variant's hyperparameters on validation, before it may be compared."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from isthmus.engine.run_folder import write_table
 from isthmus.engine.train import tune_run
-from isthmus.recipe import StudyPlan
 from isthmus.study.attempt import attempt
+from isthmus.study.folder import StudyFolder
+from isthmus.study.plan import StudyPlan
 from isthmus.study.planned_runs import chosen_setting, tuning_runs
 from isthmus.study.progress import study_progress
 
@@ -46,17 +46,18 @@ def tune_variants(
                 run.folder,
                 data_root=data_root,
                 on_progress=on_progress,
+                shared=StudyFolder(study).shared,
             )
             attempt(tune, run.folder, name, console)
     rows = []
     for run in tuning_runs(plan, study):
         if not run.folder.is_finished:
             continue
-        result, chosen = run.folder.result(), chosen_setting(plan, run.variant, study)
+        result, chosen = run.folder.tuning_result(), chosen_setting(plan, run.variant, study)
         rows.append(
             {"variant": run.variant.name, "seed": run.seed}
             | dict(run.setting)
-            | {key: result.get(key) for key in ("metric", "metric_name", "status")}
+            | {"value": result.value, "metric": result.metric, "status": result.status}
             | {"chosen": run.setting == chosen}
         )
-    write_table(study / "tuning.csv", pd.DataFrame(rows))
+    StudyFolder(study).write_table("tuning", pd.DataFrame(rows))

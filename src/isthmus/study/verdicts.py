@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from isthmus.stats.corrections import Looks, holm, planned_looks
@@ -19,16 +18,11 @@ from isthmus.stats.paired import (
 )
 from isthmus.study.comparisons import count_families
 from isthmus.study.differences import Found, scatters
+from isthmus.study.records import Verdict
 from isthmus.study.sentences import CANNOT_TELL, sentence_of
 
 ALPHA = 0.05
 """Chance of any false "better", "worse" or "interacts" in a family; the same for "equivalent"."""
-COLUMNS = (
-    *("kind", "metric", "factor", "a", "b", "matched", "n", "mean_a", "mean_b", "difference", "sd"),
-    *("low", "high", "family_low", "family_high", "p", "p_family", "p_study", "p_equivalent"),
-    *("margin", "verdict", "needs_seeds", "sentence", "groups"),
-)
-"""Of verdicts.csv, all of them whatever could be computed."""
 
 
 def verdicts_on(
@@ -37,8 +31,8 @@ def verdicts_on(
     looks: Looks,
     *,
     is_complete: bool,
-) -> pd.DataFrame:
-    """A row a comparison: difference, intervals, p-values, verdict, seeds that it would take.
+) -> tuple[Verdict, ...]:
+    """For each comparison its difference, intervals, p-values, verdict, seeds that it would take.
 
     Two-sided paired t tests over seeds. Holm's correction holds the chance of any false claim
     in a family at ``ALPHA``; a family is all comparisons of one kind, by all metrics. Looks at
@@ -64,7 +58,7 @@ def verdicts_on(
     different = count_families((of.comparison.kind, of.groups) for of in found)
     least = min((p for p_values in p_families for p in p_values if p <= 1), default=1.0)
     p_least = min(1.0, different * least)
-    rows: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = []
     for family, p_values in zip(families, p_families, strict=True):
         equivalences = _family_wise([_p_equivalent(of, margins) for of in family], looks)
         to_tell = len(family) * (1 if p_least < ALPHA else different)
@@ -72,7 +66,7 @@ def verdicts_on(
             ps = {"p_family": p, "p_study": np.maximum(p, p_least)}
             margin = margins.get(of.metric.name)
             sizes = (len(family), to_tell)
-            rows.append(
+            verdicts.append(
                 _row(
                     of,
                     ps | {"p_equivalent": equivalent},
@@ -82,7 +76,7 @@ def verdicts_on(
                     is_complete=is_complete,
                 )
             )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return tuple(verdicts)
 
 
 def _p_value(found: Found) -> float:
@@ -108,7 +102,7 @@ def _row(
     sizes: tuple[int, int],
     *,
     is_complete: bool,
-) -> dict[str, Any]:
+) -> Verdict:
     """One comparison; ``sizes``: of its family, and over how many tests Bonferroni's correction claims."""
     comparison, difference = found.comparison, found.difference
     row: dict[str, Any] = {
@@ -137,7 +131,8 @@ def _row(
     row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
     ends = (row.get("low", math.nan), row.get("high", math.nan))
     sentence = sentence_of(found, ends, verdict, margin, needs, is_complete=is_complete)
-    return row | {"sentence": sentence, "groups": "; ".join(map(" ".join, found.groups))}
+    groups = "; ".join(map(" ".join, found.groups))
+    return Verdict(**row, sentence=sentence, groups=groups)
 
 
 def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:

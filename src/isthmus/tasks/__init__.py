@@ -1,1 +1,42 @@
-"""What differs between segmentation, generation and classification."""
+"""What differs between segmentation, generation and classification.
+
+A task is a package here and one line in ``TASKS``; nothing outside asks which task it is.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from isthmus.engine.task import TASKS, Task, task_of
+from isthmus.errors import UserError, nearest_name
+from isthmus.recipe import Recipe
+from isthmus.recipe.parsing import parse
+from isthmus.tasks.classify import ClassifyTask
+from isthmus.tasks.generate import GenerateTask
+from isthmus.tasks.segment import SegmentTask
+
+TASKS |= {task.name: task for task in (SegmentTask(), GenerateTask(), ClassifyTask())}
+
+__all__ = ["TASKS", "Task", "load_recipe", "recipe_from", "task_of"]
+
+
+def recipe_from(tables: Mapping[str, Any]) -> Recipe:
+    """The recipe that plain tables describe; without ``task`` it is a segmentation.
+
+    Raises:
+        UserError: If a key is unknown or a value breaks its rule.
+
+    >>> recipe_from({"task": "generate"}).task
+    'generate'
+    """
+    name = tables.get("task", "segment")
+    if not isinstance(name, str) or name not in TASKS:
+        raise UserError(f"task = {name!r}: unknown; {nearest_name(str(name), TASKS)}")
+    return parse(TASKS[name].recipe, tables)
+
+
+def load_recipe(text: str) -> Recipe:
+    """The recipe in a TOML text, as ``recipe_as_toml`` writes it."""
+    return recipe_from(tomllib.loads(text))

@@ -9,10 +9,10 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from isthmus import build
 from isthmus.data.store import LabelledStore
 from isthmus.engine.task_module import TaskModule
-from isthmus.recipe import ClassifyRecipe
+from isthmus.nn.classifier import Judge
+from isthmus.tasks.classify.recipe import ClassifyRecipe
 
 
 class ClassifierModule(TaskModule):
@@ -37,9 +37,14 @@ class ClassifierModule(TaskModule):
         return (torch.zeros(1, self.data.channels, self.data.size_px, self.data.size_px),)
 
 
+def judge_for(recipe: ClassifyRecipe, num_labels: int) -> Judge:
+    """The classifier of a recipe, weights drawn from torch's global generator."""
+    return Judge(recipe.data.channels, num_labels, recipe.model.width)
+
+
 def classifier_for(recipe: ClassifyRecipe, store: LabelledStore, steps: int) -> ClassifierModule:
     """A fresh classifier of the store's labels, with weights from torch's global generator."""
-    return ClassifierModule(build.judge_for(recipe, len(store.class_names)), recipe, steps)
+    return ClassifierModule(judge_for(recipe, len(store.class_names)), recipe, steps)
 
 
 class ClassificationTally:

@@ -1,1 +1,133 @@
-"""Generation: label-conditioned VAEs and whether they use the label."""
+"""Generation: VAEs conditioned on a label, and whether they use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isthmus.engine.run_result import Baseline, Evaluation, TaskNotes
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
+from isthmus.recipe import with_settings
+from isthmus.tasks.classify import LabelledTask
+from isthmus.tasks.generate.recipe import GenerateRecipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from isthmus.data.store import LabelledStore
+    from isthmus.engine.task_module import ProgressCallback
+    from isthmus.engine.trained import Trained
+    from isthmus.tasks.generate.module import Generator
+
+
+class GenerateTask(LabelledTask):
+    """Label-conditioned VAEs, evaluated by a judge."""
+
+    name = "generate"
+    recipe = GenerateRecipe
+    curve = "elbo_nats"
+    loss_title = "Objective"
+    loss_table = "objective"
+    sections = ("label_use", "sample_grids", "designs")
+    forecast_note = "training the judge once"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Label use first, then likelihood, then use of z."""
+        from isthmus.tasks.generate.metric_table import METRICS
+
+        return METRICS
+
+    def new_module(self, recipe: GenerateRecipe, store: LabelledStore, steps: int) -> Generator:
+        """A VAE with its objective."""
+        from isthmus.tasks.generate.module import generator_for
+
+        return generator_for(recipe, len(store.class_names), steps)
+
+    def evaluate(self, trained: Trained) -> Evaluation:
+        """Likelihood, use of z and use of the label; sample grids go into the run folder."""
+        from isthmus.tasks.generate.evaluate import evaluate_generator
+
+        return evaluate_generator(trained)
+
+    def prepare(
+        self,
+        recipe: GenerateRecipe,
+        store: LabelledStore,
+        shared: Path,
+        on_progress: ProgressCallback,
+    ) -> Mapping[str, str]:
+        """Train the judge of these images, unless ``shared`` or the cache has it."""
+        from isthmus.tasks.generate.cas import check_cas_images
+        from isthmus.tasks.generate.judge import ensure_judge
+
+        check_cas_images(recipe.measure, len(store.class_names))
+        return {"judge": ensure_judge(recipe, store, shared, on_progress)}
+
+    def verdict_metrics(self, recipes: Sequence[GenerateRecipe]) -> tuple[str, ...]:
+        """Swap success and the NLL; the harder swap protocol first, where the two differ.
+
+        An encoder that is given a wrong label may hide in z what the decoder is to show.
+        """
+        both = any(recipe.model.encoder_is_conditioned for recipe in recipes)
+        harder = ("swap_encoded_wrong",) if both else ()
+        return (*harder, "swap_encoded_true", "nll_nats")
+
+    def check_metrics(self, names: Sequence[str], recipes: Sequence[GenerateRecipe]) -> None:
+        """Reject the unconditional ELBO without label dropout, and CAS without its images."""
+        if "elbo_unconditional_nats" in names and any(
+            recipe.model.label_dropout == 0 for recipe in recipes
+        ):
+            raise UserError(
+                "study.metrics: elbo_unconditional_nats is not measured where training hides no "
+                "label (model.label_dropout = 0): set it in every variant, or take the metric out"
+            )
+        if "cas" in names and any(recipe.measure.cas_images is None for recipe in recipes):
+            raise UserError(
+                "study.metrics: cas is not measured without measure.cas_images: "
+                "set it, or take cas out"
+            )
+
+    def comparable(
+        self, metrics: Sequence[Metric], recipes: Sequence[GenerateRecipe]
+    ) -> tuple[Metric, ...]:
+        """Without nats and bits where likelihoods differ: they measure different events then."""
+        if len({recipe.objective.likelihood for recipe in recipes}) < 2:
+            return tuple(metrics)
+        return tuple(m for m in metrics if not {"nats", "bits"} & set(m.name.split("_")))
+
+    def baselines(
+        self, recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
+    ) -> tuple[Baseline, ...]:
+        """Two decoders whose swap metrics are known in theory; none before there is a judge."""
+        from isthmus.tasks.generate.controls import control_baselines
+
+        return control_baselines(recipe, seed, store, shared)
+
+    def phases(self, recipe: GenerateRecipe) -> tuple[tuple[float, GenerateRecipe], ...]:
+        """One sample of z a step until ``importance_from``, all samples afterwards."""
+        late = recipe.objective.importance_from
+        if not late:
+            return ((1.0, recipe),)
+        single = {"objective.importance_samples": 1, "objective.importance_from": 0.0}
+        return ((late, with_settings(recipe, single)), (1 - late, recipe))
+
+    def drawn_by_seed(self, recipe: GenerateRecipe) -> tuple[str, ...]:
+        """Wrong labels and binarised test images, beside what every task draws."""
+        weights, validation, order = super().drawn_by_seed(recipe)
+        is_dynamic = recipe.objective.likelihood == "bernoulli-dynamic"
+        binarised = ("binarisations of the test images",) if is_dynamic else ()
+        return (weights, validation, "wrong labels", *binarised, order)
+
+    def notes(
+        self,
+        finished: pd.DataFrame,
+        recipes: Mapping[str, GenerateRecipe],
+        baselines: Sequence[Baseline],
+    ) -> TaskNotes:
+        """Which variants obey the label, and what limits what the judge says."""
+        from isthmus.tasks.generate.page import generation_notes
+
+        return generation_notes(finished, recipes, baselines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import tempfile
 from pathlib import Path
@@ -12,18 +11,17 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from isthmus import build
 from isthmus.data.store import LabelledStore, as_bytes
 from isthmus.engine.fit import fit
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import numpy_draws, torch_draws
+from isthmus.engine.seeds import torch_draws
 from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
-from isthmus.recipe import ClassifyRecipe, GenerateRecipe, Measure
 from isthmus.tasks.classify.evaluate import evaluate_classifier
-from isthmus.tasks.classify.module import classifier_for
+from isthmus.tasks.classify.recipe import ClassifyRecipe
 from isthmus.tasks.generate.judge import judge_recipe
 from isthmus.tasks.generate.label_swap import alike_in_labels
+from isthmus.tasks.generate.recipe import GenerateRecipe, Measure
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 
@@ -125,17 +123,11 @@ def _recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 
 
 def _learned_from(store: LabelledStore, run: Trained) -> dict[str, float]:
-    """The metrics of a classifier trained on the training part of this store, and not kept."""
-    assert isinstance(run.recipe, GenerateRecipe)
-    recipe, seed, precision = _recipe(run.recipe), run.seed, run.precision
-    split = build.split_for(recipe.data, store, numpy_draws(seed, "split"))
-    new_module = functools.partial(classifier_for, recipe, store)
+    """The test metrics of a classifier trained on the training part of this store, and not kept."""
+    recipe = _recipe(run.recipe)
     with tempfile.TemporaryDirectory() as path, torch.random.fork_rng(devices=[]):
-        folder = RunFolder(Path(path))
-        module, epoch = fit(new_module, recipe, seed, folder, store, split, precision)
-        learned = Trained(module, epoch, recipe, seed, folder, store, split, precision)
-        metrics: dict[str, float] = evaluate_classifier(learned)["metrics"]
-    return metrics
+        learned = fit(store, recipe, run.seed, RunFolder(Path(path)), run.precision)
+        return evaluate_classifier(learned).metrics
 
 
 def _drawn(

@@ -33,7 +33,7 @@ def generated(
 
 def drawn_sample_grid(
     model: TrainedVAE,
-    sample_grid: Literal["random", "null"],
+    sample_grid: Literal["random", "unconditional"],
     labels: Int[np.ndarray, " n"],
     seed: int,
 ) -> Arrays:
@@ -44,9 +44,9 @@ def drawn_sample_grid(
     Raises:
         UserError: If they shall be without and the model does not know what that is.
     """
-    if sample_grid == "null" and not model.knows_unconditional:
+    if sample_grid == "unconditional" and not model.knows_unconditional:
         raise UserError(
-            "--grid null: this model has no unconditional label (model.label_dropout = 0): only one that was "
+            "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one that was "
             "trained without labels now and then can draw without; use --grid random"
         )
     vae, draws = model.vae, torch.Generator().manual_seed(seed)

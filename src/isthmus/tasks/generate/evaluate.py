@@ -1,8 +1,8 @@
-"""Metric a trained VAE on the test set, once: likelihood, use of z, and whether it listens."""
+"""Evaluate a trained VAE on the test part: likelihood, use of z, and whether it listens."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Int
 from isthmus.data.splits import in_proportion
 from isthmus.data.store import LabelledStore, as_float
 from isthmus.engine.run_folder import write_arrays
+from isthmus.engine.run_result import Evaluation, JudgeRecord
 from isthmus.engine.seeds import numpy_draws, torch_draws
 from isthmus.engine.trained import Trained
 from isthmus.metrics.generation import (
@@ -19,7 +20,6 @@ from isthmus.metrics.generation import (
     bits_per_dim,
     frechet_distance,
 )
-from isthmus.recipe import GenerateRecipe
 from isthmus.tasks.generate.cas import cas_metrics
 from isthmus.tasks.generate.judge import LoadedJudge, load_judge
 from isthmus.tasks.generate.label_swap import (
@@ -34,40 +34,40 @@ from isthmus.tasks.generate.label_swap import (
 )
 from isthmus.tasks.generate.module import Generator
 from isthmus.tasks.generate.probe import probe_accuracy
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.sample_grids import sample_grids_of
 from isthmus.tasks.generate.vae_on_arrays import Posterior, VAEOnArrays, posterior_draws
 
 _PROBE_IMAGES = 10_000
 
 
-def evaluate_generator(trained: Trained) -> dict[str, Any]:
+def evaluate_generator(trained: Trained) -> Evaluation:
     """Evaluate the test set, once; write metrics and sample grids; say whether the run can be counted."""
-    recipe, module, store = trained.recipe, trained.module, trained.store
-    assert isinstance(recipe, GenerateRecipe)
-    assert isinstance(module, Generator)
+    recipe, store = trained.recipe, trained.store
+    module = cast(Generator, trained.module)
     module.cpu().eval()
     vae = VAEOnArrays(module.network, trained.precision, recipe.train.batch)
-    judge = load_judge(recipe, store)
-    of_judge = {"name": judge.name, "accuracy": judge.accuracy}
+    judge = load_judge(recipe, store, trained.shared)
+    of_judge = JudgeRecord(name=judge.name, accuracy=judge.accuracy)
 
     test = _test_part(vae, trained)
     encoded = _encoded(vae, recipe, test)
     likelihood, arrays = _likelihood(vae, recipe, test, encoded, trained.seed)
     if not np.isfinite(likelihood["elbo_nats"]):
-        return {"reason": "the ELBO is not finite", "metrics": likelihood, "judge": of_judge}
+        return Evaluation(reason="the ELBO is not finite", metrics=likelihood, judge=of_judge)
     label_use, judged = _label_use(vae, judge, test, encoded, trained)
     metrics = {**label_use, **likelihood, **_use_of_z(vae, trained, test, encoded.true)}
     names = [store.names[row] for row in trained.split.test]
-    write_arrays(trained.folder.metrics, {"names": names, **arrays, **judged})
+    write_arrays(trained.folder.image_metrics, {"names": names, **arrays, **judged})
     draws = torch_draws(trained.seed, "sample_grids")
     sample_grids = sample_grids_of(vae, test, draws, recipe.model)
     write_arrays(trained.folder.sample_grids, sample_grids)
     if not metrics["active_units"]:
         reason = "collapsed: no unit of z says anything of the image"
-        return {"reason": reason, "metrics": metrics, "judge": of_judge}
+        return Evaluation(reason=reason, metrics=metrics, judge=of_judge)
     if recipe.measure.cas_images is not None:
         metrics |= cas_metrics(trained, vae, recipe.measure.cas_images)
-    return {"reason": "", "metrics": metrics, "judge": of_judge}
+    return Evaluation(reason="", metrics=metrics, judge=of_judge)
 
 
 def images_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images, Labels]:
@@ -173,7 +173,7 @@ def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
     """Swap success, label leakage and style kept under one protocol."""
     return {
         **swap.swap.success.named(f"swap_{protocol}"),
-        **swap.swap.leakage.named(f"stay_{protocol}"),
+        **swap.swap.leakage.named(f"leakage_{protocol}"),
         f"style_{protocol}": swap.style.metric,
         f"style_{protocol}_shuffled": swap.style.control,
     }

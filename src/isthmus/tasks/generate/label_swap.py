@@ -92,34 +92,6 @@ def prior_fidelity(
     return Proportion(int(hits.sum()), len(hits)), outputs
 
 
-def controls(
-    judge: LoadedJudge,
-    training: tuple[Images, Labels],
-    test: tuple[Images, Labels],
-    given: Labels,
-    rng: np.random.Generator,
-) -> dict[str, Swapped]:
-    """Two decoders whose metrics theory knows.
-
-    One reconstructs perfectly and ignores the label: its swaps succeed only where the judge
-    errs, all style is kept, and it stays as often as the judge is right. The other returns one
-    image a label, the training image nearest to the mean of its class: its swaps succeed,
-    and no style is kept. (The mean itself is a grey ghost that no judge has been shown.)
-    """
-    images, true = test
-    medoids = {label: _nearest_to_mean(training[0][training[1] == label]) for label in set(given)}
-    drawn = np.stack([medoids[label] for label in given])
-    return {
-        "ignores the label": judged_swap(judge, images, images, true, given, rng),
-        "class medoids": judged_swap(judge, images, drawn, true, given, rng),
-    }
-
-
-def _nearest_to_mean(images: Images) -> Float[np.ndarray, "channel height width"]:
-    distances = ((images - images.mean(axis=0)) ** 2).sum(axis=(1, 2, 3))
-    return np.asarray(images[distances.argmin()])
-
-
 def evenly_from_labels(labels: Labels, count: int) -> Rows:
     """At most ``count`` positions, ascending: the first of each label, as many of each as possible.
 

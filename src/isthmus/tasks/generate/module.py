@@ -12,11 +12,14 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from isthmus import build
 from isthmus.engine.task_module import TaskModule
 from isthmus.metrics.generation import kl_nats, log_weights
-from isthmus.nn.cvae import ConditionalVAE, Outcome
-from isthmus.recipe import GenerateRecipe
+from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
+from isthmus.nn.cvae import PRIORS, ConditionalVAE, Outcome
+from isthmus.nn.likelihoods import likelihood_named
+from isthmus.nn.penalties import Penalty, penalty_named
+from isthmus.nn.vae_blocks import BODIES, AuxiliaryClassifier, decoder_body, encoder_body
+from isthmus.tasks.generate.recipe import GenerateRecipe, Objective
 
 
 class Generator(TaskModule):
@@ -34,7 +37,7 @@ class Generator(TaskModule):
         super().__init__(network, recipe.train, steps, GenerationTally)
         self.chooses = "bound_nats" if recipe.objective.importance_samples > 1 else "elbo_nats"
         self.recipe = recipe
-        self.penalty = build.penalty_for(recipe.objective, recipe.model.latent, network.num_labels)
+        self.penalty = penalty_for(recipe.objective, recipe.model.latent, network.num_labels)
 
     def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
         """The objective of one batch, in nats an image.
@@ -200,3 +203,42 @@ class GenerationTally:
     def numbers(self) -> dict[str, float]:
         """Means over the images counted; the ELBO has weight 1 and the z that were drawn."""
         return {name: of / self.images for name, of in self.sums.items()}
+
+
+def vae_for(recipe: GenerateRecipe, num_labels: int) -> ConditionalVAE:
+    """The VAE of a recipe, with fresh weights from torch's global generator."""
+    model, data = recipe.model, recipe.data
+    likelihood = likelihood_named(recipe.objective.likelihood)
+    body = BODIES[model.body]
+    encoder_side, decoder_side = CONDITION_ON[model.condition_on](CONDITIONINGS[model.conditioning])
+    encoder = encoder_body(data.channels, data.size_px, model.width, body, encoder_side.modulate)
+    auxiliary_classifier = None
+    if model.condition_on == "classifier":
+        auxiliary_classifier = AuxiliaryClassifier(
+            encoder_body(data.channels, data.size_px, model.width, body), num_labels
+        )
+    maps = data.channels * likelihood.params_per_channel
+    decoder = decoder_body(
+        model.latent, maps, data.size_px, model.width, body, decoder_side.modulate
+    )
+    return ConditionalVAE(
+        encoder,
+        decoder,
+        enter_encoder=encoder_side.enter(encoder.features, num_labels),
+        enter_decoder=decoder_side.enter(model.latent, num_labels),
+        prior=PRIORS[model.prior](model.latent, num_labels),
+        likelihood=likelihood,
+        latent=model.latent,
+        num_labels=num_labels,
+        auxiliary_classifier=auxiliary_classifier,
+    )
+
+
+def penalty_for(objective: Objective, latent: int, num_labels: int) -> Penalty:
+    """The penalty of a recipe; an adversary is a module with weights of its own."""
+    return penalty_named(objective.invariance, objective.invariance_weight, latent, num_labels)
+
+
+def generator_for(recipe: GenerateRecipe, num_labels: int, steps: int) -> Generator:
+    """A fresh VAE with its objective."""
+    return Generator(vae_for(recipe, num_labels), recipe, steps)

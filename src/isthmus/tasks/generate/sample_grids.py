@@ -15,8 +15,8 @@ from jaxtyping import Int
 
 from isthmus.data.store import as_bytes
 from isthmus.metrics.generation import kl_nats
-from isthmus.recipe import VAE
 from isthmus.tasks.generate.label_swap import Images, Labels, TestPart, evenly_from_labels
+from isthmus.tasks.generate.recipe import VAE
 from isthmus.tasks.generate.vae_on_arrays import Latents, Posterior, VAEOnArrays
 
 Arrays = dict[str, Any]

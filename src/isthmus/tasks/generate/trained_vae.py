@@ -8,11 +8,12 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from isthmus import build
 from isthmus.engine.device import precision_here
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError, nearest_name
-from isthmus.recipe import GenerateRecipe, load_recipe
+from isthmus.tasks import load_recipe
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 NO_LABEL = "none"
@@ -102,7 +103,7 @@ def load_vae(run: Path) -> TrainedVAE:
             'name a run of task = "generate"'
         )
     class_names = tuple(about["class_names"].split("\n"))
-    network = build.vae_for(recipe, len(class_names))
+    network = vae_for(recipe, len(class_names))
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:

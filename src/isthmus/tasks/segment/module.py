@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from isthmus import build
 from isthmus.engine.task_module import TaskModule
+from isthmus.losses import loss_named
 from isthmus.metrics.segmentation import confusion, iou, pixel_accuracy
-from isthmus.recipe import SegmentRecipe
+from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
+from isthmus.nn.unet import UNet
+from isthmus.tasks.segment.recipe import Model, SegmentRecipe
 
 
 class Segmenter(TaskModule):
@@ -29,7 +31,7 @@ class Segmenter(TaskModule):
             network, recipe.train, steps, functools.partial(SegmentationTally, num_classes)
         )
         self.size_px = recipe.data.size_px
-        self.loss = build.loss_for(recipe.loss)
+        self.loss = loss_named(recipe.loss.name, **recipe.loss.options)
 
     def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
         """The recipe's loss of one batch."""
@@ -77,3 +79,24 @@ class SegmentationTally:
 def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Class ids as numpy's uint8, which is what metrics are computed from."""
     return mask.to("cpu", torch.uint8).numpy()
+
+
+def unet_for(model: Model, channels_in: int, num_classes: int) -> UNet:
+    """The U-Net of a recipe, weights drawn from torch's global generator."""
+    return UNet(
+        channels_in=channels_in,
+        num_classes=num_classes,
+        width=model.width,
+        depth=model.depth,
+        down=DOWN_SAMPLERS[model.down],
+        up=UP_SAMPLERS[model.up],
+        make=PartMaker(
+            norm=NORMS[model.norm],
+            dropout=functools.partial(DROPOUTS[model.dropout], model.dropout_rate),
+        ),
+    )
+
+
+def segmenter_for(recipe: SegmentRecipe, num_classes: int, steps: int) -> Segmenter:
+    """A fresh U-Net for colour images with the recipe's loss."""
+    return Segmenter(unet_for(recipe.model, 3, num_classes), recipe, num_classes, steps)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from isthmus.metrics.metric import decimals_for
-from isthmus.report.formatting import (
-    counted,
-    interval_text,
-    listed,
-    seconds_text,
-    signed_text,
-)
-from isthmus.report.study_tables import Study
-from isthmus.report.verdict_rows import Verdict
+from isthmus.metrics.wording import counted, interval_text, listed, seconds_text, signed_text
+from isthmus.study.folder import StudyFolder
+from isthmus.study.records import Recommendation, Verdict
 
 MOST_ROWS = 12
 """Pairs beside the answer; all are in the table of verdicts."""
@@ -27,32 +20,25 @@ _FEW = 3
 NO_VERDICTS = "No verdicts: this folder has no verdicts.csv, or nothing is in it."
 
 
-@dataclass(frozen=True)
-class Recommendation:
-    """What to take, in one sentence, and the sentences that it rests on."""
-
-    text: str
-    details: tuple[str, ...] = ()
-
-
-def recommendation(study: Study) -> Recommendation | None:
+def recommended(study: StudyFolder) -> Recommendation | None:
     """What the pair verdicts on the judged metric recommend; None with nothing to compare.
 
     Never a winner over overlapping evidence: a variant is taken alone only if every other one
     is worse. Where pairs cannot tell, factors may: they average over more runs. The best mean
     is where to start from, not a verdict.
     """
-    if len(study.about.variants) < 2:
+    if len(study.record.variants) < 2:
         return None
     pairs = best_pairs(study)
     if not pairs:
-        return Recommendation(NO_VERDICTS)
-    best, metric = pairs[0].a, study.about.judged.title
+        return Recommendation(text=NO_VERDICTS)
+    best, metric = pairs[0].a, study.record.judged.title
     missing = int((~study.runs["status"].isin(("finished", "failed"))).sum())
-    if len(study.about.seeds) == 1 and not missing:
+    if len(study.record.seeds) == 1 and not missing:
         return Recommendation(
-            "One seed cannot tell which variant is better.",
-            (
+            text="One seed cannot tell which variant is better.",
+            start=best,
+            details=(
                 f"{best} has the best {metric} here, and that may be luck.",
                 "To learn it, run the study again with --seeds 5: what is trained is kept.",
             ),
@@ -81,12 +67,13 @@ def recommendation(study: Study) -> Recommendation | None:
     if not missing:
         details += _by_other_metrics(study, best, pairs[0].b)
     compared = {best, *(pair.b for pair in pairs)}
-    if left_out := [name for name in study.about.variants if name not in compared]:
+    if left_out := [name for name in study.record.variants if name not in compared]:
         details.append(f"Not compared: {listed(left_out)}.")
-    return Recommendation(text, tuple(details))
+    start = taken[0] if taken else best
+    return Recommendation(text=text, details=tuple(details), variants=tuple(taken), start=start)
 
 
-def best_pairs(study: Study) -> tuple[Verdict, ...]:
+def best_pairs(study: StudyFolder) -> tuple[Verdict, ...]:
     """The best mean against every other variant, nearest rival first, by the judged metric.
 
     A mean is over the seeds that its variant has finished, a pair over those that both have: a
@@ -106,12 +93,12 @@ def best_pairs(study: Study) -> tuple[Verdict, ...]:
     return tuple(best[name] for name in ranked if name in best)
 
 
-def shown_effects(study: Study) -> tuple[Verdict, ...]:
+def shown_effects(study: StudyFolder) -> tuple[Verdict, ...]:
     """The verdicts beside the answer: of every factor, or of the best mean where there is none."""
     return _of_kind(study, "factor") or best_pairs(study)[:MOST_ROWS]
 
 
-def interacting(study: Study) -> tuple[str, ...]:
+def interacting(study: StudyFolder) -> tuple[str, ...]:
     """Sentences on the factors whose effect depends on another one."""
     found = (v for v in _of_kind(study, "interaction") if v.verdict == "interacts")
     return tuple(verdict.sentence or f"{verdict.factor}: interacts." for verdict in found)
@@ -125,12 +112,12 @@ def decimals_of(verdicts: Sequence[Verdict]) -> int:
     return decimals_for(float(np.median(known))) if known else 3
 
 
-def _of_kind(study: Study, kind: str) -> tuple[Verdict, ...]:
-    metric = study.about.judged.name
+def _of_kind(study: StudyFolder, kind: str) -> tuple[Verdict, ...]:
+    metric = study.record.judged.name
     return tuple(v for v in study.verdicts if v.kind == kind and v.metric == metric)
 
 
-def _among(study: Study, best: str, open_ones: list[str]) -> tuple[list[str], list[str]]:
+def _among(study: StudyFolder, best: str, open_ones: list[str]) -> tuple[list[str], list[str]]:
     """What to take of variants that pairs cannot tell apart, by what the factors tell, and why."""
     beaten = _beaten_by_factors(study)
     candidates = [best, *open_ones]
@@ -138,7 +125,7 @@ def _among(study: Study, best: str, open_ones: list[str]) -> tuple[list[str], li
     levels = _left_of(study, kept, list(beaten))
     if best not in kept or len(kept) == len(candidates) or not levels:
         condition = f"Cannot tell {best} from {listed(open_ones, most=3)}"
-        if len(candidates) == len(study.about.variants):
+        if len(candidates) == len(study.record.variants):
             condition = f"Cannot tell which of the {len(candidates)} variants is best"
         return [], [f"{condition}: any of them may be best.", *_cheapest(study, candidates)]
     start = f"Take {levels}"
@@ -154,7 +141,7 @@ def _among(study: Study, best: str, open_ones: list[str]) -> tuple[list[str], li
     ]
 
 
-def _beaten_by_factors(study: Study) -> dict[str, set[str]]:
+def _beaten_by_factors(study: StudyFolder) -> dict[str, set[str]]:
     """For each field, the variants that a better level of it would better, on average.
 
     Only those that the verdict itself has set against their like. Where what a field does
@@ -173,26 +160,26 @@ def _beaten_by_factors(study: Study) -> dict[str, set[str]]:
     return beaten
 
 
-def _is_reversed(study: Study, verdict: Verdict) -> bool:
+def _is_reversed(study: StudyFolder, verdict: Verdict) -> bool:
     """Whether the better level lies behind in some pair of variants."""
-    sign = 1.0 if study.about.judged.higher_is_better else -1.0
+    sign = 1.0 if study.record.judged.higher_is_better else -1.0
     pairs = {(of.a, of.b): of for v in _of_kind(study, "pair") for of in (v, v.seen_from(v.b))}
     return any(sign * pairs[pair].difference < 0 for pair in verdict.pairs if pair in pairs)
 
 
-def _left_of(study: Study, kept: list[str], fields: list[str]) -> str:
+def _left_of(study: StudyFolder, kept: list[str], fields: list[str]) -> str:
     """The levels that these variants have of each field of which the study has others too, in words."""
     left = {field: _levels(study, kept, field) for field in fields}
-    condition = {f: of for f, of in left.items() if of != _levels(study, study.about.variants, f)}
+    condition = {f: of for f, of in left.items() if of != _levels(study, study.record.variants, f)}
     return listed([f"{' or '.join(sorted(of))} ({field})" for field, of in condition.items()])
 
 
-def _levels(study: Study, names: Sequence[str], field: str) -> set[str]:
+def _levels(study: StudyFolder, names: Sequence[str], field: str) -> set[str]:
     return {_level(study, name, field) for name in names}
 
 
-def _level(study: Study, variant: str, field: str) -> str:
-    levels = dict(zip(study.about.factors, study.settings_of(variant), strict=True))
+def _level(study: StudyFolder, variant: str, field: str) -> str:
+    levels = dict(zip(study.record.factors, study.settings_of(variant), strict=True))
     return levels.get(field) or "none"
 
 
@@ -206,20 +193,20 @@ def _rest(best: str, beaten: list[Verdict], equal_ones: list[str]) -> list[str]:
     return said
 
 
-def _survivors(study: Study, names: list[str]) -> list[str]:
+def _survivors(study: StudyFolder, names: list[str]) -> list[str]:
     """Which of the variants that are taken have failed runs, for their metrics are of the others."""
     failed = study.runs[study.runs["status"] == "failed"]["variant"].value_counts()
-    seeds = len(study.about.seeds)
+    seeds = len(study.record.seeds)
     said = [f"{name} ({failed[name]} of {seeds})" for name in names if name in failed]
     return [f"Of the runs that did not fail; failed: {listed(said)}."] if said else []
 
 
-def _by_other_metrics(study: Study, best: str, rival: str) -> list[str]:
+def _by_other_metrics(study: StudyFolder, best: str, rival: str) -> list[str]:
     """What the best mean gives or costs beside its nearest rival, by the other metrics judged."""
-    others, two = study.about.analysis.metrics[1:], {best, rival}
+    others, two = study.record.analysis.metrics[1:], {best, rival}
     pairs = [v for v in study.verdicts if v.kind == "pair" and {v.a, v.b} == two]
     found = [pair.seen_from(best) for pair in pairs if pair.metric in others]
-    title_of = study.about.title_of
+    title_of = study.record.title_of
     return [f"{title_of(v.metric)} against {rival}: {v.verdict}, {_sized(v)}." for v in found]
 
 
@@ -232,7 +219,7 @@ def _sized(verdict: Verdict) -> str:
     return f"{size} {between}" if shown else size
 
 
-def _cheapest(study: Study, names: list[str]) -> list[str]:
+def _cheapest(study: StudyFolder, names: list[str]) -> list[str]:
     """Which of these trains in the least time; nothing if a time is not known."""
     costs = {name: study.mean(name, "train_seconds") for name in names}
     if not np.isfinite(list(costs.values())).all():

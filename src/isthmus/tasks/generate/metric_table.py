@@ -1,12 +1,11 @@
-"""Every metric of every task: what it means, what verdicts speak of, what is drawn by epoch."""
+"""The test metrics of a label-conditioned VAE: names, directions and definitions."""
 
 from __future__ import annotations
 
 from isthmus.metrics.generation import BOUND_SAMPLES
 from isthmus.metrics.metric import Metric
-from isthmus.metrics.segmentation import METRICS
 
-GENERATION_METRICS = (
+METRICS = (
     Metric(
         "swap_encoded_true",
         True,
@@ -123,26 +122,3 @@ GENERATION_METRICS = (
     ),
 )
 """The metrics of a VAE's run, in the order of its tables."""
-
-CLASSIFICATION_METRICS = (Metric("accuracy", True, "Share of test images whose label it says."),)
-
-METRICS_OF = {
-    "segment": METRICS,
-    "generate": GENERATION_METRICS,
-    "classify": CLASSIFICATION_METRICS,
-}
-"""The metrics of each task, in the order of its tables."""
-
-VERDICT_METRICS = {
-    "segment": ("mean_iou",),
-    "generate": ("swap_encoded_wrong", "swap_encoded_true", "nll_nats"),
-    "classify": ("accuracy",),
-}
-"""The metrics that verdicts speak of where the plan names none; the first one says which is best.
-
-Of the two protocols it is the harder one: an encoder that is told a wrong label may hide in z what
-the decoder is to show.
-"""
-
-CURVES = {"segment": "pixel_accuracy", "generate": "elbo_nats", "classify": "accuracy"}
-"""The metric whose value on training and validation images is drawn by epoch."""

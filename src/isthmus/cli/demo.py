@@ -1,0 +1,28 @@
+"""isthmus demo: one small study of each task, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from isthmus.cli.flags import parse_flags
+from isthmus.cli.study import study
+from isthmus.recipe.rules import STRICT
+
+RECIPES = ("recipes/demo.toml", "recipes/demo_digits.toml")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DemoOptions:
+    """Run the studies of the demo, or go on with them."""
+
+    out: Path = Path("studies")
+    """Where their folders go."""
+
+
+def demo(words: Sequence[str]) -> int:
+    """Run the studies of the demo; the status of the worse one."""
+    (options,) = parse_flags((DemoOptions(),), words, "isthmus demo")
+    return max(study([name, "--out", str(options.out / Path(name).stem)]) for name in RECIPES)

@@ -1,0 +1,93 @@
+"""Two decoders whose swap metrics are known in theory, as rows to compare a VAE with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from isthmus.data.store import LabelledStore
+from isthmus.engine.run_result import Baseline
+from isthmus.engine.seeds import numpy_draws
+from isthmus.tasks.generate.evaluate import images_of, swap_shares
+from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.label_swap import judged_swap, wrong_labels_of
+from isthmus.tasks.generate.recipe import GenerateRecipe
+
+_AT_ONCE = 1_000
+"""Training images that are read together."""
+
+
+def control_baselines(
+    recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
+) -> tuple[Baseline, ...]:
+    """The controls under the wrong labels of a seed; none before the judge has been trained.
+
+    One decoder reconstructs perfectly and ignores the label: its swaps succeed only where the judge
+    errs, and all style is kept. The other returns one image for each label, the training image
+    nearest to the mean of its class: its swaps succeed, and no style is kept. (The mean itself is
+    a grey blur, which no judge was trained on.)
+    """
+    if not judge_folder(judge_recipe(recipe), store, shared).is_finished:
+        return ()
+    judge = load_judge(recipe, store, shared)
+    parts = np.asarray(store.parts)
+    images, true = images_of(store, np.flatnonzero(parts == "test"))
+    given = wrong_labels_of(true, len(store.class_names), seed)
+    rows = class_medoids(store, np.flatnonzero(parts == "train"))
+    medoids, _ = images_of(store, rows)
+    controls = {
+        "ignores the label": images,
+        "class medoids": medoids[given],
+    }
+    definitions = {
+        "ignores the label": "a decoder that returns the source image, whatever label it is given",
+        "class medoids": "a decoder that returns, for the label it is given, the training image "
+        "nearest to the mean of that class; swaps succeed where the judge gives the medoid its label",
+    }
+    baselines = []
+    for name, outputs in controls.items():
+        swap = judged_swap(judge, images, outputs, true, given, numpy_draws(seed, "style"))
+        metrics = swap_shares(swap, "encoded_true") | swap_shares(swap, "encoded_wrong")
+        baselines.append(
+            Baseline(
+                name=f"{name} (control)",
+                definition=definitions[name],
+                is_floor=name == "ignores the label",
+                metrics=metrics,
+            )
+        )
+    return tuple(baselines)
+
+
+def class_medoids(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " label"]:
+    """For each label, the row whose image is nearest to the mean of its label's images.
+
+    Reads the images batch by batch, twice, so that memory does not grow with their number.
+
+    Args:
+        store: Holds at least one image of every label among ``rows``.
+        rows: Which images count.
+    """
+    labels, count = np.asarray(store.labels)[rows], len(store.class_names)
+    sums = np.zeros((count, *store.images.shape[1:]))
+    for first in range(0, len(rows), _AT_ONCE):
+        chosen = slice(first, first + _AT_ONCE)
+        np.add.at(sums, labels[chosen], _floats(store.images[rows[chosen]]))
+    means = sums / np.bincount(labels, minlength=count).reshape(-1, *[1] * (sums.ndim - 1))
+    nearest, medoids = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
+    for first in range(0, len(rows), _AT_ONCE):
+        chosen = slice(first, first + _AT_ONCE)
+        offsets = _floats(store.images[rows[chosen]]) - means[labels[chosen]]
+        distances = (offsets**2).sum(axis=(1, 2, 3))
+        for distance, label, row in zip(distances, labels[chosen], rows[chosen], strict=True):
+            if distance < nearest[label]:
+                nearest[label], medoids[label] = distance, row
+    return medoids
+
+
+def _floats(
+    images: UInt8[np.ndarray, "n height width channel"],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.asarray(images, dtype=np.float64) / 255
