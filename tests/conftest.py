@@ -19,7 +19,9 @@ from PIL import Image
 from torch.optim import optimizer
 
 from isthmus.engine import seeds
+from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
+from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
 """Which draws the tests make: others for every number, and those of every day for 0."""
@@ -97,6 +99,30 @@ def error_of(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
         act()
     return str(caught.value)
+
+
+def task_fields(name: str = "segment") -> dict[str, Any]:
+    """What study.json says of a task."""
+    task = TASKS[name]
+    as_they_are = ("metric_note", "curve", "loss_title", "loss_table", "sections")
+    metrics = [vars(metric) for metric in task.metrics]
+    return {"task": name, "metrics": metrics} | {key: getattr(task, key) for key in as_they_are}
+
+
+def run_result(**given: Any) -> RunResult:
+    """What a finished run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metrics": {}, "class_names": (), "images": {}}
+    blank |= dict.fromkeys(("recipe_hash", "label_scheme", "content"), "")
+    blank |= dict.fromkeys(("seed", "parameters", "gflop"), 0)
+    blank |= {"epochs": 1, "best_epoch": 1, "train_loss_last": 0.5, "train_seconds": 60.0}
+    return RunResult(**blank | given)
+
+
+def tuning_result(**given: Any) -> TuningResult:
+    """What a tuning run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metric": "mean_iou", "value": 0.5, "higher_is_better": True}
+    blank |= dict.fromkeys(("reason", "recipe_hash", "content"), "")
+    return TuningResult(**blank | {"seed": 0, "train_seconds": 60.0} | given)
 
 
 @pytest.fixture(autouse=True)

@@ -145,4 +145,6 @@ def test_a_study_of_a_notebook_lies_outside_the_checkout(name: str) -> None:
 def test_a_notebook_shows_no_image_of_a_data_set(name: str) -> None:
     """Their licences allow no copies here: only what networks make of them is shown."""
     source = "\n".join(cell.source for cell in code_of(committed(name)))
-    assert not re.search(r"swap_source|\.image\b|\.truth\b|store_for|\bSHEETS\b|\bsheet\(", source)
+    assert not re.search(
+        r"swap_source|\.image\b|\.truth\b|open_store|\bSAMPLE_GRIDS\b|\bsample_grid\(", source
+    )

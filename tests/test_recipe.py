@@ -369,19 +369,19 @@ tune.train.batch = [8, 16]
             "by other rules, and not compare; make a study of each",
         ),
         (
-            "task = 'generate'\n[study]\nnuisance.objective.likelihood = "
+            "task = 'generate'\n[study]\ntune.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
             "objective.likelihood is tuned: it changes what is asked of a network, which validation "
             "metrics cannot choose; make it a factor, or set it once",
         ),
         (
-            "task = 'generate'\n[study]\nnuisance.objective.invariance_weight = [1.0, 9.0]\n"
+            "task = 'generate'\n[study]\ntune.objective.invariance_weight = [1.0, 9.0]\n"
             "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
             "objective.invariance_weight is tuned: it changes what is asked of a network, which "
             "validation metrics cannot choose; make it a factor, or set it once",
         ),
         (
-            "[study]\nnuisance.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
+            "[study]\ntune.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
             "split = 'reference'\n[train]\nkeep = 'last'",
             "study.tune with a data.split that has no validation part of its own: the test set would "
             "choose; take one out",

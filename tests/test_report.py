@@ -14,15 +14,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from conftest import task_fields
 from isthmus.errors import UserError
 from isthmus.report.axes import ticks
 from isthmus.report.charts import cost_chart
 from isthmus.report.formatting import class_colours, palette
 from isthmus.report.mask_grid import painted
 from isthmus.report.page import write_report
+from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
 from isthmus.study.folder import read_study
 from isthmus.study.warnings import headline, study_warnings
-from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
 
 VARIANTS = tuple(
     f"{down}_{up}_{loss}"
@@ -131,16 +132,15 @@ def _draw_images(folder, variants, count, random):
 
 
 def _write_about(folder, variants, seeds):
-    about = {
+    about = task_fields() | {
         "name": "six",
         "question": "Which down-sampling, up-sampling and loss should a small U-Net have?",
         "label_scheme": "classes3: pet, background, border; masks resized by nearest",
         "class_names": CLASSES,
-        "ignore_index": 255,
         "metrics": [
             {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in METRICS
         ],
-        "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
+        "metric_note": "A class absent from truth and prediction is left out of the mean.",
         "images": {"train": 320, "validation": 57, "test": 335},
         "baselines": [
             {
@@ -373,7 +373,7 @@ def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
 
 
 def test_different_losses_are_said_not_to_rank(study, page):
-    assert "a loss value cannot rank them" in page
+    assert "differ in what they minimise: the loss cannot rank them" in page
 
 
 # The page.

@@ -21,6 +21,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from conftest import run_result
 from isthmus.cli.main import main
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.train import train_run, tune_run
@@ -153,7 +154,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         pass
 
     def cut(_done: int, _of: int, _words: str) -> None:
-        if is_early or run.metrics.exists():
+        if is_early or run.epoch_table.exists():
             raise PowerCut
 
     def take_one_out() -> None:
@@ -173,7 +174,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
         f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or delete the folder"
+        "test part today; put the data back, or choose another --out"
     )
 
 
@@ -276,7 +277,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     assert main([*words, "--variant", "max-pool", "--seed", "0"]) == 0
     metrics = pd.read_parquet(study / "per_image.parquet").set_index(["variant", "seed", "image"])
     for entry in json.loads((study / "images" / "images.json").read_text()):
-        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["image"])
+        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["name"])
         assert shown == metrics.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
 
 
@@ -302,9 +303,9 @@ def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
-    folder, result = RunFolder(tmp_path), {"status": "finished"}
-    folder.finish(result)
-    assert attempt(pytest.fail, folder, "one", Console()) == result
+    folder = RunFolder(tmp_path)
+    folder.finish(run_result())
+    assert attempt(pytest.fail, folder, "one", Console()) is None
 
 
 @pytest.mark.trains
@@ -376,7 +377,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
 
 
 @pytest.mark.trains

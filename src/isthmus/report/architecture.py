@@ -184,6 +184,8 @@ def _link(drawing: Drawing, start: _Box, end: _Box, ink: str, words: str) -> Non
         drawing.line(*ends, ink, stroke_width=1.8, stroke_dasharray="6 4")
     else:
         _arrow(drawing, *ends, ink)
+    if not words:
+        return None
     is_left = ink == "quiet" or end.x < drawing.width / 2
     at = (x + (-7 if is_left else 7), ends[0][1] - 12)
     drawing.text(at, words, _SMALL, fill=ink, text_anchor="end" if is_left else "start")

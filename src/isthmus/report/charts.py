@@ -103,7 +103,11 @@ def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) 
     drawing.label = f"{title} by number of labelled images, {name}"
     drawing.text((0, 12), name, font_weight="bold")
     drawing.text((0, 28), f"{title} by labelled images (dashed: predicted)", SMALL_PX, fill="quiet")
-    axes.grid(sorted(sizes["images"].unique()), ticks(axes.y_ends, 5), lambda count: f"{count:.0f}")
+    axes.grid(
+        sorted({float(count) for count in sizes["images"]}),
+        ticks(axes.y_ends, 5),
+        lambda count: f"{count:.0f}",
+    )
     measured = sizes[sizes["source"] == "measured"]
     predicted = sizes[sizes["source"] == "predicted"]
     ahead = pd.concat([measured.tail(1), predicted])

@@ -73,10 +73,10 @@ class Drawing:
 
     def file(self) -> bytes:
         """The drawing as an SVG file, dark on white."""
+        size = f'width="{_number(self.width)}" height="{_number(self.height)}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}'
         ground = element("rect", width=self.width, height=self.height, fill="ground")
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {_FONT} '
-        head += f'width="{_number(self.width)}" height="{_number(self.height)}"'
-        whole = head + self.inline().removeprefix("<svg").replace(">", f">{ground}", 1)
+        whole = str(self.inline()).replace("<svg", head, 1).replace(">", f">{ground}", 1)
         return re.sub(r"var\(--(\w+)\)", lambda ink: getattr(LIGHT, ink[1]), whole).encode()
 
     def _repr_svg_(self) -> str:

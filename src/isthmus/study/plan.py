@@ -115,7 +115,7 @@ class StudyPlan(StudyTable):
         return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 
     def recipe_of(self, variant: Variant) -> Recipe:
-        """The complete recipe of one variant, its tuned hyperparameterss as the recipe has them."""
+        """The complete recipe of one variant, its tuned hyperparameters as the recipe has them."""
         return with_settings(self.recipe, variant.settings)
 
 

@@ -26,7 +26,7 @@ class PlannedRun:
 def planned_runs(plan: StudyPlan, study: Path) -> tuple[PlannedRun, ...]:
     """Every run of the plan; all variants of one seed before the next, so that pairs come early.
 
-    tuned hyperparameters are those that each variant has chosen, once it has.
+    Tuned hyperparameters are those that each variant has chosen, once it has.
     """
     recipes = [
         with_settings(plan.recipe_of(variant), chosen_setting(plan, variant, study))
@@ -75,7 +75,7 @@ def untrainable_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
 
 
 def untuned_variants(plan: StudyPlan, study: Path) -> frozenset[str]:
-    """The variants of which some setting of the tuned hyperparameterss is still to be tried."""
+    """The variants of which some setting of the tuned hyperparameters is still to be tried."""
     return frozenset(
         name
         for name, folders in _tuning_folders(plan, study).items()

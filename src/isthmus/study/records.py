@@ -52,7 +52,7 @@ class StudyRecord(Record):
     loss_title: str = "Loss"
     loss_table: str = "loss"
     """The table of a recipe that says what is minimised."""
-    sections: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ("classes", "images")
     """Sections of the report that only this task has."""
     judge: JudgeRecord | None = None
     images: dict[str, int | str] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Tune every variant's tuned hyperparameterss on validation, before it may be compared."""
+"""Tune every variant's hyperparameters on validation, before it may be compared."""
 
 from __future__ import annotations
 
