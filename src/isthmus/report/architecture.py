@@ -229,7 +229,7 @@ def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _
     for x, y, words, anchor in (
         (boxes["posterior"].x, _ROW - 34, f"q(z | {of_q})", "middle"),
         (10, _ROW + 44, "image", "start"),
-        *((right, _ROW + 84 + 17 * k, words, "end") for k, words in enumerate(last)),
+        *((right, _ROW + 84 + 19 * k, words, "end") for k, words in enumerate(last)),
     ):
         drawing.text((x, y), words, _SMALL, text_anchor=anchor)
 

@@ -105,7 +105,7 @@ def _html(study: Study) -> str:
         curves=curves,
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
         groups=by_role(rows),
-        legend=class_legend(study.about.class_names),
+        class_legend=class_legend(study.about.class_names),
         light=LIGHT,
         dark=DARK,
     )
