@@ -17,7 +17,7 @@ from isthmus.report.study_tables import Study
 from isthmus.report.svg import Drawing, Px, beside, element
 
 PARTS = {"train": "training", "validation": "validation"}
-"""What a curve is measured on, as columns of metrics.csv begin: its name, which is the ink of its line too."""
+"""What a curve is measured on, as columns of metrics.csv begin: its name, which is its line's ink too."""
 
 _WIDTH, _PLOT, _PANEL, _NAME = 340, 124, 172, 18
 _LEFT, _RIGHT = 46, 10
