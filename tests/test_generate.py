@@ -259,7 +259,7 @@ def test_the_report_shows_label_use_and_sample_grids(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert "Does it listen?" in html
     assert "class medoids (control)" in html
-    assert (finished / "figures" / "told_swap.png").exists()
+    assert (finished / "figures" / "told_swap.svg").exists()
 
 
 def hiding(study: Study) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The design of a label-conditioned VAE as boxes and arrows, computed from its recipe: where does the label enter?
+"""The design of a label-conditioned VAE as boxes and arrows, made from its recipe: where the label enters.
 
 Solid: what is computed from an image. Dashed: what only the objective uses.
 """
@@ -126,7 +126,7 @@ def _row(settings: Settings) -> dict[str, _Box]:
 
 
 def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
-    """Label, prior, and where there are such: the auxiliary classifier, the penalty, the label consistency."""
+    """Label and prior; where the recipe has them, auxiliary classifier, penalty and label consistency."""
     has_prior = settings["model.prior"] != "standard"
     is_used = bool(_entered(settings)) or has_prior
     code = "one-hot or unconditional" if settings["model.label_dropout"] > 0 else "one-hot"
@@ -229,7 +229,7 @@ def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _
     for x, y, words, anchor in (
         (boxes["posterior"].x, _ROW - 34, f"q(z | {of_q})", "middle"),
         (10, _ROW + 44, "image", "start"),
-        *((right, _ROW + 84 + 17 * k, words, "end") for k, words in enumerate(last)),
+        *((right, _ROW + 84 + 19 * k, words, "end") for k, words in enumerate(last)),
     ):
         drawing.text((x, y), words, _SMALL, text_anchor=anchor)
 

@@ -89,7 +89,7 @@ def number_cell(value: float, text: str) -> Cell:
     return Cell(text, value if np.isfinite(value) else None)
 
 
-def count_cell(value: float) -> Cell:
+def count_cell(value: float | int) -> Cell:
     """A whole number; a dash where it is not known."""
     return number_cell(value, f"{value:.0f}" if np.isfinite(value) else NO_NUMBER)
 
