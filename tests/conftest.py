@@ -21,6 +21,11 @@ from torch.optim import optimizer
 from isthmus.engine import seeds
 from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
+from isthmus.report.page import write_report
+from isthmus.study.folder import StudyFolder
+from isthmus.study.new_record import _conclusions
+from isthmus.study.plan import load_plan
+from isthmus.study.records import StudyRecord
 from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
@@ -107,6 +112,22 @@ def task_fields(name: str = "segment") -> dict[str, Any]:
     as_they_are = ("metric_note", "curve", "loss_title", "loss_table", "sections")
     metrics = [vars(metric) for metric in task.metrics]
     return {"task": name, "metrics": metrics} | {key: getattr(task, key) for key in as_they_are}
+
+
+def concluded(study: Path) -> StudyRecord:
+    """What a study concludes of the tables in its folder, written into its study.json."""
+    folder = StudyFolder(study)
+    plan, ran = load_plan(folder.plan_file), set(folder.finished["variant"])
+    recipes = {v.name: plan.recipe_of(v) for v in plan.variants if v.name in ran}
+    record = folder.written_record().model_copy(update=_conclusions(folder, recipes))
+    folder.write_record(record)
+    return record
+
+
+def page_of(study: Path) -> str:
+    """The report of the tables in a folder."""
+    concluded(study)
+    return write_report(study).read_text(encoding="utf-8")
 
 
 def run_result(**given: Any) -> RunResult:

@@ -612,9 +612,9 @@ def test_a_wrong_request_gets_its_sentence(
         ({"data.name": "classes"}, "data.folder is missing"),
         (
             {"data.name": "mnist", "data.folder": "mine"},
-            'data.folder does nothing for data.name = "mnist": only "classes" reads it',
+            'data.folder does nothing for data.name = "mnist": only "classes" uses it',
         ),
-        ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
+        ({"data.shift_px": 40}, "a shift is at least 0 and smaller than data.size_px"),
         (
             {"objective.label_consistency_weight": 1.0, "model.condition_on": "both"},
             "objective.label_consistency_weight does nothing for model.condition_on = 'both': only an auxiliary classifier can read",

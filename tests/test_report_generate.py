@@ -16,20 +16,19 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from conftest import task_fields
+from conftest import concluded, page_of, task_fields
 from isthmus.errors import UserError
 from isthmus.recipe import settings_of
 from isthmus.report import figures
 from isthmus.report.architecture import READ, architecture_drawing
 from isthmus.report.curves import curve_charts
 from isthmus.report.image_grid import as_png
-from isthmus.report.page import write_figure, write_report
+from isthmus.report.page import write_figure
 from isthmus.report.sample_grids import KINDS, label_columns, sample_grid
 from isthmus.report.svg import Drawing
 from isthmus.report.tables import label_use_table, run_table, variant_table
 from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
-from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
@@ -178,7 +177,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("report") / "label_use")
-    write_report(folder)
+    page_of(folder)
     return folder
 
 
@@ -499,13 +498,13 @@ def test_two_protocols_that_are_one_stand_once(tmp_path):
     folder = make_study(tmp_path / "s", variants=untold)
 
     def said():
-        study = read_study(folder)
+        references, study = concluded(folder).notes.references, read_study(folder)
         heads = [
             c.text
             for table in (variant_table(study), label_use_table(study))
             for c in table.columns
         ]
-        return sum("encoded wrong" in head for head in heads), yardsticks(study)[0][:23]
+        return sum("encoded wrong" in head for head in heads), references[0][:23]
 
     assert said() == (2, "NLL: its standard error")
     change_results(folder, lambda t: t.assign(swap_encoded_wrong=t["swap_encoded_true"]))
@@ -514,36 +513,36 @@ def test_two_protocols_that_are_one_stand_once(tmp_path):
 
 def test_variants_are_conditioned_apart_by_the_protocols_they_obey(tmp_path):
     folder = make_study(tmp_path / "s")
-    content = read_study(folder)
-    assert [(group.text, group.details) for group in obeying(content)] == [
+    content = concluded(folder)
+    assert [(group.text, group.details) for group in content.notes.groups] == [
         ("Under both protocols:", ("told_adversary",)),
         ("Only when encoded with the true label:", ("told",)),
     ]
-    assert "1 of 2 variants obeys a wrong label under both protocols" in headline(content)
+    assert "1 of 2 variants obeys a wrong label under both protocols" in content.headline
     # One run of two below: the variant does not obey.
     change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=[0.3, 0.3, 0.95, 0.89]))
-    assert [group.text for group in obeying(read_study(folder))] == [
+    assert [group.text for group in concluded(folder).notes.groups] == [
         "Only when encoded with the true label:"
     ]
-    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "0 of 2 variants obey a wrong label" in concluded(folder).headline
 
 
 def test_a_weak_judge_is_a_notice(tmp_path):
     folder = make_study(tmp_path / "s")
-    assert not any("judge" in warning.text for warning in study_warnings(read_study(folder)))
+    assert not any("judge" in warning.text for warning in concluded(folder).warnings)
     change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
-    (said,) = (n.text for n in study_warnings(read_study(folder)) if "judge" in n.text)
+    (said,) = (n.text for n in concluded(folder).warnings if "judge" in n.text)
     assert said.startswith("The judge says the true label of only 0.852 of the real test images")
 
 
 def test_the_page_says_why_a_sample_grid_without_labels_is_not_there(tmp_path):
     folder = make_study(tmp_path / "s")
     words = "No sample grid without labels: this network was never trained without one"
-    assert words not in write_report(folder).read_text(encoding="utf-8")
+    assert words not in page_of(folder)
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["model"]["label_dropout"] = 0.0
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert write_report(folder).read_text(encoding="utf-8").count(words) == 2
+    assert page_of(folder).count(words) == 2
 
 
 def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
@@ -553,7 +552,7 @@ def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
         control = {"name": "class medoids (control)", "definition": "", "is_floor": False}
         control |= {"metrics": {"swap_encoded_true": swaps}}
         change_about(folder, baselines=[control])
-        return [n.text for n in study_warnings(read_study(folder)) if "medoid" in n.text]
+        return [n.text for n in concluded(folder).warnings if "medoid" in n.text]
 
     assert said(1.0) == []
     (text,) = said(0.904)
@@ -563,13 +562,15 @@ def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
 def test_metrics_say_of_how_many_images_they_are(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(cas=0.5, frechet_images=[200, 200, 198, 200]))
-    said = yardsticks(read_study(folder))
+    said = concluded(folder).notes.references
     assert any(text.endswith("test images, is 1.500, 198 images in each.") for text in said)
     assert not any("CAS" in text for text in said), "the plan does not say it"
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["measure"]["cas_images"] = 2000
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert "CAS: its classifier learns from 2000 drawn images." in yardsticks(read_study(folder))
+    assert (
+        "CAS: its classifier learns from 2000 drawn images." in concluded(folder).notes.references
+    )
 
 
 def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
@@ -577,11 +578,11 @@ def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(swap_encoded_true=1.0, swap_encoded_wrong=1.0))
     assert not read_study(folder).protocols_are_one
-    assert not any("No encoder here is told" in text for text in yardsticks(read_study(folder)))
+    assert not any("No encoder here is told" in text for text in concluded(folder).notes.references)
 
 
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
-    said = [warning.text for warning in study_warnings(read_study(study))]
+    said = [warning.text for warning in concluded(study).warnings]
     assert any(
         text.startswith("The variants differ in what they minimise: the objective ")
         for text in said
@@ -592,23 +593,23 @@ def test_obeying_is_measured_by_what_the_judge_can_say(tmp_path):
     """A judge of 0.85 cannot say much more than that of a perfect decoder."""
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(judge_accuracy=0.85, swap_encoded_wrong_low=0.77))
-    assert "2 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "2 of 2 variants obey a wrong label" in concluded(folder).headline
     change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=0.76))
-    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "0 of 2 variants obey a wrong label" in concluded(folder).headline
 
 
 def test_metrics_of_different_likelihoods_are_said_not_to_compare(tmp_path):
     folder = make_study(tmp_path / "s")
     start = "The variants have different likelihoods"
-    assert not any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
+    assert not any(n.text.startswith(start) for n in concluded(folder).warnings)
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["study"]["variants"][0].setdefault("objective", {})["likelihood"] = "gaussian"
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
+    assert any(n.text.startswith(start) for n in concluded(folder).warnings)
 
 
 def test_metrics_stand_beside_what_they_are_read_against(study):
-    assert yardsticks(read_study(study)) == (
+    assert concluded(study).notes.references == (
         "NLL: its standard error over images is 0.600 nats; k = 100, at most 1000 test images.",
         "Fréchet distance: its floor, of training to test images, is 1.500.",
         "Style kept: pairs drawn at random give 0.000 to 0.010.",
@@ -739,7 +740,7 @@ def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
     (folder / "results.csv").unlink()
     (folder / "study.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "No run has finished." in page
     assert "Sample grids: not in this folder" in page
     assert "the plan in this folder does not say what the networks are" in page
@@ -757,6 +758,6 @@ def test_the_report_of_a_classifier_has_neither_masks_nor_sample_grids(tmp_path)
     folder = make_study(tmp_path / "s", seeds=(0,))
     metrics = [{"name": "prior_fidelity", "words": "Accuracy"}]
     change_about(folder, **task_fields("classify") | {"metrics": metrics})
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     sections = ["recommendation", "metrics", "verdicts", "curves", "cost", "made"]
     assert re.findall(r'<h2 id="(\w+)"', page) == sections

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 import test_report_generate
+from conftest import page_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.report import figures
@@ -29,8 +31,8 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
-from isthmus.study.folder import read_study
-from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
+from isthmus.study.folder import StudyFolder, read_study
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommended, shown_effects
 from isthmus.study.records import Recommendation, Verdict
 from isthmus.study.verdicts import verdicts_on
 from isthmus.study.warnings import study_warnings
@@ -67,14 +69,14 @@ def write_analysis(folder: Path, settings, metrics, margins) -> None:
     looks = planned_looks([count], np.random.default_rng(0))
     found = found_in(results, comparisons_of(settings), [Metric(*metric, "") for metric in metrics])
     is_complete = not (results["status"] == "missing").any()
-    table = verdicts_on(found, margins, looks, is_complete=is_complete)
-    table.to_csv(folder / "verdicts.csv", index=False)
+    verdicts = verdicts_on(found, margins, looks, is_complete=is_complete)
+    StudyFolder(folder).write_verdicts(verdicts)
     write_ranks(folder, results[results["status"] == "finished"], metrics)
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     about["analysis"] = {
         "alpha": 0.05,
         "looks": [count],
-        "family": table["kind"].value_counts().to_dict(),
+        "family": Counter(verdict.kind for verdict in verdicts),
         "metrics": [name for name, _ in metrics],
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
@@ -190,7 +192,7 @@ def analysed_again(folder: Path, change) -> None:
 
 
 def condition(folder: Path) -> Recommendation:
-    found = recommendation(read_study(folder))
+    found = recommended(read_study(folder))
     assert found
     return found
 
@@ -199,7 +201,7 @@ def condition(folder: Path) -> Recommendation:
 def study(tmp_path_factory) -> Path:
     folder = make_factorial(tmp_path_factory.mktemp("verdicts") / "factorial", epochs=60)
     write_tuning(folder, FACTORIAL)
-    write_report(folder)
+    page_of(folder)
     return folder
 
 
@@ -297,7 +299,7 @@ def test_a_factor_that_another_one_reverses_is_not_taken(tmp_path):
     table.loc[pair_of_them, "difference"] *= -1
     table.to_csv(folder / "verdicts.csv", index=False)
     assert "strided (model.down)" not in condition(folder).text, "reversed with bce"
-    assert "<p><strong>It depends.</strong></p>" in write_report(folder).read_text(encoding="utf-8")
+    assert "<p><strong>It depends.</strong></p>" in page_of(folder)
 
 
 DROPOUTS = {
@@ -389,7 +391,7 @@ def test_one_seed_says_nothing(tmp_path):
     assert said.details[1] == (
         "To learn it, run the study again with --seeds 5: what is trained is kept."
     )
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert page.count("no interval") == 2 * 2, "two rows, on a wide and on a narrow chart"
     assert "Thick: 95 % t interval" not in page
     assert 'class="thick"' not in page
@@ -407,7 +409,7 @@ def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
     first = shown.index("strided against max-pool")
     assert shown[first + 1] == "▲ better"
     assert shown[first + 2].startswith("\N{MINUS SIGN}0.0")
-    assert "by Mean IoU, lower is better" in write_report(folder).read_text(encoding="utf-8")
+    assert "by Mean IoU, lower is better" in page_of(folder)
 
 
 def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
@@ -421,7 +423,7 @@ def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
     found = condition(folder)
     assert found.text.startswith("Take strided")
     assert "Not compared: strided_bilinear_dice." in found.details
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     top = page.split('<section aria-labelledby="metrics">')[0]
     assert "Failed: 6 of 20 runs, kept out of every mean." in top
     assert "max-pool_<wbr>bilinear_<wbr>bce, seed 0: all pixels are one class" in top
@@ -433,7 +435,7 @@ def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
     content = read_study(folder)
     assert condition(folder).text == "No verdict before all runs are done; 2 of 20 are not."
     assert {v.verdict for v in content.verdicts} == {"cannot tell"}
-    assert "Missing: 2 of 20 runs" in write_report(folder).read_text(encoding="utf-8")
+    assert "Missing: 2 of 20 runs" in page_of(folder)
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
@@ -446,8 +448,8 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
             path.write_text("", encoding="utf-8")
         else:
             path.unlink()
-    page = write_report(folder).read_text(encoding="utf-8")
-    assert condition(folder) == Recommendation(NO_VERDICTS)
+    page = page_of(folder)
+    assert condition(folder) == Recommendation(text=NO_VERDICTS)
     for missing in ("Verdicts: no verdicts.csv", "Ranks: no ranks.csv", "Shares of variance: no"):
         assert missing in page
     assert 'id="tuning"' not in page
@@ -456,7 +458,7 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
 
 def test_one_variant_of_one_epoch_has_no_verdicts_and_a_dot_for_a_curve(tmp_path):
     folder = make_study(tmp_path / "one", variants=(next(iter(FOUR)),), epochs=1, images=1)
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert 'id="verdicts"' not in page
     assert "#verdicts" not in page
     drawn = re.findall(r'<polyline points="(\S+) (\S+)"[^>]* class="mean"', page)
@@ -560,7 +562,7 @@ def test_what_more_images_would_buy_is_said_and_tabled(study, tmp_path):
     assert [cell.text for cell in content.rows[2].cells] == [
         *("strided", "600", "predicted", "0.620 [0.610, 0.630]")
     ]
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "<li>Buy!</li>" in page
     assert 'aria-label="Mean IoU by number of labelled images, strided"' in page
     (chart,) = size_charts(read_study(folder))
@@ -614,7 +616,7 @@ def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_
 
 def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "late")
-    names = read_study(folder).about.variants
+    names = read_study(folder).record.variants
     test_report_generate.change_about(folder, variants_seen=names)
     assert not any("Added after" in warning.text for warning in study_warnings(read_study(folder)))
     test_report_generate.change_about(folder, variants_seen=names[1:])
@@ -626,7 +628,7 @@ def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
 
 def test_a_design_has_the_fields_that_tuning_chose(study):
     content = read_study(study)
-    chosen = content.recipe_of(content.about.variants[0])
+    chosen = content.recipe_of(content.record.variants[0])
     assert (chosen["train.lr"], chosen["train.weight_decay"]) == (2e-3, 1e-2)
 
 
@@ -666,7 +668,7 @@ def test_ranks_of_very_many_variants_are_left_to_their_file(study, tmp_path):
     pd.concat([several, *more]).to_csv(folder / "results.csv", index=False)
     rows = [ranks, *(ranks.assign(variant=ranks["variant"] + f"+{k}") for k in (1, 2))]
     pd.concat(rows).to_csv(folder / "ranks.csv", index=False)
-    html = write_report(folder).read_text(encoding="utf-8")
+    html = page_of(folder)
     assert "Ranks: too many variants to show here; see ranks.csv." in html
 
 

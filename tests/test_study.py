@@ -30,7 +30,8 @@ from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
 from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
-from isthmus.study.differences import is_complete, read_results
+from isthmus.study.differences import is_complete
+from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import load_plan
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
@@ -320,7 +321,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
     plan = dataclasses.replace(load_plan(small_recipe), seeds=(0, 1))
     study_run.run_study(plan, tmp_path, console=Console(quiet=True))
     assert load_plan(tmp_path / "study.toml").seeds == (0, 1)
-    assert set(read_results(tmp_path)["seed"]) == {0, 1}
+    assert set(StudyFolder(tmp_path).results["seed"]) == {0, 1}
 
 
 @pytest.mark.trains
@@ -342,7 +343,9 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     assert (
         "Broken off: 1 of 2 runs, kept out of every mean; the same command tries them again." in top
     )
-    assert not is_complete(read_results(study)), "so a verdict would be a look before the end"
+    assert not is_complete(StudyFolder(study).results), (
+        "so a verdict would be a look before the end"
+    )
     obstacle.rmdir()
     obstacle.parent.rmdir()
     assert main(words) == 0

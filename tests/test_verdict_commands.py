@@ -25,8 +25,7 @@ from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
-from isthmus.study.differences import read_results
-from isthmus.study.folder import read_study
+from isthmus.study.folder import StudyFolder, read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.planned_runs import (
     planned_runs,
@@ -408,7 +407,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_
 
     def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
         plan = pretended(tmp_path, [math.nan] * 9)(plan, seeds)
-        results = read_results(tmp_path)
+        results = StudyFolder(tmp_path).results
         results.loc[results["variant"] == "b", "status"] = "failed"
         results.to_csv(tmp_path / "results.csv")
         return plan
@@ -453,7 +452,9 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) 
         "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
         "left out"
     )
-    assert not read_results(tmp_path)["status"].eq("missing").any(), "what was spent has verdicts"
+    assert not StudyFolder(tmp_path).results["status"].eq("missing").any(), (
+        "what was spent has verdicts"
+    )
     more = dataclasses.replace(rule, budget_minutes=4.5)
     ended, reason = run_with_rule(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2, 3)

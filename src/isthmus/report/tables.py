@@ -177,7 +177,7 @@ def tuning_table(study: StudyFolder) -> Table | None:
     tried = study.tuning
     if tried.empty:
         return None
-    metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
+    metric = next(filter(None, tried["metric"]), "metric")  # a failed setting has none
     rows = [
         {"variant": variant} | _tuned(tried[tried["variant"] == variant])
         for variant in study.record.variants
@@ -203,17 +203,17 @@ def tuning_table(study: StudyFolder) -> Table | None:
 
 def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
     """What tuning tried for one variant, and what it chose."""
-    fixed = ("variant", "seed", "metric", "metric_name", "status", "chosen")
+    fixed = ("variant", "seed", "metric", "value", "status", "chosen")
     fields = [str(key) for key in tried if key not in fixed]
     if "status" in tried:  # a setting that failed may have a metric, but it does not count
-        tried = tried.assign(metric=tried["metric"].where(tried["status"] == "finished"))
+        tried = tried.assign(value=tried["value"].where(tried["status"] == "finished"))
     rows = tried[fields].to_numpy()
     settings = np.array(
         [", ".join(f"{f} {v}" for f, v in zip(fields, row, strict=True)) for row in rows]
     )
     is_chosen = tried["chosen"].astype(bool).to_numpy()
-    chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["metric"].mean()
-    own, failed = float(chosen["metric"].mean()), int(means.isna().sum())
+    chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["value"].mean()
+    own, failed = float(chosen["value"].mean()), int(means.isna().sum())
     others = means[~means.index.isin(settings[is_chosen])].dropna().to_numpy()
     others = others[
         np.argsort(np.abs(others - own))
