@@ -102,7 +102,7 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
         "factors": ["model.condition_on", "objective.invariance", "objective.invariance_weight"],
         "seeds": seeds,
         "loss_differs": len(variants) > 1,
-        "command": "isthmus study recipes/listening.toml",
+        "command": "isthmus study recipes/conditioning.toml",
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
