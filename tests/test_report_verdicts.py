@@ -21,6 +21,7 @@ from isthmus.report.curves import curve_charts
 from isthmus.report.effects import NARROW, WIDE, effects_chart, scale_of
 from isthmus.report.mask_grid import by_role, image_rows
 from isthmus.report.page import write_report
+from isthmus.report.tables import tuning_table
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -409,7 +410,7 @@ def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
     first = shown.index("strided against max-pool")
     assert shown[first + 1] == "▲ better"
     assert shown[first + 2].startswith("\N{MINUS SIGN}0.0")
-    assert "by Mean IoU, lower is better" in page_of(folder)
+    assert "by mean IoU, lower is better" in page_of(folder)
 
 
 def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
@@ -471,10 +472,10 @@ def test_broken_verdicts_are_rejected_by_name(study, tmp_path):
     path = folder / "verdicts.csv"
     path.write_text("kind,metric\npair,mean_iou\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"verdicts\.csv: cannot be read .*no column a"):
-        read_study(folder)
+        write_report(folder)
     pd.DataFrame([pair("a", "b", "better", n="five")]).to_csv(path, index=False)
     with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read")):
-        read_study(folder)
+        write_report(folder)
 
 
 # The bars.
@@ -842,7 +843,7 @@ def test_sixty_runs_of_sixty_epochs_stay_below_five_megabytes(study, page):
 def test_a_study_of_vaes_is_answered_by_its_judged_metric(visit, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "KINDS", {"swap": figures.KINDS["swap"]})
     folder = make_vaes(tmp_path / "vaes")
-    write_report(folder)
+    page_of(folder)
     page = visit(folder)
     assert (
         page.locator("#recommendation").inner_text()

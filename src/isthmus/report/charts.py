@@ -34,13 +34,14 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
         return None
     left, height = 20 + max(map(text_width, names)), _LINE * len(names)
     width = left + (1 + len(COSTS)) * (_PANEL + _GAP)
-    label = f"{judged.title} beside training time, parameters and GFLOP"
+    label = f"{judged.heading} beside training time, parameters and GFLOP"
     drawing = Drawing(width, height + 44, label)
     for row, name in enumerate(names):
         y = 24 + (row + 0.5) * _LINE
         drawing.line((0, y), (width - _GAP, y), "faint", stroke_width=0.5)
         drawing.text((0, y - 3), name)
-    for k, (column, title, as_text) in enumerate(((judged.name, judged.title, tick_text), *COSTS)):
+    columns = ((judged.name, judged.heading, tick_text), *COSTS)
+    for k, (column, title, as_text) in enumerate(columns):
         values = [study.values(name, column) for name in names]
         means = np.array([of.mean() if of.size else np.nan for of in values])
         spreads = np.array([of.std(ddof=1) if of.size > 1 else 0.0 for of in values])
@@ -87,7 +88,7 @@ def sizes_chart(study: StudyFolder) -> Drawing | None:
 
 def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) -> Drawing:
     """Measured means joined by a line; a dashed one leads on to what is predicted."""
-    drawing, title = axes.drawing, study.record.judged.title
+    drawing, title = axes.drawing, study.record.judged.heading
     drawing.label = f"{title} by number of labelled images, {name}"
     drawing.text((0, 12), name, font_weight="bold")
     drawing.text((0, 28), f"{title} by labelled images (dashed: predicted)", SMALL_PX, fill="quiet")

@@ -108,7 +108,7 @@ def between_cell(value: float, low: float, high: float) -> Cell:
 
 def headed(metric: Metric) -> str:
     """A metric's title and which way it is better."""
-    return f"{metric.title}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
+    return f"{metric.heading}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
 def order_of(metric: Metric, judged: Metric) -> str:

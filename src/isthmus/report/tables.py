@@ -141,7 +141,7 @@ def image_table(study: StudyFolder) -> Table | None:
         quantile("Median", 0.5),
         quantile("90th percentile", 0.9),
     ]
-    caption = f"{judged.title} of single test images, each averaged over seeds first."
+    caption = f"{judged.heading} of single test images, each averaged over seeds first."
     behind = study.by_image[study.by_image["metric"] == judged.name].set_index("b")
     if len(behind):
         against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it"
@@ -163,7 +163,7 @@ def run_table(study: StudyFolder) -> Table:
         *(_text(key, key) for key in study.record.factors if key in study.runs),
         Column("Seed", lambda run: count_cell(_float(run, "seed"))),
         _text("Status", "status"),
-        _recorded(judged.title, judged.name, metric_text),
+        _recorded(judged.heading, judged.name, metric_text),
         _recorded("Epochs", "epochs", count_text),
         _recorded("Evaluated epoch", "best_epoch", count_text),
         _recorded(f"Last training {loss}", "train_loss_last", metric_text),

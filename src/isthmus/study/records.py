@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from isthmus.engine.run_result import Baseline, JudgeRecord, Number, Record, Remark, TaskNotes
-from isthmus.metrics.metric import Metric, in_words
+from isthmus.metrics.metric import Metric
 
 
 class AnalysisRecord(Record):
@@ -101,9 +101,8 @@ class StudyRecord(Record):
         """What heads the column of a metric, a loss or a setting."""
         if column == "loss":
             return self.loss_title
-        found = (metric.title for metric in self.metrics if metric.name == column)
-        title = next(found, in_words(column))
-        return title[:1].upper() + title[1:]
+        found = (metric for metric in self.metrics if metric.name == column)
+        return next(found, Metric(column)).heading
 
 
 _NAN = float("nan")
