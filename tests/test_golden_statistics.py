@@ -25,16 +25,16 @@ import pytest
 
 from isthmus.engine.run_result import Baseline, JudgeRecord
 from isthmus.engine.task import task_of
-from isthmus.study.analysis import analyse, factor_settings, looks_of, metrics_of
+from isthmus.study.analysis import analyse, looks_of
 from isthmus.study.claim import note_look
 from isthmus.study.comparisons import comparisons_of
-from isthmus.study.folder import StudyFolder
-from isthmus.study.new_record import _conclusions, _minimised
-from isthmus.study.plan import StudyPlan, load_plan
+from isthmus.study.plan import StudyPlan, load_plan, metrics_of
 from isthmus.study.power import visible_differences
+from isthmus.study.publish import conclusions
 from isthmus.study.recommendation import best_pairs, interacting, shown_effects
 from isthmus.study.records import AnalysisRecord, StudyRecord
-from isthmus.study.stopping_rule import StoppingRule, _widest
+from isthmus.study.stopping_rule import StoppingRule, widest_interval
+from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks.generate.page import _Runs
 
 GOLDEN = Path(__file__).parent / "golden" / "statistics"
@@ -47,28 +47,26 @@ def outputs_of(case: Path, out: Path) -> None:
     plan = load_plan(case / "study.toml")
     facts = json.loads((case / "facts.json").read_text("utf-8"))
     results, per_image = _tables(case, facts)
-    study = out / "study"
-    study.mkdir(parents=True)
+    folder = StudyFolder(out / "study")
+    folder.path.mkdir(parents=True)
     for name in ("study.toml", "results.csv", "tuning.csv"):
         if (case / name).exists():
-            shutil.copyfile(case / name, study / name)
-    analysis = analyse(plan, study, results, per_image)
+            shutil.copyfile(case / name, folder.path / name)
+    analysis = analyse(plan, folder, results, per_image)
     for name in TABLES:
-        shutil.copyfile(study / name, out / name)
+        shutil.copyfile(folder.path / name, out / name)
     _write(out / "analysis.json", analysis.model_dump())
     _write(out / "power.json", _power(plan, results))
     recipes = {variant.name: plan.recipe_of(variant) for variant in plan.variants}
     record = _record(plan, facts, analysis)
-    StudyFolder(study).write_record(record)
-    record = record.model_copy(update=_conclusions(StudyFolder(study), recipes))
-    StudyFolder(study).write_record(record)
-    folder = StudyFolder(study)
+    folder.write_record(record)
+    folder.write_record(record.model_copy(update=conclusions(folder, recipes)))
     _write(out / "recommendation.json", _recommendation(folder))
     _write(out / "warnings.json", _warnings(folder, recipes))
-    _write(out / "stopping.json", _stopping(plan, study))
-    note_look(study)
+    _write(out / "stopping.json", _stopping(plan, folder))
+    note_look(folder)
     looked = {"looks_taken", "looked_last", "variants_seen"}
-    _write(out / "looks.json", StudyFolder(study).written_record().model_dump(include=looked))
+    _write(out / "looks.json", folder.record.model_dump(include=looked))
 
 
 def _tables(case: Path, facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -82,7 +80,7 @@ def _power(plan: StudyPlan, results: pd.DataFrame) -> dict[str, Any]:
     looks, metrics = looks_of(plan), metrics_of(plan)
 
     def seen(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-        compared = comparisons_of(factor_settings(plan))
+        compared = comparisons_of(plan.levels)
         of = visible_differences(compared, metrics, len(plan.seeds), looks, plan.expected_sd, table)
         return [
             {"comparison": v.words, "metric": v.metric.name}
@@ -101,6 +99,7 @@ def _power(plan: StudyPlan, results: pd.DataFrame) -> dict[str, Any]:
 def _record(plan: StudyPlan, facts: dict[str, Any], analysis: AnalysisRecord) -> StudyRecord:
     """The study's record, without images to describe."""
     task = task_of(plan.recipe)
+    recipes = [plan.recipe_of(variant) for variant in plan.variants]
     return StudyRecord(
         name=plan.name,
         question=plan.question,
@@ -116,7 +115,7 @@ def _record(plan: StudyPlan, facts: dict[str, Any], analysis: AnalysisRecord) ->
         variants=tuple(variant.name for variant in plan.variants),
         factors=plan.factors,
         seeds=plan.seeds,
-        loss_differs=len({_minimised(plan.recipe_of(v)) for v in plan.variants}) > 1,
+        loss_differs=len({getattr(of, task.loss_table, None) for of in recipes}) > 1,
         analysis=analysis,
         **{key: facts.get(key, ()) for key in ("looks_taken", "looked_last", "variants_seen")},
     )
@@ -151,14 +150,14 @@ def _warnings(study: StudyFolder, recipes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stopping(plan: StudyPlan, study: Path) -> dict[str, Any]:
+def _stopping(plan: StudyPlan, study: StudyFolder) -> dict[str, Any]:
     """The width of the widest interval, and whether a study that adds seeds would end."""
     rules = [
         StoppingRule(width, None, most) for width, most in ((0.002, 20), (0.05, 20), (0.002, 3))
     ]
     reasons = [rule.stops(plan, study) for rule in rules]
     return {
-        "widest": _widest(StudyFolder(study).verdicts),
+        "widest": widest_interval(study.verdicts),
         "stops": [bool(reason) for reason in reasons],
         "reasons": reasons,
     }

@@ -29,7 +29,7 @@ from isthmus.report.figures import learning_curves
 from isthmus.report.image_grid import as_png
 from isthmus.report.formatting import DARK, DPI, LIGHT
 from isthmus.report.page import write_figure, write_report
-from isthmus.study.folder import read_study
+from isthmus.study.study_folder import read_study
 from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
 from isthmus.report.tables import label_use_table, run_table, variant_table
 from test_report import change_results

@@ -24,7 +24,7 @@ from isthmus.report.page import write_report
 from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
 from isthmus.study.records import Recommendation
 from isthmus.study.records import StudyRecord
-from isthmus.study.folder import read_study
+from isthmus.study.study_folder import read_study
 from isthmus.study.warnings import study_warnings
 from isthmus.study.records import Verdict
 from isthmus.report.verdict_tables import (

@@ -25,7 +25,7 @@ from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.differences import read_results
-from isthmus.study.folder import read_study
+from isthmus.study.study_folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.planned_runs import (
     planned_runs,

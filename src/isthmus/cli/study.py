@@ -51,9 +51,10 @@ def study(words: Sequence[str]) -> int:
     if not options.dry_run:
         return run_plan(plan, options, ["study", *words], options.rule)
     from isthmus.study.claim import claimed_plan
+    from isthmus.study.study_folder import StudyFolder
     from isthmus.study.forecast import print_forecast
 
     folder, rule = options.folder(plan), options.rule
-    plan = claimed_plan(plan, folder)
+    plan = claimed_plan(plan, StudyFolder(folder))
     print_forecast(rule.looked_at(plan) if rule else plan, folder, options.data_root)
     return 0

@@ -13,7 +13,7 @@ from PIL import Image
 from isthmus.metrics.wording import metric_text
 from isthmus.report.formatting import class_legend, palette
 from isthmus.report.svg import Drawing, encoded, fitted, wrapped
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 from isthmus.study.records import ShownImage
 
 _ROLES = {

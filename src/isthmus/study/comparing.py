@@ -1,8 +1,7 @@
-"""Two runs, or two studies, against each other: rejected where their metrics do not compare."""
+"""Compare two runs by image, or two studies by seed, if their metrics are comparable."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +15,27 @@ from isthmus.engine.run_result import RunResult
 from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
+from isthmus.metrics.wording import listed
 from isthmus.recipe import Recipe, differing_fields
 from isthmus.stats.paired import image_difference
-from isthmus.study.analysis import looks_of, metrics_of
+from isthmus.study.analysis import looks_at
 from isthmus.study.comparisons import Comparison
 from isthmus.study.differences import found_in, is_complete
-from isthmus.study.folder import StudyFolder
-from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan
-from isthmus.study.planned_runs import PlannedRun, planned_runs
-from isthmus.study.sentences import difference_text
-from isthmus.study.verdicts import verdicts_on
+from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan, metrics_of
+from isthmus.study.schedule import Schedule
+from isthmus.study.study_folder import StudyFolder
+from isthmus.study.verdicts import difference_text, verdicts_on
 from isthmus.tasks import load_recipe
-
-_ENTROPY = 0
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What may be said of A against B: sentences, the fields in which they differ, and what evaluated both."""
+    """The comparison of A with B."""
 
     evaluated_on: str
+    """The label scheme and the judge, which both share."""
     differing: tuple[str, ...]
+    """Recipe fields in which they differ."""
     sentences: tuple[str, ...]
 
 
@@ -44,25 +43,25 @@ def compare_runs(a: Path, b: Path) -> Compared:
     """Two trained networks on the same test images, paired by image.
 
     Raises:
-        UserError: If one has not finished or is failed, or task, data, measure or judge differ.
+        UserError: If one has not finished or has failed, or task, data, measure or judge differ.
     """
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
     _check_comparable(recipes, (one.result(), other.result()), (a, b))
     task = task_of(recipes[0])
     with np.load(one.image_metrics) as of_one, np.load(other.image_metrics) as of_other:
-        metrics = [
-            metric
+        sentences = [
+            _by_image(metric, of_one[metric.name], of_other[metric.name])
             for metric in task.comparable(task.metrics, recipes)
             if metric.name in of_one.files and metric.name in of_other.files
         ]
-        sentences = [_of_images(s, of_one[s.name], of_other[s.name]) for s in metrics]
     if not sentences:
         raise UserError(
             f"{a} and {b} share no metric of single images: compare their studies instead"
         )
     if one.result().seed != other.result().seed:
-        sentences.append(f"The runs have different seeds, so {_of_seeds(recipes[0])} differ too.")
+        drawn = listed(task.drawn_by_seed(recipes[0]), most=9)
+        sentences.append(f"The runs have different seeds, so {drawn} differ too.")
     sentences.append(
         "Images are the unit: this speaks of these two networks, not of their recipes."
     )
@@ -70,88 +69,98 @@ def compare_runs(a: Path, b: Path) -> Compared:
 
 
 def compare_studies(a: Path, b: Path) -> Compared:
-    """Variants of two studies paired by seed: those of one name, or the only ones.
+    """The variants of two studies, paired by seed: those of the same name, or the only ones.
 
     Raises:
         UserError: If no variants or seeds pair, or task, data, measure, judge, margins or metrics differ.
     """
-    plans = [load_plan(_plan_of(path)) for path in (a, b)]
-    are_named = any(plan.metrics for plan in plans)  # else each has those of its task
-    asked = [{"margins": p.margins, "metrics": metrics_of(p) if are_named else ()} for p in plans]
-    for key in asked[0]:
-        if asked[0][key] != asked[1][key]:
+    one, other = plans = [load_plan(_study_with_results(path).plan_file) for path in (a, b)]
+    are_named = one.metrics or other.metrics  # else each study has the metrics of its task
+    for key, differs in {
+        "margins": one.margins != other.margins,
+        "metrics": are_named and metrics_of(one) != metrics_of(other),
+    }.items():
+        if differs:
             raise UserError(
                 f"{a} and {b} differ in study.{key}: they ask different things; make it one"
             )
-    pairs = _paired_variants(plans[0], plans[1], (a, b))
-    runs = [planned_runs(plan, path) for plan, path in zip(plans, (a, b), strict=True)]
-    results_of = (_any_result(runs[0], a), _any_result(runs[1], b))
-    recipes = [(_recipe_of(runs[0], ours), _recipe_of(runs[1], theirs)) for ours, theirs in pairs]
+    pairs = _paired_variants(one, other, (a, b))
+    sides = [_Side.of(plan, path) for plan, path in zip(plans, (a, b), strict=True)]
+    recipes = [(sides[0].recipes[ours], sides[1].recipes[theirs]) for ours, theirs in pairs]
     for of_pair in recipes:
-        _check_comparable(of_pair, results_of, (a, b))
-    tables = [_results(path, side) for path, side in ((a, "A"), (b, "B"))]
-    seeds = sorted(set(tables[0]["seed"]) & set(tables[1]["seed"]))
+        _check_comparable(of_pair, (sides[0].result, sides[1].result), (a, b))
+    tables = [side.results for side in sides]
+    seeds = set(tables[0]["seed"]) & set(tables[1]["seed"])
     if not seeds:
         raise UserError(
             f"{a} and {b} have no seed in common: nothing pairs; run one with the other's seeds"
         )
-    results = pd.concat([table[table["seed"].isin(seeds)] for table in tables])
-    comparisons = [
-        Comparison("pair", "", f"A {ours}", f"B {theirs}", ((f"A {ours}", f"B {theirs}"),))
-        for ours, theirs in pairs
-    ]
-    drawn = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
-    earlier = tuple(sorted(count for count in drawn if count < len(seeds)))
-    looks = looks_of(dataclasses.replace(plans[0], seeds=tuple(seeds), looks=earlier))
+    results = pd.concat(
+        table[table["seed"].isin(seeds)].assign(variant=f"{letter} " + table["variant"])
+        for letter, table in zip("AB", tables, strict=True)
+    )
+    named = [(f"A {ours}", f"B {theirs}") for ours, theirs in pairs]
+    comparisons = [Comparison("pair", "", *names, (names,)) for names in named]
+    taken = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
+    looks = looks_at((count for count in taken if count < len(seeds)), len(seeds))
     judged = max((metrics_of(plan) for plan in plans), key=len)
-    metrics = task_of(plans[0].recipe).comparable(
-        judged, [recipe for of in recipes for recipe in of]
-    )
+    metrics = task_of(one.recipe).comparable(judged, [of for of_pair in recipes for of in of_pair])
     found = found_in(results, comparisons, metrics)
-    verdicts = verdicts_on(found, plans[0].margins, looks, is_complete=is_complete(results))
+    verdicts = verdicts_on(found, one.margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
-    return Compared(
-        _evaluated_on(results_of[0]),
-        tuple(changed),
-        tuple(verdict.sentence for verdict in verdicts),
-    )
+    sentences = tuple(verdict.sentence for verdict in verdicts)
+    return Compared(_evaluated_on(sides[0].result), tuple(changed), sentences)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two studies."""
+
+    recipes: dict[str, Recipe]
+    """Variant -> recipe after tuning."""
+    result: RunResult
+    """Of any finished run, since all runs of a study share images and judge."""
+    results: pd.DataFrame
+
+    @classmethod
+    def of(cls, plan: StudyPlan, path: Path) -> _Side:
+        folder = StudyFolder(path)
+        runs = Schedule(plan, folder).runs()
+        finished = [run for run in runs if run.folder.is_finished]
+        if not finished:
+            raise UserError(f"{path}: no run has finished; run the study first")
+        recipes = {run.variant.name: run.recipe for run in runs}
+        return cls(recipes, finished[0].folder.result(), folder.results)
+
+
+def _by_image(
+    metric: Metric, a: Float[np.ndarray, " image"], b: Float[np.ndarray, " image"]
+) -> str:
+    known = np.isfinite(a) & np.isfinite(b)
+    found = image_difference(a[known], b[known], np.random.default_rng(0))
+    size = difference_text(found.mean, found.low, found.high)
+    return f"{metric.title}: A - B {size}, {found.n} images."
 
 
 def _evaluated_on(result: RunResult) -> str:
-    """The label scheme, and the judge where one has judged; both sides share them."""
     judge = result.judge
     judged = f"; judge {judge.name}, accuracy {judge.accuracy:.3f}" if judge else ""
     return f"{result.label_scheme}{judged}"
 
 
-def _of_seeds(recipe: Recipe) -> str:
-    """What differs between two runs of one recipe for their seeds alone."""
-    drawn = task_of(recipe).drawn_by_seed(recipe)
-    return ", ".join(drawn[:-1]) + " and " + drawn[-1]
-
-
-def _of_images(
-    metric: Metric, a: Float[np.ndarray, " image"], b: Float[np.ndarray, " image"]
-) -> str:
-    known = np.isfinite(a) & np.isfinite(b)
-    found = image_difference(a[known], b[known], np.random.default_rng(_ENTROPY))
-    said = difference_text(found.mean, found.low, found.high)
-    return f"{metric.title}: A - B {said}, {found.n} images."
-
-
 def _check_comparable(
     recipes: Sequence[Recipe], results: tuple[RunResult, RunResult], paths: tuple[Path, Path]
 ) -> None:
-    """Reject two whose metrics would be of different things, and say which field it is."""
+    """Reject two whose metrics are not comparable, and name the field."""
     a, b = paths
     if recipes[0].task != recipes[1].task:
         raise UserError(
             f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no metric"
         )
-    for what, fields in _UNLIKE.items():
-        changed = [key for key in differing_fields(*recipes) if fields(key)]
+    for why, is_concerned in _INCOMPARABLE.items():
+        changed = [key for key in differing_fields(*recipes) if is_concerned(key)]
         if changed:
-            raise UserError(f"{a} and {b} differ in {', '.join(changed)}: {what}")
+            raise UserError(f"{a} and {b} differ in {', '.join(changed)}: {why}")
     for words, key in (("on different images", "content"), ("by different judges", "judge")):
         one, other = (getattr(result, key) for result in results)
         if one and other and one != other:
@@ -161,9 +170,9 @@ def _check_comparable(
 
 
 _TRAINING_ONLY = (*DATA_THAT_MAY_DIFFER, "data.folder", "data.validation")
-"""Fields that leave the test set as it is; what is in the folder is compared by itself."""
+"""Fields that do not change the test set; what a folder holds is compared by its content."""
 
-_UNLIKE: dict[str, Callable[[str], bool]] = {
+_INCOMPARABLE: dict[str, Callable[[str], bool]] = {
     "their metrics are not of the same images and labels; train both on the same data": (
         lambda key: key.startswith("data.") and key not in _TRAINING_ONLY
     ),
@@ -173,7 +182,7 @@ _UNLIKE: dict[str, Callable[[str], bool]] = {
         lambda key: key.startswith("measure.")
     ),
 }
-"""Why metrics do not compare, and the remedy, for the fields that make it so."""
+"""Why metrics are not comparable and what to do, with the recipe fields that make them so."""
 
 
 def _paired_variants(
@@ -202,27 +211,10 @@ def _finished_run(path: Path) -> RunFolder:
     return folder
 
 
-def _plan_of(study: Path) -> Path:
-    folder = StudyFolder(study)
+def _study_with_results(path: Path) -> StudyFolder:
+    folder = StudyFolder(path)
     if not folder.table_file("results").is_file():
         raise UserError(
-            f"{study}: neither a finished run nor a study with results; name one of these"
+            f"{path}: neither a finished run nor a study with results; name one of these"
         )
-    return folder.plan_file
-
-
-def _any_result(runs: Sequence[PlannedRun], study: Path) -> RunResult:
-    """What one finished run says; all runs of a study share images and judge."""
-    finished = [run for run in runs if run.folder.is_finished]
-    if not finished:
-        raise UserError(f"{study}: no run has finished; run the study first")
-    return finished[0].folder.result()
-
-
-def _results(study: Path, side: str) -> pd.DataFrame:
-    table = StudyFolder(study).results
-    return table.assign(variant=f"{side} " + table["variant"])
-
-
-def _recipe_of(runs: Sequence[PlannedRun], variant: str) -> Recipe:
-    return next(run.recipe for run in runs if run.variant.name == variant)
+    return folder
