@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.study.new_record import _conclusions
 from PIL import Image
 from torch.optim import optimizer
 
@@ -22,10 +23,9 @@ from isthmus.engine import seeds
 from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
 from isthmus.report.page import write_report
-from isthmus.study.folder import StudyFolder
-from isthmus.study.new_record import _conclusions
 from isthmus.study.plan import load_plan
 from isthmus.study.records import StudyRecord
+from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))

@@ -19,8 +19,8 @@ from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.report.tables import variant_table
-from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
+from isthmus.study.study_folder import read_study
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe

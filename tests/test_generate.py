@@ -32,8 +32,8 @@ from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
-from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
+from isthmus.study.study_folder import read_study
 from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule

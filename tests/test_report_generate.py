@@ -27,8 +27,8 @@ from isthmus.report.page import write_figure
 from isthmus.report.sample_grids import KINDS, label_columns, sample_grid
 from isthmus.report.svg import Drawing
 from isthmus.report.tables import label_use_table, run_table, variant_table
-from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.study.study_folder import read_study
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
@@ -579,7 +579,9 @@ def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(swap_encoded_true=1.0, swap_encoded_wrong=1.0))
     assert not concluded(folder).notes.hidden_metrics
-    assert not any("No encoder here is given" in text for text in concluded(folder).notes.references)
+    assert not any(
+        "No encoder here is given" in text for text in concluded(folder).notes.references
+    )
 
 
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):

@@ -28,11 +28,11 @@ from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
-from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete
-from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import load_plan
+from isthmus.study.run import attempt
+from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
 from isthmus.tasks.segment.recipe import SegmentRecipe

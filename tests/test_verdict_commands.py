@@ -13,6 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.study.planned_runs import (
+    planned_runs,
+    tuning_runs,
+    untrainable_variants,
+    untuned_variants,
+)
 from rich.console import Console
 
 from conftest import SMALL, run_result, tuning_result
@@ -25,15 +31,9 @@ from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
-from isthmus.study.folder import StudyFolder, read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
-from isthmus.study.planned_runs import (
-    planned_runs,
-    tuning_runs,
-    untrainable_variants,
-    untuned_variants,
-)
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
+from isthmus.study.study_folder import StudyFolder, read_study
 from isthmus.study.warnings import study_warnings
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe

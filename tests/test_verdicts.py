@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from isthmus.study.learning_curve import learning_curves
 from scipy.stats import bootstrap
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
@@ -19,12 +20,10 @@ import isthmus.study.verdicts
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.stats.corrections import planned_looks
-from isthmus.study.analysis import analyse, metrics_of
-from isthmus.study.by_image import image_differences
+from isthmus.study.analysis import analyse, image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of
 from isthmus.study.differences import found_in, is_complete
-from isthmus.study.learning_curve import learning_curves
-from isthmus.study.plan import StudyPlan, Variant
+from isthmus.study.plan import StudyPlan, Variant, metrics_of
 from isthmus.study.power import Visible, visible_differences
 from isthmus.study.records import AnalysisRecord
 from isthmus.study.verdicts import verdicts_on

@@ -10,7 +10,7 @@ import pandas as pd
 from isthmus.metrics.wording import count_text, seconds_text
 from isthmus.report.axes import SMALL_PX, Axes, padded, tick_text, ticks
 from isthmus.report.svg import Drawing, beside, text_width
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("train_seconds", "Training time", seconds_text),

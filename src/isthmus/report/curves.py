@@ -14,7 +14,7 @@ from markupsafe import escape
 from isthmus.metrics.wording import count_text, metric_text
 from isthmus.report.axes import SMALL_PX, Axes, Ends, padded, ticks
 from isthmus.report.svg import Drawing, Px, beside, element
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 PARTS = {"train": "training", "validation": "validation"}
 """What a curve is measured on, as columns of metrics.csv begin: its name, which is its line's ink too."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from isthmus.metrics.metric import Metric
 from isthmus.metrics.wording import NO_NUMBER, metric_text, percent_text
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
