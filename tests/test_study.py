@@ -21,9 +21,10 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from conftest import run_result
+from conftest import SMALL, run_result
 from isthmus.cli.main import main
-from isthmus.engine.run_folder import RunFolder
+from isthmus.data.store import MaskedStore
+from isthmus.engine.run_folder import RunFolder, write_arrays
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
@@ -36,6 +37,7 @@ from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
 from isthmus.tasks.segment.recipe import SegmentRecipe
+from isthmus.tasks.segment.shown_images import write_shown_images
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -78,6 +80,57 @@ def test_a_study_ends_with_tables_images_and_a_report(
     assert written == load_recipe((run.path / "recipe.toml").read_text())
     assert len(run.epochs()) == 6
     assert not run.checkpoints.exists()
+
+
+@pytest.mark.trains
+def test_a_project_that_was_moved_goes_on_and_trains_nothing(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipe, images and study lie in one folder, and the old place is gone."""
+    project, moved = tmp_path / "project", tmp_path / "elsewhere" / "project"
+    shutil.copytree(discs, project / "discs")
+    variants = (
+        '[[study.variants]]\nmodel.down = "max-pool"\n[[study.variants]]\nmodel.down = "strided"'
+    )
+    text = variants + SMALL.format(discs="discs").replace("epochs = 6", "epochs = 1")
+    (project / "small.toml").write_text(text, encoding="utf-8")
+    words = ["study", "small.toml", "--out", "studies/small"]
+    monkeypatch.chdir(project)
+    main(words)
+    before = results_of(project / "studies" / "small")
+    shutil.copytree(project, moved)
+    monkeypatch.chdir(moved)
+    shutil.rmtree(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(study_run, "train_run", pytest.fail)
+        assert main(words) == 0
+    study = moved / "studies" / "small"
+    pd.testing.assert_frame_equal(results_of(study), before)
+    assert load_plan(study / "study.toml").recipe.data.folder == (moved / "discs").resolve()
+    assert main([*words, "--seeds", "2"]) == 0, "and a seed more is trained there"
+    assert len(results_of(study)) == 4
+
+
+def test_images_that_are_shown_no_longer_are_deleted(tmp_path: Path) -> None:
+    names = tuple(f"p{place:02}" for place in range(30))
+    masks = np.zeros((30, 8, 8), np.uint8)
+    about = {"names": names, "groups": ("all",) * 30, "parts": ("test",) * 30, "content": ""}
+    images = np.zeros((30, 8, 8, 3), np.uint8)
+    store = MaskedStore(images=images, masks=masks, class_names=("a",), label_scheme="", **about)
+    run = RunFolder(tmp_path / "run")
+    write_arrays(run.predictions, {"masks": masks, "names": names})
+    folder = tmp_path / "images"
+
+    def shown(order: range) -> set[str]:
+        table = pd.DataFrame({"variant": "v", "seed": 0, "image": names})
+        write_shown_images(folder, {"v": (0, run)}, store, table.assign(mean_iou=list(order)))
+        entries = json.loads((folder / "images.json").read_text())
+        written = {name for of in entries for name in (of["image"], of["truth"])}
+        return written | {of["predictions"]["v"] for of in entries}
+
+    first, second = shown(range(30)), shown(range(30, 0, -1))
+    assert first - second, "the hardest of one are not those of the other"
+    assert {file.name for file in folder.glob("*.png")} == second
 
 
 @pytest.mark.trains

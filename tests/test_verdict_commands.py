@@ -92,6 +92,31 @@ def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
     assert roles == sorted(roles, key=["typical", "differing", "hardest", "easiest"].index)
 
 
+@pytest.mark.trains
+def test_runs_of_another_version_of_the_code_are_named(
+    finished: Path, recipe: Path, tmp_path: Path
+) -> None:
+    assert read_study(finished).record.mixed == ()
+    study = shutil.copytree(finished, tmp_path / "study")
+    runs = [
+        RunFolder(study / "runs" / name / "seed-0") for name in ("strided_dice", "max-pool_dice")
+    ]
+    began = runs[0].begun_with()
+    assert began
+    assert len(began.code) == 12
+    newer = began.versions | {"torch": "99.1"}
+    runs[0].write_environment(began.model_copy(update={"code": "0123456789ab"}))
+    runs[1].write_environment(began.model_copy(update={"commit": "abc", "versions": newer}))
+    assert main(["study", str(recipe), "--out", str(study)]) == 0
+    record = read_study(study).record
+    assert record.mixed == ("commit", "code", "torch")
+    (text,) = (of.text for of in record.warnings if "trained alike" in of.text)
+    assert text.startswith(
+        "The runs were not all trained alike; they differ in commit, code and torch:"
+    )
+    assert text in (study / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def unsure(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study, had its two seeds said the opposite: of every factor +0.2 and -0.2."""
