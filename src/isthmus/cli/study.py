@@ -51,8 +51,8 @@ def study(words: Sequence[str]) -> int:
     if not options.dry_run:
         return run_plan(plan, options, ["study", *words], options.rule)
     from isthmus.study.claim import claimed_plan
-    from isthmus.study.study_folder import StudyFolder
     from isthmus.study.forecast import print_forecast
+    from isthmus.study.study_folder import StudyFolder
 
     folder, rule = options.folder(plan), options.rule
     plan = claimed_plan(plan, StudyFolder(folder))

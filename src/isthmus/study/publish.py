@@ -157,35 +157,24 @@ def _record(
     versions = {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
     of_run = {key: last.versions[key] for key in ("torch", "lightning", "python")} if last else {}
     machine = (last.processor, last.vector_instructions, f"{last.threads} threads") if last else ()
-    return StudyRecord(
-        name=plan.name,
-        question=plan.question,
-        task=task.name,
-        label_scheme=store.label_scheme,
-        class_names=store.class_names,
-        metrics=task.metrics,
-        metric_note=task.metric_note,
-        curve=task.curve,
-        loss_title=task.loss_title,
-        loss_table=task.loss_table,
-        sections=task.sections,
-        judge=judge,
-        images=_image_counts(finished),
-        baselines=baselines,
-        variants=tuple(variant.name for variant in plan.variants),
-        factors=plan.factors,
-        seeds=plan.seeds,
-        loss_differs=len({getattr(recipe, task.loss_table, None) for recipe in recipes}) > 1,
-        analysis=analysis,
-        looks_taken=before.looks_taken,
-        looked_last=before.looked_last,
-        variants_seen=before.seen_first,
-        command=command,
-        versions=versions | of_run,
-        mixed=_mixed(environments),
-        machine=", ".join(machine),
-        precision=last.precision if last else "",
-    )
+    found = {
+        "label_scheme": store.label_scheme,
+        "class_names": store.class_names,
+        "judge": judge,
+        "images": _image_counts(finished),
+        "baselines": baselines,
+        "loss_differs": len({getattr(of, task.loss_table, None) for of in recipes}) > 1,
+        "analysis": analysis,
+        "looks_taken": before.looks_taken,
+        "looked_last": before.looked_last,
+        "variants_seen": before.seen_first,
+        "command": command,
+        "versions": versions | of_run,
+        "mixed": _mixed(environments),
+        "machine": ", ".join(machine),
+        "precision": last.precision if last else "",
+    }
+    return StudyRecord.of_plan(plan).model_copy(update=found)
 
 
 def _image_counts(finished: Sequence[PlannedRun]) -> dict[str, int | str]:

@@ -20,8 +20,8 @@ from pydantic import TypeAdapter
 
 from isthmus.engine.run_folder import RunFolder, write_atomically, write_table, write_text
 from isthmus.errors import UserError
-from isthmus.metrics.metric import Metric
 from isthmus.recipe.parsing import flattened
+from isthmus.study.plan import load_plan
 from isthmus.study.records import ShownImage, StudyOutcome, StudyRecord, Verdict
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
@@ -129,24 +129,11 @@ class StudyFolder:
 
     @cached_property
     def record(self) -> StudyRecord:
-        """The record; what it lacks comes from the plan and the results."""
+        """The record; without ``study.json``, as much of it as the plan says."""
         written = self.written_record()
-        if not self.plan_file.is_file():
+        if written.variants or not self.plan_file.is_file():
             return written
-        with _reading(self.plan_file):
-            study = tomllib.loads(self.plan_text).get("study", {})
-        planned = tuple(entry["name"] for entry in study.get("variants", []) if "name" in entry)
-        seeds = study.get("seeds", ())
-        known = {
-            "name": written.name or study.get("name") or self.path.resolve().name,
-            "question": written.question or study.get("question", ""),
-            "variants": written.variants or planned or tuple(self.results["variant"].unique()),
-            "seeds": written.seeds
-            or tuple(range(seeds) if isinstance(seeds, int) else seeds)
-            or tuple(int(seed) for seed in sorted(self.results["seed"].unique())),
-            "metrics": written.metrics or (Metric("mean_iou"),),
-        }
-        return written.model_copy(update=known)
+        return StudyRecord.of_plan(load_plan(self.plan_file))
 
     def written_record(self) -> StudyRecord:
         """The content of ``study.json`` as it is now; an empty record where there is none."""
@@ -286,7 +273,8 @@ class StudyFolder:
 
     def recipe_of(self, variant: str) -> dict[str, Any]:
         """A variant's recipe after tuning: dotted key -> value."""
-        tables = tomllib.loads(self.plan_text)
+        with _reading(self.plan_file):
+            tables = tomllib.loads(self.plan_text)
         variants = tables.pop("study", {}).get("variants", [])
         own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
         return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
