@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -19,9 +20,8 @@ from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS
-from isthmus.report.sample_grids import sample_grid_figure
-from isthmus.report.formatting import LIGHT
+from isthmus.report.sample_grids import KINDS, sample_grid, sample_grid_figure
+from isthmus.report.svg import Drawing
 from isthmus.tasks.generate.draw import drawn_sample_grid, generated
 from isthmus.tasks.generate.label_swap import TestPart
 from isthmus.tasks.generate.module import vae_for
@@ -36,7 +36,7 @@ from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
-SAME = "This decoder is not told the label: it draws the same in every column."
+SAME = "This decoder is not conditioned on the label: every column shows the same."
 
 
 def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -> Path:
@@ -72,7 +72,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Run a command; the words on its sample grid, or its error."""
 
     def said(*words: str) -> list[str]:
-        drawn: list[Figure] = []
+        drawn: list[Drawing] = []
         write = page.write_figure
         with monkeypatch.context() as patched:
             patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
@@ -86,9 +86,14 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return said
 
 
-def words_on(figure: Figure) -> list[str]:
-    """Its words, in one line each."""
-    return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+def words_on(drawing: Drawing) -> list[str]:
+    """Its words; the lines of its note, and of each caption, as one."""
+    found = re.findall(
+        r'<text x="[\d.]+" y="[\d.]+" fill="([^"]+)"[^>]*>(.*?)</text>', drawing.inline()
+    )
+    title, *rest = [(ink, html.unescape(text)) for ink, text in found]
+    note = " ".join(text for ink, text in rest if ink == "var(--quiet)")
+    return [title[1], *([note] if note else []), *(t for ink, t in rest if ink != "var(--quiet)")]
 
 
 def redrawn(model: TrainedVAE, sample_grid: str, images: OwnImages) -> dict[str, np.ndarray]:
@@ -266,7 +271,7 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     assert say("swap", run, a, str(named), "--grid", "swap")[3].startswith("frog")
     title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
-        "Reconstructed with the true label, where it was said",
+        "Reconstructed with the true label, where it is known",
         ["newt"],  # and nothing under the other
     )
     assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
@@ -326,7 +331,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
     words = say(*asked, "--true", "frog", "toad", "toad")
     assert words[1] == (
         "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
-        "the label told changes half-way."
+        "the label changes half-way."
     )
     assert words[12:] == ["frog → toad", "toad"]
     assert say(*asked)[12:] == [], "nobody said what the second shows"
@@ -414,7 +419,7 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
     ]
     assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
     assert say("generate", run, "--grid", "random")[1:] == [
-        "This decoder is not told the label, so none is named."
+        "This decoder is not conditioned on the label, so none is named."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
     assert said.endswith("true label → label given. This decoder is not told the label.")
@@ -439,7 +444,7 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
     test = TestPart(images, images, labels, (labels + 1) % 3)
     arrays = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
-    figure = SAMPLE_GRIDS["swap_wrong"](arrays, NAMES, LIGHT)
+    figure = sample_grid("swap_wrong", arrays, NAMES)
     if where == "classifier":
         assert figure is None
         return
@@ -449,9 +454,9 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     assert note.startswith("Left: a test image;")
     assert captions == words_on(sample_grid_figure("swap", arrays, NAMES))[2:]
     mosaics = [sample_grid_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
-    shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
-    assert (shown != wrong).any()
-    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SAMPLE_GRIDS.values())
+    shown, wrong = (re.search('href="([^"]+)"', of.inline())[1] for of in mosaics)
+    assert shown != wrong
+    assert all(sample_grid(kind, arrays, NAMES) is not None for kind in KINDS)
     assert words_on(sample_grid_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
 
 

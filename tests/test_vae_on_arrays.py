@@ -26,7 +26,7 @@ WIDER = 1.2
 class NormalPixels(nn.Module):
     """x ~ N(params, SIGMA_X**2), each value by itself."""
 
-    def target(self, image, generator):  # noqa: ARG002
+    def target(self, image, generator):
         return image
 
     def log_prob(self, params, target):
@@ -56,7 +56,7 @@ class LinearGaussian(ConditionalVAE):
     def encode(self, image, label):
         return self.encode_with_label(image, label)
 
-    def decode(self, z, label):  # noqa: ARG002
+    def decode(self, z, label):
         return (z @ WEIGHT.T + OFFSET)[..., None, None, :]
 
 

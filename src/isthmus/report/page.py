@@ -92,7 +92,7 @@ def _html(study: StudyFolder) -> str:
         curves=curves,
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
         groups=by_role(rows),
-        legend=class_legend(study.record.class_names),
+        class_legend=class_legend(study.record.class_names),
         light=LIGHT,
         dark=DARK,
     )

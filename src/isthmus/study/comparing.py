@@ -135,7 +135,7 @@ def _check_comparable(
 ) -> None:
     """Reject two whose metrics are not comparable, and name the field."""
     a, b = paths
-    if recipes[0].task != recipes[1].task:
+    if task_of(recipes[0]) is not task_of(recipes[1]):
         raise UserError(
             f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no metric"
         )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from isthmus.engine.run_result import Baseline, JudgeRecord, Number, Record, Remark, TaskNotes
 from isthmus.engine.task import task_of
-from isthmus.metrics.metric import Metric, in_words
+from isthmus.metrics.metric import Metric
 from isthmus.study.plan import StudyPlan
 
 
@@ -54,7 +54,7 @@ class StudyRecord(Record):
     loss_title: str = "Loss"
     loss_table: str = "loss"
     """The table of a recipe that says what is minimised."""
-    sections: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ("classes", "images")
     """Sections of the report that only this task has."""
     judge: JudgeRecord | None = None
     images: dict[str, int | str] = Field(default_factory=dict)
@@ -129,9 +129,8 @@ class StudyRecord(Record):
         """The heading of the column of a metric, a loss or a setting."""
         if column == "loss":
             return self.loss_title
-        found = (metric.title for metric in self.metrics if metric.name == column)
-        title = next(found, in_words(column))
-        return title[:1].upper() + title[1:]
+        found = (metric for metric in self.metrics if metric.name == column)
+        return next(found, Metric(column)).heading
 
 
 _NAN = float("nan")

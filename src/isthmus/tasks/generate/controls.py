@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 from isthmus.data.store import LabelledStore
 from isthmus.engine.run_result import Baseline
 from isthmus.engine.seeds import numpy_draws
+from isthmus.metrics.style import class_medoids
 from isthmus.tasks.generate.evaluate import images_of, swap_shares
 from isthmus.tasks.generate.judge import judge_folder, judge_recipe, load_judge
 from isthmus.tasks.generate.label_swap import judged_swap, wrong_labels_of
 from isthmus.tasks.generate.recipe import GenerateRecipe
-
-_AT_ONCE = 1_000
-"""Training images that are read together."""
 
 
 def control_baselines(
@@ -35,8 +32,8 @@ def control_baselines(
     parts = np.asarray(store.parts)
     images, true = images_of(store, np.flatnonzero(parts == "test"))
     given = wrong_labels_of(true, len(store.class_names), seed)
-    rows = class_medoids(store, np.flatnonzero(parts == "train"))
-    medoids, _ = images_of(store, rows)
+    of_training = np.where(parts == "train", store.labels, -1)
+    medoids, _ = images_of(store, class_medoids(store.images, of_training, len(store.class_names)))
     controls = {
         "ignores the label": images,
         "class medoids": medoids[given],
@@ -59,35 +56,3 @@ def control_baselines(
             )
         )
     return tuple(baselines)
-
-
-def class_medoids(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " label"]:
-    """For each label, the row whose image is nearest to the mean of its label's images.
-
-    Reads the images batch by batch, twice, so that memory does not grow with their number.
-
-    Args:
-        store: Holds at least one image of every label among ``rows``.
-        rows: Which images count.
-    """
-    labels, count = np.asarray(store.labels)[rows], len(store.class_names)
-    sums = np.zeros((count, *store.images.shape[1:]))
-    for first in range(0, len(rows), _AT_ONCE):
-        chosen = slice(first, first + _AT_ONCE)
-        np.add.at(sums, labels[chosen], _floats(store.images[rows[chosen]]))
-    means = sums / np.bincount(labels, minlength=count).reshape(-1, *[1] * (sums.ndim - 1))
-    nearest, medoids = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    for first in range(0, len(rows), _AT_ONCE):
-        chosen = slice(first, first + _AT_ONCE)
-        offsets = _floats(store.images[rows[chosen]]) - means[labels[chosen]]
-        distances = (offsets**2).sum(axis=(1, 2, 3))
-        for distance, label, row in zip(distances, labels[chosen], rows[chosen], strict=True):
-            if distance < nearest[label]:
-                nearest[label], medoids[label] = distance, row
-    return medoids
-
-
-def _floats(
-    images: UInt8[np.ndarray, "n height width channel"],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.asarray(images, dtype=np.float64) / 255

@@ -119,11 +119,12 @@ def _groups(runs: _Runs) -> tuple[Remark, ...]:
 def _references(runs: _Runs) -> tuple[str, ...]:
     """What the metrics of a VAE are to be read against, as far as the results say it."""
     measure = next(iter(runs.recipes.values())).measure
+    drawn = next((n for of in runs.recipes.values() if (n := of.measure.cas_images)), None)
     sampled = f"k = {measure.importance_samples}, at most {measure.nll_images} test images"
     counts = runs.values("frechet_images")
     in_each = f", {counts.min():.0f} images in each" if counts.size else ""
     sentences = {
-        "cas": f"CAS: its classifier learns from {measure.cas_images} generated images.",
+        "cas": f"CAS: its classifier learns from {drawn} generated images." if drawn else "",
         "cas_real": "CAS of as many real training images: {}.",
         "nll_standard_error": f"NLL: its standard error over images is {{}} nats; {sampled}.",
         "frechet_floor": "Fréchet distance: its floor, of training to test images, is {}"
@@ -137,7 +138,9 @@ def _references(runs: _Runs) -> tuple[str, ...]:
     )
     found = {sentence: runs.values(column) for column, sentence in sentences.items()}
     said = (
-        sentence.format(range_text(values)) for sentence, values in found.items() if values.size
+        sentence.format(range_text(values))
+        for sentence, values in found.items()
+        if sentence and values.size
     )
     return (*one_protocol, *said)
 
