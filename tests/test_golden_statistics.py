@@ -29,7 +29,7 @@ from isthmus.study.claim import note_look
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.plan import StudyPlan, load_plan, metrics_of
 from isthmus.study.power import visible_differences
-from isthmus.study.publish import conclusions
+from isthmus.study.publish import conclusions, planned_record
 from isthmus.study.recommendation import best_pairs, interacting, shown_effects
 from isthmus.study.records import AnalysisRecord, StudyRecord
 from isthmus.study.stopping_rule import StoppingRule, widest_interval
@@ -106,7 +106,7 @@ def _record(plan: StudyPlan, facts: dict[str, Any], analysis: AnalysisRecord) ->
     }
     for key in ("mixed", "looks_taken", "looked_last", "variants_seen"):
         known[key] = tuple(facts.get(key, ()))
-    return StudyRecord.of_plan(plan).model_copy(update=known)
+    return planned_record(plan).model_copy(update=known)
 
 
 def _recommendation(study: StudyFolder) -> dict[str, Any]:

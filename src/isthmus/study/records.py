@@ -7,9 +7,7 @@ import math
 from pydantic import Field
 
 from isthmus.engine.run_result import Baseline, JudgeRecord, Number, Record, Remark, TaskNotes
-from isthmus.engine.task import task_of
 from isthmus.metrics.metric import Metric
-from isthmus.study.plan import StudyPlan
 
 
 class AnalysisRecord(Record):
@@ -86,27 +84,6 @@ class StudyRecord(Record):
     """Remarks of the task on the finished runs."""
     machine: str = ""
     precision: str = ""
-
-    @classmethod
-    def of_plan(cls, plan: StudyPlan) -> StudyRecord:
-        """The record of a study of which no run has finished."""
-        task = task_of(plan.recipe)
-        recipes = [plan.recipe_of(variant) for variant in plan.variants]
-        return cls(
-            name=plan.name,
-            question=plan.question,
-            task=task.name,
-            metrics=task.metrics,
-            metric_note=task.metric_note,
-            curve=task.curve,
-            loss_title=task.loss_title,
-            loss_table=task.loss_table,
-            sections=task.sections,
-            variants=tuple(variant.name for variant in plan.variants),
-            factors=plan.factors,
-            seeds=plan.seeds,
-            loss_differs=len({getattr(of, task.loss_table, None) for of in recipes}) > 1,
-        )
 
     @property
     def judged(self) -> Metric:

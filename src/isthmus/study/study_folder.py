@@ -20,8 +20,8 @@ from pydantic import TypeAdapter
 
 from isthmus.engine.run_folder import RunFolder, write_atomically, write_table, write_text
 from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
 from isthmus.recipe.parsing import flattened
-from isthmus.study.plan import load_plan
 from isthmus.study.records import ShownImage, StudyOutcome, StudyRecord, Verdict
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
@@ -129,11 +129,22 @@ class StudyFolder:
 
     @cached_property
     def record(self) -> StudyRecord:
-        """The record; without ``study.json``, as much of it as the plan says."""
+        """The record; what it lacks comes from the plan and the results."""
         written = self.written_record()
         if written.variants or not self.plan_file.is_file():
             return written
-        return StudyRecord.of_plan(load_plan(self.plan_file))
+        with _reading(self.plan_file):
+            study = tomllib.loads(self.plan_text).get("study", {})
+        known = {
+            "name": study.get("name") or self.path.resolve().name,
+            "question": study.get("question", ""),
+            "variants": tuple(entry["name"] for entry in study.get("variants", []))
+            or tuple(self.results["variant"].unique()),
+            "seeds": tuple(study.get("seeds", ()))
+            or tuple(int(seed) for seed in sorted(self.results["seed"].unique())),
+            "metrics": (Metric("mean_iou"),),
+        }
+        return written.model_copy(update=known)
 
     def written_record(self) -> StudyRecord:
         """The content of ``study.json`` as it is now; an empty record where there is none."""
