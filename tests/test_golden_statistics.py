@@ -24,13 +24,12 @@ import pandas as pd
 import pytest
 
 from isthmus.engine.run_result import Baseline, JudgeRecord
-from isthmus.engine.task import task_of
 from isthmus.study.analysis import analyse, looks_of
 from isthmus.study.claim import note_look
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.plan import StudyPlan, load_plan, metrics_of
 from isthmus.study.power import visible_differences
-from isthmus.study.publish import conclusions
+from isthmus.study.publish import conclusions, planned_record
 from isthmus.study.recommendation import best_pairs, interacting, shown_effects
 from isthmus.study.records import AnalysisRecord, StudyRecord
 from isthmus.study.stopping_rule import StoppingRule, widest_interval
@@ -98,27 +97,16 @@ def _power(plan: StudyPlan, results: pd.DataFrame) -> dict[str, Any]:
 
 def _record(plan: StudyPlan, facts: dict[str, Any], analysis: AnalysisRecord) -> StudyRecord:
     """The study's record, without images to describe."""
-    task = task_of(plan.recipe)
-    recipes = [plan.recipe_of(variant) for variant in plan.variants]
-    return StudyRecord(
-        name=plan.name,
-        question=plan.question,
-        task=task.name,
-        metrics=task.metrics,
-        curve=task.curve,
-        loss_title=task.loss_title,
-        loss_table=task.loss_table,
-        images={"test": facts["test_images"]},
-        baselines=tuple(Baseline(**({"definition": ""} | of)) for of in facts.get("baselines", [])),
-        judge=JudgeRecord(**facts["judge"]) if "judge" in facts else None,
-        mixed=facts.get("mixed", ()),
-        variants=tuple(variant.name for variant in plan.variants),
-        factors=plan.factors,
-        seeds=plan.seeds,
-        loss_differs=len({getattr(of, task.loss_table, None) for of in recipes}) > 1,
-        analysis=analysis,
-        **{key: facts.get(key, ()) for key in ("looks_taken", "looked_last", "variants_seen")},
-    )
+    baselines = tuple(Baseline(**({"definition": ""} | of)) for of in facts.get("baselines", []))
+    known = {
+        "images": {"test": facts["test_images"]},
+        "baselines": baselines,
+        "judge": JudgeRecord(**facts["judge"]) if "judge" in facts else None,
+        "analysis": analysis,
+    }
+    for key in ("mixed", "looks_taken", "looked_last", "variants_seen"):
+        known[key] = tuple(facts.get(key, ()))
+    return planned_record(plan).model_copy(update=known)
 
 
 def _recommendation(study: StudyFolder) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -312,12 +313,13 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     monkeypatch.setattr(study_run, "tune_run", tune_run)
     folder = StudyFolder(tmp_path)
     run = StudyRun(folder, frozenset("ab"), None, "none", Console(quiet=True), "")
-    run.tune(Schedule(tuned, folder))
+    tune = functools.partial(run.train_each, tuned, what="tuning")
+    tune(Schedule(tuned, folder).tuning_runs(), Schedule(tuned, folder).tuning_runs())
     assert "disk full" in (broken / "error.txt").read_text()
     assert Schedule(tuned, StudyFolder(tmp_path)).untuned() == {"a"}
     assert not Schedule(tuned, StudyFolder(tmp_path)).untrainable()
     assert list(tuning_table(Schedule(tuned, folder))["variant"]) == ["a", "b", "b"]
-    run.tune(Schedule(tuned, folder))
+    tune(Schedule(tuned, folder).tuning_runs(), Schedule(tuned, folder).tuning_runs())
     assert not Schedule(tuned, folder).untuned()
     assert len(tuning_table(Schedule(tuned, folder))) == 4
 

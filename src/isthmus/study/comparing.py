@@ -22,7 +22,7 @@ from isthmus.study.analysis import looks_at
 from isthmus.study.comparisons import Comparison
 from isthmus.study.differences import found_in, is_complete
 from isthmus.study.plan import DATA_THAT_MAY_DIFFER, StudyPlan, load_plan, metrics_of
-from isthmus.study.schedule import Schedule
+from isthmus.study.schedule import PlannedRun, Schedule
 from isthmus.study.study_folder import StudyFolder
 from isthmus.study.verdicts import difference_text, verdicts_on
 from isthmus.tasks import load_recipe
@@ -74,7 +74,8 @@ def compare_studies(a: Path, b: Path) -> Compared:
     Raises:
         UserError: If no variants or seeds pair, or task, data, measure, judge, margins or metrics differ.
     """
-    one, other = plans = [load_plan(_study_with_results(path).plan_file) for path in (a, b)]
+    studies = [_study_with_results(path) for path in (a, b)]
+    one, other = plans = [load_plan(study.plan_file) for study in studies]
     are_named = one.metrics or other.metrics  # else each study has the metrics of its task
     for key, differs in {
         "margins": one.margins != other.margins,
@@ -85,11 +86,13 @@ def compare_studies(a: Path, b: Path) -> Compared:
                 f"{a} and {b} differ in study.{key}: they ask different things; make it one"
             )
     pairs = _paired_variants(one, other, (a, b))
-    sides = [_Side.of(plan, path) for plan, path in zip(plans, (a, b), strict=True)]
-    recipes = [(sides[0].recipes[ours], sides[1].recipes[theirs]) for ours, theirs in pairs]
+    runs = [Schedule(plan, of).runs() for plan, of in zip(plans, studies, strict=True)]
+    result_of_a, result_of_b = (_any_result(*of) for of in zip(runs, (a, b), strict=True))
+    recipes_of_a, recipes_of_b = ({run.variant.name: run.recipe for run in of} for of in runs)
+    recipes = [(recipes_of_a[ours], recipes_of_b[theirs]) for ours, theirs in pairs]
     for of_pair in recipes:
-        _check_comparable(of_pair, (sides[0].result, sides[1].result), (a, b))
-    tables = [side.results for side in sides]
+        _check_comparable(of_pair, (result_of_a, result_of_b), (a, b))
+    tables = [study.results for study in studies]
     seeds = set(tables[0]["seed"]) & set(tables[1]["seed"])
     if not seeds:
         raise UserError(
@@ -109,28 +112,7 @@ def compare_studies(a: Path, b: Path) -> Compared:
     verdicts = verdicts_on(found, one.margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
     sentences = tuple(verdict.sentence for verdict in verdicts)
-    return Compared(_evaluated_on(sides[0].result), tuple(changed), sentences)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One of the two studies."""
-
-    recipes: dict[str, Recipe]
-    """Variant -> recipe after tuning."""
-    result: RunResult
-    """Of any finished run, since all runs of a study share images and judge."""
-    results: pd.DataFrame
-
-    @classmethod
-    def of(cls, plan: StudyPlan, path: Path) -> _Side:
-        folder = StudyFolder(path)
-        runs = Schedule(plan, folder).runs()
-        finished = [run for run in runs if run.folder.is_finished]
-        if not finished:
-            raise UserError(f"{path}: no run has finished; run the study first")
-        recipes = {run.variant.name: run.recipe for run in runs}
-        return cls(recipes, finished[0].folder.result(), folder.results)
+    return Compared(_evaluated_on(result_of_a), tuple(changed), sentences)
 
 
 def _by_image(
@@ -218,3 +200,11 @@ def _study_with_results(path: Path) -> StudyFolder:
             f"{path}: neither a finished run nor a study with results; name one of these"
         )
     return folder
+
+
+def _any_result(runs: Sequence[PlannedRun], path: Path) -> RunResult:
+    """The result of a finished run; all runs of a study share images and judge."""
+    finished = [run for run in runs if run.folder.is_finished]
+    if not finished:
+        raise UserError(f"{path}: no run has finished; run the study first")
+    return finished[0].folder.result()

@@ -200,17 +200,9 @@ def shipped_recipe(path: Path) -> Path:
 
 def plan_as_toml(plan: StudyPlan) -> str:
     """The plan as TOML that ``load_plan`` reads back to an equal plan."""
-    study = {
-        "name": plan.name,
-        "question": plan.question,
-        "seeds": list(plan.seeds),
-        "metrics": list(plan.metrics),
-        "looks": list(plan.looks),
-        "margins": dict(plan.margins),
-        "expected_sd": dict(plan.expected_sd),
-        "tune": nested({key: list(values) for key, values in plan.tune.items()}),
-        "variants": [{"name": v.name, **nested(v.settings)} for v in plan.variants],
-    }
+    study = {field.name: getattr(plan, field.name) for field in dataclasses.fields(StudyTable)}
+    study["tune"] = nested(plan.tune)
+    study["variants"] = [{"name": v.name, **nested(v.settings)} for v in plan.variants]
     written = {key: value for key, value in study.items() if value or key == "question"}
     return tomli_w.dumps({"study": written, **recipe_tables(plan.recipe)})
 

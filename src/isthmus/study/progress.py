@@ -24,21 +24,21 @@ class StudyProgress:
     def __init__(self, bars: Progress, runs: int, what: str) -> None:
         self._bars = bars
         self._what = what
-        self._runs = runs
-        self._done = 0
         self._study = bars.add_task(what, total=float(runs))
         self._run = bars.add_task("", total=1.0, visible=False)
+        self._begun = 0
 
     def skip_run(self) -> None:
         """Count a run that had finished before."""
-        self._done += 1
-        self._bars.update(self._study, completed=self._done)
+        self._begun += 1
+        self._bars.update(self._study, completed=self._begun)
 
     def callback_of_run(self, name: str) -> ProgressCallback:
         """Begin the next run; return its callback."""
-        self._done += 1
-        before = self._done - 1
-        self._bars.update(self._study, description=f"{self._what} {self._done} of {self._runs}")
+        before, self._begun = self._begun, self._begun + 1
+        total = self._bars.tasks[self._study].total or 0
+        words = f"{self._what} {self._begun} of {total:.0f}"
+        self._bars.update(self._study, description=words)
         self._bars.reset(self._run, description=name, visible=True, total=1.0)
 
         def on_progress(steps_done: int, steps: int, words: str) -> None:
@@ -50,16 +50,11 @@ class StudyProgress:
 
 
 @contextmanager
-def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[StudyProgress]:
+def study_progress(console: Console, runs: int, what: str) -> Iterator[StudyProgress]:
     """Show the bars of a study on this console while the block runs."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+    text, left = TextColumn("{task.description}"), TextColumn("left")
+    share = TextColumn("{task.percentage:>3.0f}%")
+    columns = (text, BarColumn(), share, TimeElapsedColumn(), left, TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
         yield StudyProgress(bars, runs, what)
 

@@ -16,6 +16,7 @@ from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 from isthmus.recipe.parsing import settings_of
 from isthmus.study.analysis import analyse
+from isthmus.study.plan import StudyPlan
 from isthmus.study.recommendation import recommended
 from isthmus.study.records import AnalysisRecord, StudyRecord
 from isthmus.study.schedule import PlannedRun, Schedule
@@ -64,6 +65,27 @@ def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None
     by_seed = sorted(finished, key=lambda run: run.seed, reverse=True)
     lowest = {run.variant.name: (run.seed, run.folder) for run in by_seed}
     task.shown_images(folder.images_folder, lowest, store, per_image)
+
+
+def planned_record(plan: StudyPlan) -> StudyRecord:
+    """The record of a study of which no run has finished."""
+    task = task_of(plan.recipe)
+    recipes = [plan.recipe_of(variant) for variant in plan.variants]
+    return StudyRecord(
+        name=plan.name,
+        question=plan.question,
+        task=task.name,
+        metrics=task.metrics,
+        metric_note=task.metric_note,
+        curve=task.curve,
+        loss_title=task.loss_title,
+        loss_table=task.loss_table,
+        sections=task.sections,
+        variants=tuple(variant.name for variant in plan.variants),
+        factors=plan.factors,
+        seeds=plan.seeds,
+        loss_differs=_losses_differ(recipes),
+    )
 
 
 def conclusions(folder: StudyFolder, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
@@ -157,35 +179,29 @@ def _record(
     versions = {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
     of_run = {key: last.versions[key] for key in ("torch", "lightning", "python")} if last else {}
     machine = (last.processor, last.vector_instructions, f"{last.threads} threads") if last else ()
-    return StudyRecord(
-        name=plan.name,
-        question=plan.question,
-        task=task.name,
-        label_scheme=store.label_scheme,
-        class_names=store.class_names,
-        metrics=task.metrics,
-        metric_note=task.metric_note,
-        curve=task.curve,
-        loss_title=task.loss_title,
-        loss_table=task.loss_table,
-        sections=task.sections,
-        judge=judge,
-        images=_image_counts(finished),
-        baselines=baselines,
-        variants=tuple(variant.name for variant in plan.variants),
-        factors=plan.factors,
-        seeds=plan.seeds,
-        loss_differs=len({getattr(recipe, task.loss_table, None) for recipe in recipes}) > 1,
-        analysis=analysis,
-        looks_taken=before.looks_taken,
-        looked_last=before.looked_last,
-        variants_seen=before.seen_first,
-        command=command,
-        versions=versions | of_run,
-        mixed=_mixed(environments),
-        machine=", ".join(machine),
-        precision=last.precision if last else "",
-    )
+    found = {
+        "label_scheme": store.label_scheme,
+        "class_names": store.class_names,
+        "judge": judge,
+        "images": _image_counts(finished),
+        "baselines": baselines,
+        "loss_differs": _losses_differ(recipes),
+        "analysis": analysis,
+        "looks_taken": before.looks_taken,
+        "looked_last": before.looked_last,
+        "variants_seen": before.seen_first,
+        "command": command,
+        "versions": versions | of_run,
+        "mixed": _mixed(environments),
+        "machine": ", ".join(machine),
+        "precision": last.precision if last else "",
+    }
+    return planned_record(plan).model_copy(update=found)
+
+
+def _losses_differ(recipes: Sequence[Recipe]) -> bool:
+    """Whether the recipes of a task minimise different losses."""
+    return len({getattr(recipe, task_of(recipe).loss_table, None) for recipe in recipes}) > 1
 
 
 def _image_counts(finished: Sequence[PlannedRun]) -> dict[str, int | str]:

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 
@@ -27,7 +26,7 @@ from isthmus.study.schedule import PlannedRun, Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder
 
-Result = TypeVar("Result", RunResult, TuningResult)
+Result = RunResult | TuningResult
 
 
 def run_study(
@@ -109,33 +108,12 @@ class StudyRun:
         schedule.shared()
         plan = write_plan(plan, self.folder)
         planned = Schedule(plan, self.folder)
-        self.tune(planned)
+        tuning = [run for run in planned.tuning_runs() if run.variant.name in self.names]
+        self.train_each(plan, tuning, tuning, "tuning")
         ready = self.names - planned.untrainable() - planned.untuned()
-        first = metrics_of(plan)[0]
-
-        def train(run: PlannedRun, on_progress: ProgressCallback) -> RunResult:
-            return train_run(
-                run.recipe,
-                run.seed,
-                run.folder,
-                data_root=self.data_root,
-                logger=self.logger,
-                on_progress=on_progress,
-                shared=self.folder.shared,
-                alike=Schedule(written_plan(plan, self.folder), self.folder).shared(),
-            )
-
-        def report(run: PlannedRun, result: RunResult | None) -> None:
-            if result:
-                by = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
-                value = f"{first.title} {result.metrics[first.name]:.3f}{by}"
-                self.say(f"{run.name}: {result.status}, {result.reason or value}")
-            self._publish(plan)
-
-        def is_wanted(run: PlannedRun) -> bool:
-            return run.seed in seeds and run.variant.name in ready
-
-        if not self._train_each(schedule.runs(), train, report, is_wanted):
+        runs = schedule.runs()  # with what tuning has chosen
+        chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
+        if not self.train_each(plan, runs, chosen, "run"):
             self._publish(plan)
         return plan
 
@@ -151,43 +129,43 @@ class StudyRun:
                 store = task.open_store(data, self.data_root, on_progress)
         return store.content
 
-    def tune(self, schedule: Schedule) -> None:
-        """Train the variants with every setting of the tuned hyperparameters."""
-
-        def tune(run: PlannedRun, on_progress: ProgressCallback) -> TuningResult:
-            return tune_run(
-                run.recipe,
-                run.seed,
-                run.folder,
-                data_root=self.data_root,
-                on_progress=on_progress,
-                shared=self.folder.shared,
-            )
-
-        runs = [run for run in schedule.tuning_runs() if run.variant.name in self.names]
-        if runs:
-            self._train_each(runs, tune, what="tuning")
-
-    def _train_each(
-        self,
-        runs: Sequence[PlannedRun],
-        train: Callable[[PlannedRun, ProgressCallback], Result],
-        report: Callable[[PlannedRun, Result | None], None] = lambda _run, _result: None,
-        is_wanted: Callable[[PlannedRun], bool] = lambda _run: True,
-        what: str = "run",
+    def train_each(
+        self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
     ) -> int:
         """Train the wanted runs that have not finished; return how many were tried."""
         tried = 0
+        if not runs:
+            return tried
         with study_progress(self.console, len(runs), what) as progress:
             for run in runs:
                 if run.folder.is_finished:
                     progress.skip_run()
-                elif is_wanted(run):
-                    on_progress = progress.callback_of_run(run.name)
-                    of_run = functools.partial(train, run, on_progress)
-                    report(run, attempt(of_run, run.folder, run.name, self.console))
+                elif run in wanted:
+                    train = functools.partial(
+                        self._train, plan, run, progress.callback_of_run(run.name)
+                    )
+                    result = attempt(train, run.folder, run.name, self.console)
+                    if isinstance(result, RunResult):
+                        self.say(f"{run.name}: {result.status}, {_result_text(plan, result)}")
+                    if not run.setting:
+                        self._publish(plan)
                     tried += 1
         return tried
+
+    def _train(self, plan: StudyPlan, run: PlannedRun, on_progress: ProgressCallback) -> Result:
+        own = (run.recipe, run.seed, run.folder)
+        shared = self.folder.shared
+        if run.setting:
+            return tune_run(*own, data_root=self.data_root, on_progress=on_progress, shared=shared)
+        alike = Schedule(written_plan(plan, self.folder), self.folder).shared()
+        return train_run(
+            *own,
+            data_root=self.data_root,
+            logger=self.logger,
+            on_progress=on_progress,
+            shared=shared,
+            alike=alike,
+        )
 
     def _publish(self, plan: StudyPlan) -> None:
         """Publish all runs of the folder, those of other commands too.
@@ -218,3 +196,10 @@ def attempt(
         write_text(folder.error, traceback.format_exc())
         console.print(f"{name}: broke off: {error}", style="red", markup=False)
     return None
+
+
+def _result_text(plan: StudyPlan, result: RunResult) -> str:
+    """Why a run failed, or its first metric with the accuracy of the judge."""
+    first = metrics_of(plan)[0]
+    judge = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
+    return result.reason or f"{first.title} {result.metrics[first.name]:.3f}{judge}"

@@ -131,20 +131,18 @@ class StudyFolder:
     def record(self) -> StudyRecord:
         """The record; what it lacks comes from the plan and the results."""
         written = self.written_record()
-        if not self.plan_file.is_file():
+        if written.variants or not self.plan_file.is_file():
             return written
         with _reading(self.plan_file):
             study = tomllib.loads(self.plan_text).get("study", {})
-        planned = tuple(entry["name"] for entry in study.get("variants", []) if "name" in entry)
-        seeds = study.get("seeds", ())
         known = {
-            "name": written.name or study.get("name") or self.path.resolve().name,
-            "question": written.question or study.get("question", ""),
-            "variants": written.variants or planned or tuple(self.results["variant"].unique()),
-            "seeds": written.seeds
-            or tuple(range(seeds) if isinstance(seeds, int) else seeds)
+            "name": study.get("name") or self.path.resolve().name,
+            "question": study.get("question", ""),
+            "variants": tuple(entry["name"] for entry in study.get("variants", []))
+            or tuple(self.results["variant"].unique()),
+            "seeds": tuple(study.get("seeds", ()))
             or tuple(int(seed) for seed in sorted(self.results["seed"].unique())),
-            "metrics": written.metrics or (Metric("mean_iou"),),
+            "metrics": (Metric("mean_iou"),),
         }
         return written.model_copy(update=known)
 
@@ -286,7 +284,8 @@ class StudyFolder:
 
     def recipe_of(self, variant: str) -> dict[str, Any]:
         """A variant's recipe after tuning: dotted key -> value."""
-        tables = tomllib.loads(self.plan_text)
+        with _reading(self.plan_file):
+            tables = tomllib.loads(self.plan_text)
         variants = tables.pop("study", {}).get("variants", [])
         own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
         return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
