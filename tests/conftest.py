@@ -15,11 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.study.new_record import _conclusions
 from PIL import Image
 from torch.optim import optimizer
 
 from isthmus.engine import seeds
+from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
+from isthmus.report.page import write_report
+from isthmus.study.plan import load_plan
+from isthmus.study.records import StudyRecord
+from isthmus.study.study_folder import StudyFolder
+from isthmus.tasks import TASKS
 
 DRAWS = int(os.environ.get("ISTHMUS_TEST_SEED", "0"))
 """Which draws the tests make: others for every number, and those of every day for 0."""
@@ -97,6 +104,46 @@ def error_of(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
         act()
     return str(caught.value)
+
+
+def task_fields(name: str = "segment") -> dict[str, Any]:
+    """What study.json says of a task."""
+    task = TASKS[name]
+    as_they_are = ("metric_note", "curve", "loss_title", "loss_table", "sections")
+    metrics = [vars(metric) for metric in task.metrics]
+    return {"task": name, "metrics": metrics} | {key: getattr(task, key) for key in as_they_are}
+
+
+def concluded(study: Path) -> StudyRecord:
+    """What a study concludes of the tables in its folder, written into its study.json."""
+    folder = StudyFolder(study)
+    plan, ran = load_plan(folder.plan_file), set(folder.finished["variant"])
+    recipes = {v.name: plan.recipe_of(v) for v in plan.variants if v.name in ran}
+    record = folder.written_record().model_copy(update=_conclusions(folder, recipes))
+    folder.write_record(record)
+    return record
+
+
+def page_of(study: Path) -> str:
+    """The report of the tables in a folder."""
+    concluded(study)
+    return write_report(study).read_text(encoding="utf-8")
+
+
+def run_result(**given: Any) -> RunResult:
+    """What a finished run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metrics": {}, "class_names": (), "images": {}}
+    blank |= dict.fromkeys(("recipe_hash", "label_scheme", "content"), "")
+    blank |= dict.fromkeys(("seed", "parameters", "gflop"), 0)
+    blank |= {"epochs": 1, "best_epoch": 1, "train_loss_last": 0.5, "train_seconds": 60.0}
+    return RunResult(**blank | given)
+
+
+def tuning_result(**given: Any) -> TuningResult:
+    """What a tuning run writes of itself; only what is given matters."""
+    blank = {"status": "finished", "metric": "mean_iou", "value": 0.5, "higher_is_better": True}
+    blank |= dict.fromkeys(("reason", "recipe_hash", "content"), "")
+    return TuningResult(**blank | {"seed": 0, "train_seconds": 60.0} | given)
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from isthmus.tasks.catalogue import GENERATION_METRICS
 
-from conftest import moved
+from conftest import moved, task_fields
+from isthmus.data.splits import split_of
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
-from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.report.tables import variant_table
-from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
+from isthmus.study.study_folder import read_study
 from isthmus.tasks.generate.cas import cas_metrics, with_drawn_images, with_real_images
 from isthmus.tasks.generate.evaluate import images_of
 from isthmus.tasks.generate.judge import judge_recipe
@@ -36,20 +36,20 @@ class FromMemory(VAEOnArrays):
 
     def __init__(self, store, *, off: int | None) -> None:
         rows = np.flatnonzero(np.asarray(store.parts) == "train")
-        self.images, self.labels = images_of(store, rows)
+        self.real, self.labels = images_of(store, rows)
         self.num_labels, self.off = len(store.class_names), off
 
     def prior_draws(self, labels, generator):
         return torch.rand(len(labels), 1, generator=generator).numpy()
 
     def images(self, z, labels):
-        every = np.arange(len(self.images))
+        every = np.arange(len(self.real))
         rows = []
         for share, label in zip(z[:, 0], labels, strict=True):
             is_meant = self.labels == (label + (self.off or 0)) % self.num_labels
             pool = every if self.off is None else every[is_meant]
             rows.append(pool[int(share * len(pool))])
-        return self.images[rows]
+        return self.real[rows]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     store = task_of(recipe).open_store(recipe.data)
     split = split_of(store, recipe.data.validation, None, np.random.default_rng(moved()))
     module = Generator(vae_for(recipe, 10), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
+    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", tmp_path)
 
 
-def metrics_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:
+def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:
     return cas_metrics(trained, FromMemory(trained.store, off=off), count)
 
 
@@ -87,7 +87,7 @@ def test_real_images_teach_what_they_taught_the_judge(trained: Trained, tmp_path
     few = dataclasses.replace(of_judge, data=dataclasses.replace(of_judge.data, limit=COUNT))
     judge = train_run(few, 0, RunFolder(tmp_path / "judge")).metrics["accuracy"]
     assert judge > 0.88
-    metrics = metrics_of(trained, off=0)
+    metrics = cas_of(trained, off=0)
     assert metrics["cas"] == pytest.approx(judge, abs=0.08)
     assert metrics["cas_real"] == pytest.approx(judge, abs=0.08)
     assert metrics["cas_real_images"] == COUNT
@@ -98,12 +98,12 @@ def test_images_that_ignore_the_label_teach_nothing(trained: Trained) -> None:
     """The classifier may say one of ten labels of all images of a digit, right for 0.1 of them on
     average with a standard deviation of 0.09 at most; five of these are 0.55, and 0.9 is seen below.
     """
-    assert metrics_of(trained, off=None)["cas"] < 0.55
+    assert cas_of(trained, off=None)["cas"] < 0.55
 
 
 @pytest.mark.trains
 def test_images_of_the_next_label_teach_the_next_label(trained: Trained) -> None:
-    metrics = metrics_of(trained, off=1)
+    metrics = cas_of(trained, off=1)
     assert metrics["cas"] < 0.05
     assert list(metrics) == ["cas", "cas_low", "cas_high", "cas_real", "cas_real_images"]
     assert metrics["cas_real"] > 0.75, "whatever the network draws; seen .872 to .950"
@@ -114,11 +114,11 @@ def test_images_of_the_next_label_teach_the_next_label(trained: Trained) -> None
 def test_it_is_decided_by_the_seed_and_draws_from_no_global_generator(trained: Trained) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = metrics_of(trained, off=0, count=300)
+    first = cas_of(trained, off=0, count=300)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    assert metrics_of(trained, off=0, count=300) == first
-    other = metrics_of(dataclasses.replace(trained, seed=1), off=0, count=300)
+    assert cas_of(trained, off=0, count=300) == first
+    other = cas_of(dataclasses.replace(trained, seed=1), off=0, count=300)
     assert other != first, "one of the two classifiers may by chance be right as often, not both"
 
 
@@ -154,7 +154,7 @@ def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) 
     recipe = GenerateRecipe(measure=Measure(cas_images=19))
     sentence = (
         r"measure.cas_images = 19: a classifier of 10 labels learns from two images of each or "
-        r"more; set it to 20 or more, or take the key out"
+        r"more; set it to 20 or more, or remove the key"
     )
     with pytest.raises(UserError, match=sentence):
         train_run(recipe, 0, RunFolder(tmp_path))
@@ -192,8 +192,8 @@ def test_the_table_has_it_or_no_such_column(line: str, cells: list[str], tmp_pat
     (tmp_path / "results.csv").write_text(
         f"variant,seed,status,swap_encoded_true,cas\na,0,finished,0.9,{line}\n", encoding="utf-8"
     )
-    about = {"task": "generate", "metrics": [vars(metric) for metric in GENERATION_METRICS]}
-    (tmp_path / "study.json").write_text(json.dumps(about), encoding="utf-8")
+    record = json.dumps(task_fields("generate"))
+    (tmp_path / "study.json").write_text(record, encoding="utf-8")
     table = variant_table(read_study(tmp_path))
     heads = [column.text.split("\N{NO-BREAK SPACE}")[0] for column in table.columns]
     of_run = zip(heads, table.rows[0].cells, strict=True)

@@ -13,31 +13,37 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from isthmus.report.study_tables import Study
-from isthmus.tasks.task import module_for
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from conftest import error_of, run_result
 from isthmus.cli.main import main
 from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
+from isthmus.engine.fit import Trained
 from isthmus.engine.loaders import split_for
-from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.run_result import RunResult
 from isthmus.engine.seeds import torch_draws
 from isthmus.engine.task import task_of
-from isthmus.engine.task_module import TaskModule
+from isthmus.engine.task_module import TaskModule, optimiser_for, schedule_for
 from isthmus.engine.train import train_run, tune_run
-from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
-from isthmus.study.folder import read_study
 from isthmus.study.plan import load_plan
+from isthmus.study.study_folder import read_study
 from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
-from isthmus.tasks.generate.judge import LoadedJudge, judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.judge import (
+    LoadedJudge,
+    judge_folder,
+    judge_name,
+    judge_recipe,
+    load_judge,
+)
 from isthmus.tasks.generate.module import Generator, vae_for
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
@@ -147,42 +153,62 @@ def test_the_judge_is_trained_once(
     assert trained == ["classify", "generate", "generate"]
 
 
+def judges_of(study: Path) -> set[str]:
+    """The names that the finished runs of a study have for their judge."""
+    results = (RunFolder(path.parent).result() for path in study.glob("runs/*/*/result.json"))
+    return {result.judge.name for result in results if result.judge}
+
+
 @pytest.mark.trains
-@pytest.mark.parametrize(
-    ("of_whom", "sentence"),
-    [
-        (
-            ["told", "not_told"],
-            "the judge in the cache, {ours}, is not {ours}-too, which metrics the other runs: two "
-            "judges differ by points; put that one back into {cache}/judges, or choose another --out",
-        ),
-        (
-            ["told"],
-            "{study}: its runs were evaluated by the judges {ours} and {ours}-too: two judges differ by "
-            "points; delete the runs of one, or choose another --out",
-        ),
-    ],
-)
-def test_a_study_has_one_judge(
-    of_whom: list[str],
-    sentence: str,
+def test_a_study_goes_on_with_its_own_judge_whatever_the_cache_holds(
     finished: Path,
     stroke_recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cache was cleared, or this is another machine; another judge in the study is rejected."""
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    study = shutil.copytree(finished, tmp_path / "study")
+    (weights,) = study.glob("judges/*/model.safetensors")
+    own, (judge,) = weights.read_bytes(), judges_of(study)
+    other = {name: 1.5 * of for name, of in load_file(weights).items() if of.is_floating_point()}
+    save_file(load_file(weights) | other, weights)
+    another = judge_name(RunFolder(weights.parent))
+    words = ["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]
+    capsys.readouterr()
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        f"isthmus: the judge in {study}/judges is {another}, and {judge} evaluated the other runs: metrics "
+        f"by different judges cannot be compared; put {judge} back, or choose another --out"
+    )
+    assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+    weights.write_bytes(own)
+    assert main(words) == 0
+    assert len(list(study.glob("runs/*/seed-1/result.json"))) == 2
+    assert judges_of(study) == {judge}
+    assert not (tmp_path / "cache" / "judges").exists(), "so none was trained"
+
+
+@pytest.mark.trains
+def test_runs_of_two_judges_are_no_study(
+    finished: Path, stroke_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = shutil.copytree(finished, tmp_path / "study")
-    for variant in of_whom:
-        result = RunFolder(study / "runs" / variant / "seed-0").path / "result.json"
-        said = json.loads(result.read_text())
-        ours = said["judge"]["name"]
-        said["judge"]["name"] += "-too"
-        result.write_text(json.dumps(said))
+    (judge,) = judges_of(study)
+    begun = RunFolder(study / "runs" / "not_told" / "seed-0").environment
+    begun.write_text(begun.read_text().replace(judge, f"{judge}-too"))
+    words = ["study", str(stroke_recipe), "--out", str(study)]
     capsys.readouterr()
-    assert main(["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]) == 2
-    words = sentence.format(ours=ours, study=study, cache=cache_folder())
-    assert capsys.readouterr().err.strip().splitlines()[-1] == f"isthmus: {words}"
-    assert not list(study.glob("runs/*/seed-1/metrics.csv"))
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        f"isthmus: {study}: its runs were evaluated by two judges, {judge} and {judge}-too, which differ by "
+        "points; delete the folders of the runs of one judge, or choose another --out"
+    )
+    shutil.rmtree(begun.parent)
+    assert main(words) == 0
+    assert set(results_of(study)["status"]) == {"finished"}
+    assert judges_of(study) == {judge}
 
 
 def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) -> None:
@@ -191,10 +217,10 @@ def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) 
     assert isinstance(recipe, GenerateRecipe)
     of_judge, store = judge_recipe(recipe), task_of(recipe).open_store(recipe.data)
     split = split_for(recipe, store, 0)
-    module = module_for(of_judge, store, steps=1)
+    module = task_of(of_judge).new_module(of_judge, store, steps=1)
     kinds: set[torch.dtype] = set()
     module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
-    trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16")
+    trained = Trained(module, 1, of_judge, 0, RunFolder(tmp_path), store, split, "bf16", tmp_path)
     evaluate_classifier(trained)
     assert kinds == {torch.float32}
 
@@ -207,7 +233,7 @@ def test_another_path_to_the_same_images_has_the_same_judge(
     there = with_settings(here, {"data.folder": str(moved)})
     longer = with_settings(here, {"measure.judge_epochs": 11})
     of_here, of_there, of_longer = (
-        judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data)).path
+        judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data), tmp_path).path
         for recipe in (here, there, longer)
     )
     assert of_here == of_there != of_longer
@@ -232,7 +258,7 @@ def test_the_report_shows_label_use_and_sample_grids(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert "Does it listen?" in html
     assert "class medoids (control)" in html
-    assert (finished / "figures" / "told_swap.png").exists()
+    assert (finished / "figures" / "told_swap.svg").exists()
 
 
 def hiding(study: Study) -> list[tuple[str, ...]]:
@@ -341,8 +367,8 @@ def test_every_likelihood_is_evaluated_and_used(
     is_labelled = settings.get("model.condition_on") in ("both", "encoder")
     assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what an "
-        "image shows; name its label"
+        "--true is missing: the encoder of this model (model.condition_on = "
+        f"{recipe.model.condition_on!r}) is conditioned on the label of an image; name the label"
     )
     assert (sentence in capsys.readouterr().err) == is_labelled
     assert main(["generate", str(tmp_path), "--labels", "none", "--out", out]) == 2
@@ -357,7 +383,7 @@ def test_a_network_that_has_diverged_is_failed_and_counted(
     recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | wild)
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
-    is_of_loss = result.reason.endswith("a sound one is finite")
+    is_of_loss = result.reason.endswith("it must be finite")
     assert is_of_loss or result.reason == "the ELBO is not finite"
 
 
@@ -384,9 +410,9 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     run = tune_run if task == "tuning" else train_run
     result = run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
-    assert result.reason == "loss 2 of 2 is nan: a sound one is finite"
-    metrics = result.get("metrics") or {"metric": result["metric"]}
-    assert np.isfinite(list(metrics.values())).all()
+    assert result.reason == "loss 2 of 2 is nan: it must be finite"
+    values = result.metrics.values() if isinstance(result, RunResult) else [result.value]
+    assert np.isfinite(list(values)).all()
 
 
 @pytest.mark.trains
@@ -396,7 +422,7 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
     recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
-    assert result.reason == "collapsed: no unit of z says anything of the image"
+    assert result.reason == "collapsed: no unit of z depends on the image"
     assert result.metrics["active_units"] == 0
     assert RunFolder(tmp_path).sample_grids.exists(), "what it draws can be looked at"
 
@@ -410,10 +436,10 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
     recipe = with_settings(load_plan(stroke_recipe).recipe, {"model.prior": prior})
     assert isinstance(recipe, GenerateRecipe)
     store = task_of(recipe).open_store(recipe.data)
-    module = module_for(recipe, store, steps=1)
+    module = task_of(recipe).new_module(recipe, store, steps=1)
     network = module.network.requires_grad_(requires_grad=False)
     split = split_for(recipe, store, 0)
-    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32")
+    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", tmp_path)
     if prior == "per-label":
         torch.nn.init.normal_(network.prior.table.weight, std=3.0)
     vae = VAEOnArrays(network, "float32")
@@ -445,21 +471,26 @@ def test_a_size_that_no_network_fits_is_rejected_before_the_judge_is_trained(
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.trains
 def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
-    recipe = load_plan(stroke_recipe).recipe
+    recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"measure.judge_epochs": 1})
     assert isinstance(recipe, GenerateRecipe)
-    judge = judge_folder(judge_recipe(recipe), task_of(recipe).open_store(recipe.data))
-    judge.finish({"status": "failed", "reason": "says level of every image"})
-    with pytest.raises(UserError) as caught:
-        train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert str(caught.value) == (
-        f"{judge.path}: the judge of these images has failed (says level of every image), and what it "
-        "says would be in every metric; raise measure.judge_epochs, or delete that folder to try again"
+    store, run = task_of(recipe).open_store(recipe.data), RunFolder(tmp_path / "run")
+    places = (tmp_path / "judges", cache_folder() / "judges")
+    place, cached = (judge_folder(judge_recipe(recipe), store, shared) for shared in places)
+    cached.finish(run_result(status="failed", reason="classifies every image as level"))
+    assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
+        f"{place.path}: the judge of these images has failed (classifies every image as level), and its labels "
+        f"would be in every metric; raise measure.judge_epochs, or delete that folder and {cached.path} "
+        "to train it again"
     )
-    assert not RunFolder(tmp_path / "run").metrics.exists()
+    assert not run.epoch_table.exists()
+    for folder in (place, cached):
+        shutil.rmtree(folder.path)
+    assert train_run(recipe, 0, run, shared=tmp_path / "judges").judge
 
 
 def by_ink(judge: LoadedJudge, images: np.ndarray) -> np.ndarray:
@@ -483,14 +514,14 @@ def test_a_conditioned_encoder_is_conditioned_the_wrong_label_in_the_second_prot
     recipe = with_settings(load_plan(stroke_recipe).recipe, settings)
     assert isinstance(recipe, GenerateRecipe)
     metrics = train_run(recipe, 0, RunFolder(tmp_path)).metrics
-    with np.load(RunFolder(tmp_path).metrics) as arrays:
+    with np.load(RunFolder(tmp_path).image_metrics) as arrays:
         of_run = dict(arrays)
 
     store = task_of(recipe).open_store(recipe.data)
     test = split_for(recipe, store, 0).test
     images, labels = images_of(store, test)
     assert (of_run["label"] == labels).all()
-    network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store)
+    network, judge = load_vae(tmp_path).vae.network, load_judge(recipe, store, tmp_path / "shared")
     target = torch.from_numpy((images >= 0.5).astype(np.float32))
     given = torch.from_numpy(of_run["given"])
     noise = torch.randn(len(labels), 4, generator=torch_draws(0, "elbo"))
@@ -580,9 +611,9 @@ def test_a_wrong_request_gets_its_sentence(
         ({"data.name": "classes"}, "data.folder is missing"),
         (
             {"data.name": "mnist", "data.folder": "mine"},
-            'data.folder does nothing for data.name = "mnist": only "classes" reads it',
+            'data.folder does nothing for data.name = "mnist": only "classes" uses it',
         ),
-        ({"data.shift_px": 40}, "a shift lies between 0 and the side"),
+        ({"data.shift_px": 40}, "a shift is at least 0 and smaller than data.size_px"),
         (
             {"objective.label_consistency_weight": 1.0, "model.condition_on": "both"},
             "objective.label_consistency_weight does nothing for model.condition_on = 'both': only an auxiliary classifier can read",
@@ -671,7 +702,7 @@ def test_a_auxiliary_classifier_that_reads_under_noise_changes_no_other_draw() -
         module.step(batch, "train").backward()
         parts = module.network.auxiliary_classifier, module.network.decoder
         auxiliary_classifier, decoder = ([of.grad for of in part.parameters()] for part in parts)
-        elbo = module.tallies["train"].numbers()["elbo_nats"]
+        elbo = module.epoch_metrics["train"].numbers()["elbo_nats"]
         seen.append((torch.get_rng_state(), elbo, auxiliary_classifier, decoder))
     states, elbos, readers, decoders = zip(*seen, strict=True)
     assert torch.equal(*states)

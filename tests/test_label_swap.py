@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.trained import Trained
 from isthmus.metrics.generation import LogMeanExp
 from isthmus.tasks.generate.evaluate import _encoded, _frechet, _likelihood, images_of
 from isthmus.tasks.generate.judge import LoadedJudge
@@ -112,7 +112,7 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
     module = Generator(vae_for(recipe, len(train)), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32")
+    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32", folder)
 
 
 def part_of(trained: Trained) -> TestPart:

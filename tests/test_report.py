@@ -14,15 +14,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from conftest import page_of, task_fields
+from isthmus.engine.run_result import TaskNotes
 from isthmus.errors import UserError
 from isthmus.report.axes import ticks
 from isthmus.report.charts import cost_chart
 from isthmus.report.formatting import class_colours, palette
 from isthmus.report.mask_grid import painted
 from isthmus.report.page import write_report
-from isthmus.study.folder import read_study
-from isthmus.study.warnings import headline, study_warnings
 from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
+from isthmus.study.study_folder import read_study
+from isthmus.study.warnings import headline, study_warnings
 
 VARIANTS = tuple(
     f"{down}_{up}_{loss}"
@@ -131,16 +133,15 @@ def _draw_images(folder, variants, count, random):
 
 
 def _write_about(folder, variants, seeds):
-    about = {
+    about = task_fields() | {
         "name": "six",
         "question": "Which down-sampling, up-sampling and loss should a small U-Net have?",
         "label_scheme": "classes3: pet, background, border; masks resized by nearest",
         "class_names": CLASSES,
-        "ignore_index": 255,
         "metrics": [
             {"name": s, "higher_is_better": True, "definition": f"What {s} is."} for s in METRICS
         ],
-        "empty_mask_rule": "A class absent from truth and prediction is left out of the mean.",
+        "metric_note": "A class absent from truth and prediction is left out of the mean.",
         "images": {"train": 320, "validation": 57, "test": 335},
         "baselines": [
             {
@@ -193,7 +194,7 @@ class Outline(HTMLParser):
 def study(tmp_path_factory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("report") / "six")
     change_results(folder, fail_one)
-    write_report(folder)
+    page_of(folder)
     return folder
 
 
@@ -322,7 +323,7 @@ def test_no_two_of_many_classes_share_a_colour():
 
 
 def test_headline_says_what_ran(study):
-    assert headline(read_study(study)) == (
+    assert headline(read_study(study), TaskNotes()) == (
         "6 variants with 3 seeds each: 17 of 18 runs finished, "
         "each evaluated once on 335 test images."
     )
@@ -373,7 +374,7 @@ def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
 
 
 def test_different_losses_are_said_not_to_rank(study, page):
-    assert "a loss value cannot rank them" in page
+    assert "differ in what they minimise: the loss cannot rank them" in page
 
 
 # The page.
@@ -413,7 +414,7 @@ def test_names_are_escaped(tmp_path):
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     about["question"] = about["name"] = "<script>alert(1)</script>"
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
-    assert "<script>alert" not in write_report(folder).read_text(encoding="utf-8")
+    assert "<script>alert" not in page_of(folder)
 
 
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
@@ -421,7 +422,7 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
     images, about = folder / "images" / "images.json", folder / "study.json"
     images.write_text(images.read_text().replace("scene-0000", "a$5_and_$6_b"))
     about.write_text(about.read_text().replace(f'"{CLASSES[0]}"', '"$5_and_$6_b"'))
-    assert "a$5_and_$6_b" in write_report(folder).read_text(encoding="utf-8").replace("<wbr>", "")
+    assert "a$5_and_$6_b" in page_of(folder).replace("<wbr>", "")
 
 
 def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_path):
@@ -463,14 +464,17 @@ def test_page_renders_with_holes(tmp_path, holes):
     for name in holes:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
+    if "study.json" in holes:  # what the page says without it
+        (folder / "study.json").unlink()
+        page = write_report(folder).read_text(encoding="utf-8")
     assert [sentence for sentence in holes.values() if sentence not in page] == []
 
 
 def test_a_folder_with_nothing_but_its_plan_renders(tmp_path):
     plan = '[study]\nname = "bare"\nseeds = [0, 1]\nvariants = [{ name = "a" }, { name = "b" }]\n'
     (tmp_path / "study.toml").write_text(plan, encoding="utf-8")
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = page_of(tmp_path)
     assert "2 variants with 2 seeds each: 0 of 4 runs finished." in page
     assert "Missing: 4 of 4 runs" in page
 
@@ -482,7 +486,7 @@ def test_a_failed_run_with_infinite_loss_is_drawn_but_not_averaged(tmp_path):
     table = pd.read_csv(metrics)
     table.loc[5:, "train_loss"] = np.inf
     table.to_csv(metrics, index=False)
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "99.0" not in page.split('<section aria-labelledby="curves">')[0]
     assert "One variant: there is nothing to compare it with." in page
 

@@ -1,40 +1,48 @@
 """The report of a study of VAEs: its sample grids pixel for pixel, its drawings, its words, its page."""
 
+import base64
+import html
 import io
 import itertools
 import json
 import re
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 import tomli_w
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS, TITLES
-from isthmus.report.sample_grids import label_columns
-from isthmus.report.embedded import as_webp
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
+from conftest import concluded, page_of, task_fields
 from isthmus.errors import UserError
 from isthmus.recipe import settings_of
-from isthmus.tasks.generate.recipe import GenerateRecipe
-from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
-from isthmus.report import vae_figures
-from isthmus.report.architecture import READ, architecture_figure
-from isthmus.report.figures import learning_curves
+from isthmus.report import figures
+from isthmus.report.architecture import READ, architecture_drawing
+from isthmus.report.curves import curve_charts
 from isthmus.report.image_grid import as_png
-from isthmus.report.formatting import DARK, DPI, LIGHT
-from isthmus.report.page import write_figure, write_report
-from isthmus.study.folder import read_study
-from isthmus.study.warnings import headline, obeying, study_warnings, yardsticks
+from isthmus.report.page import write_figure
+from isthmus.report.sample_grids import KINDS, label_columns, sample_grid
+from isthmus.report.svg import Drawing
 from isthmus.report.tables import label_use_table, run_table, variant_table
+from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.study.study_folder import read_study
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
 NAMES = ("zero", "one", "two", "three")
+TITLES = {
+    "swap": "Encoded with the true label, decoded with a wrong one",
+    "swap_wrong": "Encoded and decoded with a wrong label",
+    "random": "Drawn from the prior, each with a label",
+    "unconditional": "Drawn from the prior without a label",
+    "style": "One style a row, one label a column",
+    "reconstruction": "Reconstructed with the true label",
+    "interpolation": "From one image to another",
+    "traversal": "One unit of z moved, the others kept",
+}
 SHARES = ("swap_encoded_true", "swap_encoded_wrong", "leakage_encoded_true", "prior_fidelity")
 METRICS = (
     ("swap_encoded_true", True, "Swap success, encoded true"),
@@ -71,17 +79,15 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
         for seed in seeds
     ]
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
-    about = {
+    about = task_fields("generate") | {
         "name": "label_use",
         "question": "Does a VAE that is told the label listen?",
-        "task": "generate",
         "label_scheme": "strokes, 4 labels",
         "class_names": names,
         "metrics": [
             {"name": name, "higher_is_better": up, "words": words, "definition": f"What {name} is."}
             for name, up, words in METRICS
         ],
-        "curve": "elbo_nats",
         "judge": {"name": "strokes-0123abcd", "accuracy": 0.993},
         "images": {"train": 320, "validation": 40, "test": 200},
         "baselines": [
@@ -96,7 +102,7 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
         "factors": ["model.condition_on", "objective.invariance", "objective.invariance_weight"],
         "seeds": seeds,
         "loss_differs": len(variants) > 1,
-        "command": "isthmus study recipes/listening.toml",
+        "command": "isthmus study recipes/conditioning.toml",
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
@@ -171,7 +177,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     folder = make_study(tmp_path_factory.mktemp("report") / "label_use")
-    write_report(folder)
+    page_of(folder)
     return folder
 
 
@@ -181,8 +187,28 @@ def change_about(folder: Path, **fields) -> None:
     path.write_text(json.dumps(about), encoding="utf-8")
 
 
-def words_on(figure: Figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
+def words_on(drawing: Drawing) -> list[str]:
+    """The text of a drawing, in its order."""
+    words = re.findall(r"<text[^>]*>(.*?)</text>", drawing.inline())
+    return [html.unescape(text) for text in words]
+
+
+def captions_on(drawing: Drawing, **attributes: str) -> list[str]:
+    """The text of a drawing after its title and note."""
+    small = r'<text[^>]*font-size="12"[^>]*text-anchor="\w+"[^>]*>(.*?)</text>'
+    return [html.unescape(text) for text in re.findall(small, drawing.inline())]
+
+
+def note_on(drawing: Drawing) -> str:
+    """The sentences under a drawing's title."""
+    quiet = re.findall(r'<text[^>]*fill="var\(--quiet\)"[^>]*>(.*?)</text>', drawing.inline())
+    return " ".join(quiet)
+
+
+def pixels_of(drawing: Drawing) -> np.ndarray:
+    """The pixels of the one image in a drawing."""
+    (source,) = re.findall(r'href="data:image/png;base64,([^"]+)"', drawing.inline())
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
 
 
 # Sample grids.
@@ -190,100 +216,113 @@ def words_on(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_the_swap_sample_grid_are_drawn_pixel_for_pixel_in_their_places(channels):
+    """In the SVG at their own pixels, in a PNG as squares of pixels; the ground between can be seen through."""
     arrays = random_arrays(np.random.default_rng(1), channels=channels)
-    figure = SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT)
-    (image,) = figure.axes[0].images
-    left, right, bottom, top = (round(edge) for edge in image.get_extent())
-    drawn = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
-    drawn = drawn[top:bottom, left:right]
-    across, down, side = 2 * (88 + 2) + 4 + 26, 88 + 2 + 19 + 14, 88
+    drawing = sample_grid("swap", arrays, NAMES)
+    mosaic = pixels_of(drawing)
+    x, y, width, height = (
+        float(
+            re.search(
+                r'<image x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"',
+                drawing.inline(),
+            )[k]
+        )
+        for k in range(1, 5)
+    )
+    assert (width / mosaic.shape[1], height / mosaic.shape[0]) == (10, 10)
+    drawn = np.asarray(Image.open(io.BytesIO(as_png(drawing))).convert("RGB"))
+    drawn = drawn[int(2 * y) : int(2 * (y + height)), int(2 * x) : int(2 * (x + width))]
+    across, down, seen = 2 * 8 + 1 + 3, 8 + 3, np.zeros(mosaic.shape[:2], dtype=bool)
     for place in range(25):
         row, column = divmod(place, 5)
-        for kind, shift in (("source", 1), ("output", 1 + 88 + 2 + 4)):
-            y, x = down * row + 1, across * column + shift
-            image = np.broadcast_to(arrays[f"swap_{kind}"][place].transpose(1, 2, 0), (8, 8, 3))
-            expected = np.kron(image, np.ones((11, 11, 1), dtype=np.uint8))
-            assert np.array_equal(drawn[y : y + side, x : x + side], expected)
+        for kind, shift in (("source", 0), ("output", 8 + 1)):
+            top, left = down * row, across * column + shift
+            here = (slice(top, top + 8), slice(left, left + 8))
+            image = arrays[f"swap_{kind}"][place].transpose(1, 2, 0)
+            assert np.array_equal(mosaic[here][..., :channels], image)
+            seen[here] = True
+            expected = np.kron(
+                np.broadcast_to(image, (8, 8, 3)), np.ones((20, 20, 1), dtype=np.uint8)
+            )
+            assert np.array_equal(
+                drawn[20 * top : 20 * (top + 8), 20 * left : 20 * (left + 8)], expected
+            )
+    assert np.array_equal(mosaic[..., -1], 255 * seen)
 
 
 def test_every_pair_of_the_swap_sample_grid_says_true_and_given(arrays):
-    words = words_on(SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT))
-    assert words[0] == "Encoded with the true label, decoded with a wrong one"
+    drawing = sample_grid("swap", arrays, NAMES)
+    assert words_on(drawing)[0] == "Encoded with the true label, decoded with a wrong one"
     pairs = zip(arrays["swap_true"], arrays["swap_given"], strict=True)
-    assert words[2:] == [f"{NAMES[true]} → {NAMES[given]}" for true, given in pairs]
+    assert captions_on(drawing) == [f"{NAMES[true]} → {NAMES[given]}" for true, given in pairs]
 
 
-def test_no_sample_grid_says_more_than_the_network_hears(arrays):
+def test_no_sample_grid_says_more_than_the_network_depends_on(arrays):
     unheard = arrays | {"encoder_is_conditioned": np.array(False)}
-    title = "Decoded with a wrong label"
-    assert words_on(SAMPLE_GRIDS["swap"](unheard, NAMES, LIGHT))[0] == title
+    assert words_on(sample_grid("swap", unheard, NAMES))[0] == "Decoded with a wrong label"
     own_priors = arrays | {"prior_is_conditioned": np.array(True)}
-    note = words_on(SAMPLE_GRIDS["style"](own_priors, NAMES, LIGHT))[1]
-    assert note.replace("\n", " ") == (
+    assert note_on(sample_grid("style", own_priors, NAMES)) == (
         "Each row takes one draw of noise through the prior of every label."
     )
 
 
 def test_the_other_sample_grids_are_labelled(arrays):
-    said = {kind: words_on(draw(arrays, NAMES, DARK)) for kind, draw in SAMPLE_GRIDS.items()}
-    assert {kind: words[0] for kind, words in said.items()} == TITLES
-    assert said["random"][2:] == [NAMES[label] for label in arrays["random_given"]]
-    assert said["null"][2:] == ["no label"] * 25
-    assert said["style"][2:] == [*NAMES, *(f"z {row}" for row in range(1, 11))]
-    assert said["reconstruction"][2:] == [NAMES[label] for label in arrays["swap_true"]]
-    assert said["interpolation"][2:12] == [
+    drawn = {kind: sample_grid(kind, arrays, NAMES) for kind in KINDS}
+    assert {kind: drawing.label for kind, drawing in drawn.items()} == TITLES
+    said = {kind: captions_on(drawing) for kind, drawing in drawn.items()}
+    assert said["random"] == [NAMES[label] for label in arrays["random_given"]]
+    assert said["unconditional"] == ["no label"] * 25
+    assert said["style"] == [*NAMES, *(f"z {row}" for row in range(1, 11))]
+    assert said["reconstruction"] == [NAMES[label] for label in arrays["swap_true"]]
+    assert said["interpolation"][:10] == [
         f"{k} %" for k in (0, 11, 22, 33, 44, 56, 67, 78, 89, 100)
     ]
-    assert said["interpolation"][12:] == [*NAMES]
-    assert said["traversal"][2] == "\N{MINUS SIGN}3.0"
-    assert said["traversal"][11:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
-    assert "label zero" in said["traversal"][1]
-    assert said["style"][1] == "Each row decodes one draw of z under every label."
-    some = words_on(SAMPLE_GRIDS["style"](arrays, [*NAMES, "and", "more"], LIGHT))
-    assert some[1].replace("\n", " ").endswith(" one draw of z under the first 4 of 6 labels.")
+    assert said["interpolation"][10:] == [*NAMES]
+    assert said["traversal"][0] == "\N{MINUS SIGN}3.0"
+    assert said["traversal"][9:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
+    assert "label zero" in note_on(drawn["traversal"])
+    assert note_on(drawn["style"]) == "Each row decodes one draw of z under every label."
+    some = note_on(sample_grid("style", arrays, [*NAMES, "and", "more"]))
+    assert some.endswith(" one draw of z under the first 4 of 6 labels.")
 
 
 def test_rows_between_two_images_are_named_by_what_both_show(arrays):
     many = [f"class {k}" for k in range(30)]
     arrays["interpolation_label"] = np.array([7, 9, 11, 12])
     arrays["interpolation_to"] = np.array([7, 9, 11, 3])
-    assert words_on(SAMPLE_GRIDS["interpolation"](arrays, many, LIGHT))[12:] == [
+    assert captions_on(sample_grid("interpolation", arrays, many))[10:] == [
         *("class 7", "class 9", "class 11", "class 12 → class 3")
     ]
 
 
-@pytest.mark.parametrize("kind", SAMPLE_GRIDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_sample_grid_without_its_images_is_no_figure(arrays, kind):
     own = next(key for key in arrays if key.startswith(kind) and key.endswith("output"))
-    assert (
-        SAMPLE_GRIDS[kind](
-            {key: value for key, value in arrays.items() if key != own}, NAMES, LIGHT
-        )
-        is None
-    )
-    assert SAMPLE_GRIDS[kind]({}, NAMES, LIGHT) is None
+    without = {key: value for key, value in arrays.items() if key != own}
+    assert sample_grid(kind, without, NAMES) is None
+    assert sample_grid(kind, {}, NAMES) is None
 
 
 def test_long_names_break_after_the_arrow_and_are_cut_to_their_room(arrays):
-    names = ("a very long name of a class indeed", "$x^2$", "ship", "frog")
-    words = words_on(SAMPLE_GRIDS["swap"](arrays, names, LIGHT))[2:]
-    assert re.fullmatch(r"a very long name.*… →\n\$x\^2\$|a very long name.*…\n\$x\^2\$", words[0])
-    assert words[2] == "ship →\nfrog"
+    names = ("a very long name of a class indeed", "$x^2$ & <b>", "ship", "frog")
+    words = captions_on(sample_grid("swap", arrays, names))
+    assert re.fullmatch(r"a very long name.*(… →|…)", words[0])
+    assert words[1:4] == ["$x^2$ & <b>", "$x^2$ & <b> →", "ship"]
 
 
-def test_a_label_after_the_last_is_the_null_label(arrays):
+def test_a_label_after_the_last_is_the_unconditional_label(arrays):
     arrays["swap_given"][0] = len(NAMES)
-    assert words_on(SAMPLE_GRIDS["swap"](arrays, NAMES, LIGHT))[2] == "zero → no label"
+    assert captions_on(sample_grid("swap", arrays, NAMES))[0] == "zero → no label"
 
 
 def test_columns_of_labels_start_with_the_source_where_there_is_one():
     rows, sources = np.full((2, 3, 1, 8, 8), 128, np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
-    figure = label_columns(rows, ["a", "b", "c"], sources, row_names=["one.png", "two.png"])
-    assert words_on(figure)[1:] == ["image", "a", "b", "c", "one.png", "two.png"]
-    mosaic = figure.axes[0].images[0].get_array()
-    assert mosaic[6, 6].tolist() == [0, 0, 0]
-    assert mosaic[6, -6].tolist() == [128, 128, 128]
-    assert words_on(label_columns(rows, ["a", "b", "c"]))[1:] == ["a", "b", "c", "z 1", "z 2"]
+    drawing = label_columns(rows, ["a", "b", "c"], sources, row_names=["one.png", "two.png"])
+    assert captions_on(drawing) == ["image", "a", "b", "c", "one.png", "two.png"]
+    mosaic = pixels_of(drawing)
+    assert mosaic[4, 4].tolist() == [0, 255]
+    assert mosaic[4, 13].tolist() == [128, 255]
+    assert captions_on(label_columns(rows, ["a", "b", "c"])) == ["a", "b", "c", "z 1", "z 2"]
 
 
 def test_a_figure_is_written_where_it_is_asked_for(tmp_path):
@@ -291,21 +330,23 @@ def test_a_figure_is_written_where_it_is_asked_for(tmp_path):
     figure = label_columns(np.zeros((1, 1, 3, 8, 8), np.uint8), ["a"])
     assert write_figure(figure, path) == path
     with Image.open(path) as written:
-        assert written.size == tuple((figure.get_size_inches() * DPI).round())
+        assert written.size == (2 * figure.width, 2 * figure.height)
+    text = write_figure(figure, path.with_suffix(".svg")).read_text(encoding="utf-8")
+    assert ElementTree.fromstring(text).get("width") == str(figure.width)
+    assert "var(" not in text, "other programs know no variables of a page"
 
 
 # Drawn designs.
 
 
-def design(**settings) -> Figure:
-    return architecture_figure(settings_of(GenerateRecipe()) | settings)
+def design(**settings) -> Drawing:
+    return architecture_drawing(settings_of(GenerateRecipe()) | settings)
 
 
-def ends_of_label_arrows(figure: Figure) -> list[tuple[float, float]]:
+def ends_of_label_arrows(drawing: Drawing) -> list[tuple[float, float]]:
     """Where the arrows in the label's colour end."""
-    arrows = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
-    of_label = [a for a in arrows if to_hex(a.get_edgecolor()) == LIGHT.validation.lower()]
-    return sorted(arrow._posA_posB[1] for arrow in of_label)
+    head = r'<polygon points="([\d.]+),([\d.]+) [^"]*" fill="var\(--validation\)" class="head"'
+    return sorted((float(x), float(y)) for x, y in re.findall(head, drawing.inline()))
 
 
 def test_the_drawing_reads_fields_that_the_recipe_has():
@@ -322,24 +363,26 @@ def test_the_label_has_an_arrow_to_each_side_that_is_conditioned(conditioning):
     assert ends("none") == []
     (encoder,), (decoder,) = ends("encoder"), ends("decoder")
     assert encoder[0] < decoder[0]
-    assert ends("both") == [encoder, decoder]
+    both = ends("both")
+    assert [y for _, y in both] == [encoder[1], decoder[1]]
+    assert both[0] == encoder
 
 
 def test_a_prior_of_each_label_has_its_arrow_even_where_no_side_is_conditioned():
-    figure = design(**{"model.condition_on": "none", "model.prior": "per-label"})
-    assert len(ends_of_label_arrows(figure)) == 1
-    assert "$p(z\\,|\\,y)$" in words_on(figure)
-    assert not any("nowhere" in words for words in words_on(figure))
+    drawing = design(**{"model.condition_on": "none", "model.prior": "per-label"})
+    assert len(ends_of_label_arrows(drawing)) == 1
+    assert "p(z | y)" in words_on(drawing)
+    assert not any("nowhere" in words for words in words_on(drawing))
     assert any("nowhere" in words for words in words_on(design(**{"model.condition_on": "none"})))
 
 
 def test_what_depends_on_the_label_says_so():
     condition = words_on(design(**{"model.condition_on": "encoder"}))
-    assert "$q(z\\,|\\,x, y)$" in condition
-    assert "$p(x\\,|\\,z)$" in condition
+    assert "q(z | x, y)" in condition
+    assert "p(x | z)" in condition
     condition = words_on(design(**{"model.condition_on": "decoder"}))
-    assert "$q(z\\,|\\,x)$" in condition
-    assert "$p(x\\,|\\,z, y)$" in condition
+    assert "q(z | x)" in condition
+    assert "p(x | z, y)" in condition
 
 
 def test_the_penalty_is_drawn_where_there_is_one():
@@ -347,30 +390,42 @@ def test_the_penalty_is_drawn_where_there_is_one():
     assert not any("out of" in words for words in words_on(design()))
 
 
-@pytest.mark.parametrize(
-    ("body", "conditioning", "where"),
-    list(itertools.product(["residual", "resnet18"], ["add", "concat", "film"], ["both", "none"])),
-)
-def test_no_words_overlap_or_leave_the_drawing(body, conditioning, where):
-    figure = design(
-        **{
-            "model.body": body,
-            "model.conditioning": conditioning,
-            "model.condition_on": where,
-            "model.width": 128,
-        },
-        **{"model.latent": 1024, "model.prior": "per-label", "objective.invariance": "adversary"},
-        **{"objective.likelihood": "discretised-logistic", "objective.beta": 0.25},
+def test_the_label_consistency_is_drawn_where_it_weighs():
+    weighed = design(**{"objective.label_consistency_weight": 3.0})
+    assert any(words.startswith("checks") for words in words_on(weighed))
+    assert "label consistency weight 3.0" in weighed.label
+    assert not any(words.startswith("checks") for words in words_on(design()))
+
+
+def test_no_words_overlap_or_leave_the_drawing(browser):
+    """As a browser lays them out, with its own font, for every way to condition and the longest words."""
+    choices = itertools.product(
+        ["residual", "resnet18"], ["add", "concat", "film"], ["both", "none", "classifier"]
     )
-    figure.draw_without_rendering()
-    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
-    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
-        assert not a.overlaps(b), (one, other)
-    for words, box in boxes.items():
-        assert figure.bbox.x0 <= box.x0, words
-        assert box.x1 <= figure.bbox.x1, words
-        assert figure.bbox.y0 <= box.y0, words
-        assert box.y1 <= figure.bbox.y1, words
+    page = browser.new_page()
+    for body, conditioning, where in choices:
+        drawing = design(
+            **{"model.body": body, "model.conditioning": conditioning, "model.width": 128},
+            **{"model.condition_on": where, "model.latent": 1024, "model.prior": "per-label"},
+            **{"objective.invariance": "adversary", "objective.label_consistency_weight": 3.0},
+            **{"objective.likelihood": "discretised-logistic", "objective.beta": 0.25},
+        )
+        page.set_content(f'<div style="width: {drawing.width}px">{drawing.inline()}</div>')
+        whole, *boxes = page.eval_on_selector_all(
+            "div > svg, text",
+            """all => all.map(one => {
+                const box = one.getBoundingClientRect();
+                return [one.textContent, box.left, box.right, box.top, box.bottom];
+            })""",
+        )
+        assert len(boxes) > 15
+        for (one, *a), (other, *b) in itertools.combinations(boxes, 2):
+            is_apart = a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
+            assert is_apart, (one, other, conditioning, where)
+        for words, left, right, top, bottom in boxes:
+            assert whole[1] <= left < right <= whole[2], (words, conditioning, where)
+            assert whole[3] <= top < bottom <= whole[4], (words, conditioning, where)
+    page.close()
 
 
 # Numbers and words.
@@ -406,7 +461,7 @@ def test_every_finished_run_stands_with_its_shares_and_intervals(study):
         "0.007",
     ]
     assert "strokes-0123abcd" in table.caption
-    assert "true label of 0.993" in table.caption
+    assert "accuracy on real test images is 0.993" in table.caption
     assert "Data: strokes, 4 labels." in table.caption
 
 
@@ -443,60 +498,61 @@ def test_two_protocols_that_are_one_stand_once(tmp_path):
     folder = make_study(tmp_path / "s", variants=untold)
 
     def said():
-        study = read_study(folder)
+        references, study = concluded(folder).notes.references, read_study(folder)
         heads = [
             c.text
             for table in (variant_table(study), label_use_table(study))
             for c in table.columns
         ]
-        return sum("encoded wrong" in head for head in heads), yardsticks(study)[0][:23]
+        return sum("encoded wrong" in head for head in heads), references[0][:24]
 
-    assert said() == (2, "NLL: its standard error")
+    assert said() == (2, "NLL: its standard error ")
     change_results(folder, lambda t: t.assign(swap_encoded_wrong=t["swap_encoded_true"]))
-    assert said() == (0, "No encoder here is told")
+    assert said() == (0, "No encoder here is given")
 
 
 def test_variants_are_conditioned_apart_by_the_protocols_they_obey(tmp_path):
     folder = make_study(tmp_path / "s")
-    content = read_study(folder)
-    assert [(group.text, group.details) for group in obeying(content)] == [
+    content = concluded(folder)
+    assert [(group.text, group.details) for group in content.notes.groups] == [
         ("Under both protocols:", ("told_adversary",)),
         ("Only when encoded with the true label:", ("told",)),
     ]
-    assert "1 of 2 variants obeys a wrong label under both protocols" in headline(content)
+    assert "1 of 2 variants obeys a wrong label under both protocols" in content.headline
     # One run of two below: the variant does not obey.
     change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=[0.3, 0.3, 0.95, 0.89]))
-    assert [group.text for group in obeying(read_study(folder))] == [
+    assert [group.text for group in concluded(folder).notes.groups] == [
         "Only when encoded with the true label:"
     ]
-    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "0 of 2 variants obey a wrong label" in concluded(folder).headline
 
 
 def test_a_weak_judge_is_a_notice(tmp_path):
     folder = make_study(tmp_path / "s")
-    assert not any("judge" in warning.text for warning in study_warnings(read_study(folder)))
+    assert not any("judge" in warning.text for warning in concluded(folder).warnings)
     change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
-    (said,) = (n.text for n in study_warnings(read_study(folder)) if "judge" in n.text)
-    assert said.startswith("The judge says the true label of only 0.852 of the real test images")
+    (said,) = (n.text for n in concluded(folder).warnings if "judge" in n.text)
+    assert said.startswith("The judge names the true label of only 0.852 of the real test images")
 
 
 def test_the_page_says_why_a_sample_grid_without_labels_is_not_there(tmp_path):
     folder = make_study(tmp_path / "s")
-    words = "No sample grid without labels: this network has never been without one"
-    assert words not in write_report(folder).read_text(encoding="utf-8")
+    words = "No sample grid without labels: this network was never trained without one"
+    assert words not in page_of(folder)
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["model"]["label_dropout"] = 0.0
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert write_report(folder).read_text(encoding="utf-8").count(words) == 2
+    assert page_of(folder).count(words) == 2
 
 
 def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
     folder = make_study(tmp_path / "s")
 
     def said(swaps):
-        control = {"name": "class medoids (control)", "metrics": {"swap_encoded_true": swaps}}
+        control = {"name": "class medoids (control)", "definition": "", "is_floor": False}
+        control |= {"metrics": {"swap_encoded_true": swaps}}
         change_about(folder, baselines=[control])
-        return [n.text for n in study_warnings(read_study(folder)) if "medoid" in n.text]
+        return [n.text for n in concluded(folder).warnings if "medoid" in n.text]
 
     assert said(1.0) == []
     (text,) = said(0.904)
@@ -506,49 +562,57 @@ def test_a_control_that_the_judge_misreads_is_a_notice(tmp_path):
 def test_metrics_say_of_how_many_images_they_are(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(cas=0.5, frechet_images=[200, 200, 198, 200]))
-    said = yardsticks(read_study(folder))
+    said = concluded(folder).notes.references
     assert any(text.endswith("test images, is 1.500, 198 images in each.") for text in said)
     assert not any("CAS" in text for text in said), "the plan does not say it"
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["measure"]["cas_images"] = 2000
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert "CAS: its classifier learns from 2000 drawn images." in yardsticks(read_study(folder))
+    assert (
+        "CAS: its classifier is trained on 2000 generated images."
+        in concluded(folder).notes.references
+    )
 
 
 def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
     """One of its encoders is told, whatever the shares."""
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(swap_encoded_true=1.0, swap_encoded_wrong=1.0))
-    assert not read_study(folder).protocols_are_one
-    assert not any("No encoder here is told" in text for text in yardsticks(read_study(folder)))
+    assert not concluded(folder).notes.hidden_metrics
+    assert not any(
+        "No encoder here is given" in text for text in concluded(folder).notes.references
+    )
 
 
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
-    said = [warning.text for warning in study_warnings(read_study(study))]
-    assert any(text.startswith("The variants minimise different objectives") for text in said)
+    said = [warning.text for warning in concluded(study).warnings]
+    assert any(
+        text.startswith("The variants differ in what they minimise: the objective ")
+        for text in said
+    )
 
 
 def test_obeying_is_measured_by_what_the_judge_can_say(tmp_path):
     """A judge of 0.85 cannot say much more than that of a perfect decoder."""
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(judge_accuracy=0.85, swap_encoded_wrong_low=0.77))
-    assert "2 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "2 of 2 variants obey a wrong label" in concluded(folder).headline
     change_results(folder, lambda t: t.assign(swap_encoded_wrong_low=0.76))
-    assert "0 of 2 variants obey a wrong label" in headline(read_study(folder))
+    assert "0 of 2 variants obey a wrong label" in concluded(folder).headline
 
 
 def test_metrics_of_different_likelihoods_are_said_not_to_compare(tmp_path):
     folder = make_study(tmp_path / "s")
     start = "The variants have different likelihoods"
-    assert not any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
+    assert not any(n.text.startswith(start) for n in concluded(folder).warnings)
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["study"]["variants"][0].setdefault("objective", {})["likelihood"] = "gaussian"
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
-    assert any(n.text.startswith(start) for n in study_warnings(read_study(folder)))
+    assert any(n.text.startswith(start) for n in concluded(folder).warnings)
 
 
 def test_metrics_stand_beside_what_they_are_read_against(study):
-    assert yardsticks(read_study(study)) == (
+    assert concluded(study).notes.references == (
         "NLL: its standard error over images is 0.600 nats; k = 100, at most 1000 test images.",
         "Fréchet distance: its floor, of training to test images, is 1.500.",
         "Style kept: pairs drawn at random give 0.000 to 0.010.",
@@ -556,9 +620,9 @@ def test_metrics_stand_beside_what_they_are_read_against(study):
 
 
 def test_curves_are_the_objective_and_the_elbo(study):
-    figure = learning_curves(read_study(study))
-    labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels == ["Objective", "Objective\n(adversary, 10.0)", "ELBO (nats)", ""]
+    said = [text for chart in curve_charts(read_study(study)).values() for text in words_on(chart)]
+    titles = [text for text in said if not re.fullmatch(r"[\N{MINUS SIGN}\d.]+", text)]
+    assert titles == ["Objective", "ELBO (nats)", "Objective (adversary, 10.0)", "ELBO (nats)"]
 
 
 # The page.
@@ -568,7 +632,7 @@ def test_label_use_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page)
     sections = re.findall(r'<h2 id="(\w+)"', page)
     assert sections == [
         *(
-            "answer",
+            "recommendation",
             "metrics",
             "verdicts",
             "label_use",
@@ -587,7 +651,7 @@ def test_label_use_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page)
 def test_page_shows_every_sample_grid_with_words_and_the_designs(page):
     for variant in VARIANTS:
         for title in TITLES.values():
-            assert f'alt="{title}: sample grid of {variant}"' in page
+            assert f'aria-label="{title}: sample grid of {variant}"' in page
     assert (
         "Design of told: the label enters decoder by concat; prior standard; invariance none"
         in page
@@ -599,8 +663,8 @@ def test_page_shows_every_sample_grid_with_words_and_the_designs(page):
 
 def test_every_sample_grid_and_design_is_a_file(study):
     written = {path.name for path in (study / "figures").iterdir()}
-    expected = {f"{v}_{kind}.png" for v in VARIANTS for kind in SAMPLE_GRIDS}
-    expected |= {f"architecture_{v}.png" for v in VARIANTS} | {"learning_curves.png", "cost.png"}
+    expected = {f"{v}_{kind}.svg" for v in VARIANTS for kind in KINDS}
+    expected |= {f"architecture_{v}.svg" for v in VARIANTS} | {"learning_curves.svg", "cost.svg"}
     assert written == expected
 
 
@@ -616,31 +680,26 @@ def test_too_many_sample_grids_are_left_out_of_the_page_for_all_variants_alike(
     tmp_path, monkeypatch
 ):
     folder = make_study(tmp_path / "s", seeds=(0,))
-    monkeypatch.setattr(
-        vae_figures, "SAMPLE_GRIDS", {k: SAMPLE_GRIDS[k] for k in ("swap", "style", "null")}
-    )
-    swaps_only = len(
-        as_webp(
-            as_png(SAMPLE_GRIDS["swap"](random_arrays(np.random.default_rng(0)), NAMES, LIGHT)), 0
-        )
-    )
-    monkeypatch.setattr(vae_figures, "_SAMPLE_GRIDS_BYTES", 7 * swaps_only)
-    shown = vae_figures.variant_sample_grids(read_study(folder))
-    assert {v: [s.alt for s in sample_grids] for v, sample_grids in shown.items()} == {
-        v: [f"{TITLES['swap']}: sample grid of {v}"] for v in VARIANTS
-    }
-    assert (folder / "figures" / "told_unconditional.png").is_file()
+    monkeypatch.setattr(figures, "KINDS", {k: KINDS[k] for k in ("swap", "style", "unconditional")})
+    swap = len(sample_grid("swap", random_arrays(np.random.default_rng(0)), NAMES).inline())
+    monkeypatch.setattr(figures, "_SAMPLE_GRIDS_BYTES", round(2.2 * swap))
+    shown = figures.variant_sample_grids(read_study(folder))
+    for variant, (drawing,) in shown.items():
+        assert f'aria-label="{TITLES["swap"]}: sample grid of {variant}"' in drawing
+    assert (folder / "figures" / "told_unconditional.svg").is_file()
 
 
-def test_small_images_are_embedded_without_loss():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
-    png = io.BytesIO()
-    image.save(png, "PNG")
-    exact = as_webp(png.getvalue(), most=10_000)
-    assert np.array_equal(
-        np.asarray(Image.open(io.BytesIO(exact)).convert("RGB")), np.asarray(image)
+def test_images_are_embedded_without_loss_unless_they_are_too_large(arrays):
+    noise = random_arrays(np.random.default_rng(0), channels=3, side=48)
+    drawing = sample_grid("swap", noise, NAMES)
+    exact, lossy = (
+        figures._embedded(sample_grid("swap", noise, NAMES), "told", most) for most in (10**7, 1000)
     )
-    assert len(as_webp(png.getvalue(), most=100)) < len(exact)
+    source = re.search('href="([^"]+)"', drawing.inline())[1]
+    assert source in exact
+    assert len(lossy) < 0.7 * len(exact)
+    assert "data:image/webp;base64," in lossy
+    assert re.sub('href="[^"]+"', "", lossy) == re.sub('href="[^"]+"', "", exact)
 
 
 def test_six_designs_at_most_and_equal_ones_once(tmp_path):
@@ -656,12 +715,12 @@ def test_six_designs_at_most_and_equal_ones_once(tmp_path):
         for k, (where, conditioning, prior) in enumerate(looks)
     }
     folder = make_study(tmp_path / "s", variants=variants | {"again": variants["v0"]}, seeds=(0,))
-    shown = vae_figures.designs(read_study(folder))
+    shown = figures.designs(read_study(folder))
     assert [design.names for design in shown] == [
         ("v0", "again"),
         *((f"v{k}",) for k in range(1, 6)),
     ]
-    assert len(list((folder / "figures").glob("architecture_*.png"))) == 8
+    assert len(list((folder / "figures").glob("architecture_*.svg"))) == 8
 
 
 @pytest.mark.parametrize(
@@ -669,24 +728,22 @@ def test_six_designs_at_most_and_equal_ones_once(tmp_path):
 )
 def test_what_is_drawn_otherwise_is_another_design(tmp_path, key, values):
     variants = {f"v{value}": {key: value} for value in values}
-    shown = vae_figures.designs(
-        read_study(make_study(tmp_path / "s", variants=variants, seeds=(0,)))
-    )
+    shown = figures.designs(read_study(make_study(tmp_path / "s", variants=variants, seeds=(0,))))
     assert [design.names for design in shown] == [(name,) for name in variants]
 
 
 def test_where_no_side_is_conditioned_the_conditioning_makes_no_other_design(tmp_path):
     variants = {f: {"model.condition_on": "none", "model.conditioning": f} for f in ("add", "film")}
     folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))
-    (shown,) = vae_figures.designs(read_study(folder))
-    assert shown.alt.startswith("Design of add, film: the label is told to no side;")
+    (shown,) = figures.designs(read_study(folder))
+    assert shown.drawing.label.startswith("Design of add, film: the label enters no part;")
 
 
 def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
     (folder / "results.csv").unlink()
     (folder / "study.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "No run has finished." in page
     assert "Sample grids: not in this folder" in page
     assert "the plan in this folder does not say what the networks are" in page
@@ -703,7 +760,7 @@ def test_broken_sample_grids_are_rejected_by_name(tmp_path):
 def test_the_report_of_a_classifier_has_neither_masks_nor_sample_grids(tmp_path):
     folder = make_study(tmp_path / "s", seeds=(0,))
     metrics = [{"name": "prior_fidelity", "words": "Accuracy"}]
-    change_about(folder, task="classify", metrics=metrics, curve="accuracy")
-    page = write_report(folder).read_text(encoding="utf-8")
-    sections = ["answer", "metrics", "verdicts", "curves", "cost", "made"]
+    change_about(folder, **task_fields("classify") | {"metrics": metrics})
+    page = page_of(folder)
+    sections = ["recommendation", "metrics", "verdicts", "curves", "cost", "made"]
     assert re.findall(r'<h2 id="(\w+)"', page) == sections

@@ -4,29 +4,24 @@ import itertools
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from isthmus.report.curves_svg import charts
-from isthmus.report.effects_svg import effects
-from isthmus.report.effects import scale_of
-from isthmus.report.image_tiles import image_groups
-from isthmus.report.sizes_figure import sizes_figure
-from isthmus.report.tables import tuning_table
 
 import test_report_generate
+from conftest import page_of
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
-from isthmus.report import vae_figures
+from isthmus.report import figures
+from isthmus.report.charts import size_charts
+from isthmus.report.curves import curve_charts
+from isthmus.report.effects import NARROW, WIDE, effects_chart, scale_of
+from isthmus.report.mask_grid import by_role, image_rows
 from isthmus.report.page import write_report
-from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommendation, shown_effects
-from isthmus.study.records import Recommendation
-from isthmus.study.records import StudyRecord
-from isthmus.study.folder import read_study
-from isthmus.study.warnings import study_warnings
-from isthmus.study.records import Verdict
+from isthmus.report.tables import tuning_table
 from isthmus.report.verdict_tables import (
     pair_matrix,
     rank_table,
@@ -37,7 +32,11 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
+from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommended, shown_effects
+from isthmus.study.records import Recommendation, Verdict
+from isthmus.study.study_folder import StudyFolder, read_study
 from isthmus.study.verdicts import verdicts_on
+from isthmus.study.warnings import study_warnings
 from test_report import Outline, change_results, fail_one, make_study
 
 LEVELS = {
@@ -53,6 +52,11 @@ FOUR = {name: own for name, own in FACTORIAL.items() if "bilinear" in name and "
 EFFECTS = {"strided": 0.031, "bilinear": 0.001, "dice": 0.009, "focal": 0.004}
 
 
+def words_of(drawing) -> list[str]:
+    """The text of a drawing, in its order."""
+    return re.findall(r"<text[^>]*>(.*?)</text>", "".join(drawing.parts))
+
+
 def mean_iou(levels, seed, random) -> float:
     """Down-sampling tells, up-sampling does not matter, losses differ by less than can be told."""
     of_seed = (0.012, -0.02, 0.004, 0.018, -0.009)[seed % 5]
@@ -66,14 +70,14 @@ def write_analysis(folder: Path, settings, metrics, margins) -> None:
     looks = planned_looks([count], np.random.default_rng(0))
     found = found_in(results, comparisons_of(settings), [Metric(*metric, "") for metric in metrics])
     is_complete = not (results["status"] == "missing").any()
-    table = verdicts_on(found, margins, looks, is_complete=is_complete)
-    table.to_csv(folder / "verdicts.csv", index=False)
+    verdicts = verdicts_on(found, margins, looks, is_complete=is_complete)
+    StudyFolder(folder).write_verdicts(verdicts)
     write_ranks(folder, results[results["status"] == "finished"], metrics)
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     about["analysis"] = {
         "alpha": 0.05,
         "looks": [count],
-        "family": table["kind"].value_counts().to_dict(),
+        "family": Counter(verdict.kind for verdict in verdicts),
         "metrics": [name for name, _ in metrics],
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
@@ -110,11 +114,8 @@ def write_tuning(folder: Path, variants) -> None:
     rows = [
         {
             **{"variant": variant, "seed": seed, "train.lr": lr, "train.weight_decay": decay},
-            "metric": 0.55
-            - 0.02 * abs(np.log10(lr / 2e-3))
-            - 0.003 * (decay > 0.01)
-            + 0.001 * seed,
-            **{"metric_name": "mean_iou", "status": "finished"},
+            "value": 0.55 - 0.02 * abs(np.log10(lr / 2e-3)) - 0.003 * (decay > 0.01) + 0.001 * seed,
+            **{"metric": "mean_iou", "status": "finished"},
             "chosen": (lr, decay) == (2e-3, 1e-2),
         }
         for variant in variants
@@ -192,7 +193,7 @@ def analysed_again(folder: Path, change) -> None:
 
 
 def condition(folder: Path) -> Recommendation:
-    found = recommendation(read_study(folder))
+    found = recommended(read_study(folder))
     assert found
     return found
 
@@ -201,7 +202,7 @@ def condition(folder: Path) -> Recommendation:
 def study(tmp_path_factory) -> Path:
     folder = make_factorial(tmp_path_factory.mktemp("verdicts") / "factorial", epochs=60)
     write_tuning(folder, FACTORIAL)
-    write_report(folder)
+    page_of(folder)
     return folder
 
 
@@ -299,7 +300,7 @@ def test_a_factor_that_another_one_reverses_is_not_taken(tmp_path):
     table.loc[pair_of_them, "difference"] *= -1
     table.to_csv(folder / "verdicts.csv", index=False)
     assert "strided (model.down)" not in condition(folder).text, "reversed with bce"
-    assert "<p><strong>It depends.</strong></p>" in write_report(folder).read_text(encoding="utf-8")
+    assert "<p><strong>It depends.</strong></p>" in page_of(folder)
 
 
 DROPOUTS = {
@@ -391,8 +392,8 @@ def test_one_seed_says_nothing(tmp_path):
     assert said.details[1] == (
         "To learn it, run the study again with --seeds 5: what is trained is kept."
     )
-    page = write_report(folder).read_text(encoding="utf-8")
-    assert page.count("no interval") == 2
+    page = page_of(folder)
+    assert page.count("no interval") == 2 * 2, "two rows, on a wide and on a narrow chart"
     assert "Thick: 95 % t interval" not in page
     assert 'class="thick"' not in page
     assert "Ranks: no ranks.csv in this folder, or nothing in it." in page
@@ -404,11 +405,12 @@ def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
     content = read_study(folder)
     assert best_pairs(content)[0].a == content.by_judged_metric[0]
     assert content.mean(content.by_judged_metric[0], "mean_iou") < 0.4
-    shown = effects(shown_effects(content), content.about)
-    assert shown
-    assert shown.ends == ("the first is better", "the second is better")
-    assert (shown.rows[0].verdict.verdict, shown.rows[0].difference[0]) == ("better", "−")  # noqa: RUF001
-    assert "by Mean IoU, lower is better" in write_report(folder).read_text(encoding="utf-8")
+    shown = words_of(effects_chart(content))
+    assert {"← the first is better", "the second is better →"} <= set(shown)
+    first = shown.index("strided against max-pool")
+    assert shown[first + 1] == "▲ better"
+    assert shown[first + 2].startswith("\N{MINUS SIGN}0.0")
+    assert "by mean IoU, lower is better" in page_of(folder)
 
 
 def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
@@ -422,7 +424,7 @@ def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
     found = condition(folder)
     assert found.text.startswith("Take strided")
     assert "Not compared: strided_bilinear_dice." in found.details
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     top = page.split('<section aria-labelledby="metrics">')[0]
     assert "Failed: 6 of 20 runs, kept out of every mean." in top
     assert "max-pool_<wbr>bilinear_<wbr>bce, seed 0: all pixels are one class" in top
@@ -434,7 +436,7 @@ def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
     content = read_study(folder)
     assert condition(folder).text == "No verdict before all runs are done; 2 of 20 are not."
     assert {v.verdict for v in content.verdicts} == {"cannot tell"}
-    assert "Missing: 2 of 20 runs" in write_report(folder).read_text(encoding="utf-8")
+    assert "Missing: 2 of 20 runs" in page_of(folder)
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
@@ -447,20 +449,20 @@ def test_without_verdicts_the_page_renders_and_says_so(tmp_path, is_empty):
             path.write_text("", encoding="utf-8")
         else:
             path.unlink()
-    page = write_report(folder).read_text(encoding="utf-8")
-    assert condition(folder) == Recommendation(NO_VERDICTS)
+    page = page_of(folder)
+    assert condition(folder) == Recommendation(text=NO_VERDICTS)
     for missing in ("Verdicts: no verdicts.csv", "Ranks: no ranks.csv", "Shares of variance: no"):
         assert missing in page
     assert 'id="tuning"' not in page
-    assert not (folder / "figures" / "effects.png").exists()
+    assert not (folder / "figures" / "effects.svg").exists()
 
 
 def test_one_variant_of_one_epoch_has_no_verdicts_and_a_dot_for_a_curve(tmp_path):
     folder = make_study(tmp_path / "one", variants=(next(iter(FOUR)),), epochs=1, images=1)
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert 'id="verdicts"' not in page
     assert "#verdicts" not in page
-    drawn = re.findall(r'class="mean \w+" points="(\S+) (\S+)"', page)
+    drawn = re.findall(r'<polyline points="(\S+) (\S+)"[^>]* class="mean"', page)
     assert drawn
     assert all(first == second for first, second in drawn)
 
@@ -470,40 +472,47 @@ def test_broken_verdicts_are_rejected_by_name(study, tmp_path):
     path = folder / "verdicts.csv"
     path.write_text("kind,metric\npair,mean_iou\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"verdicts\.csv: cannot be read .*no column a"):
-        read_study(folder)
+        write_report(folder)
     pd.DataFrame([pair("a", "b", "better", n="five")]).to_csv(path, index=False)
     with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read")):
-        read_study(folder)
+        write_report(folder)
 
 
 # The bars.
 
 
-def test_bars_lie_where_their_numbers_are(study):
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_bars_lie_where_their_numbers_are(study, width):
+    """Pixels are a straight line of the differences: both ends of both intervals, and the points."""
     content = read_study(study)
     verdicts = shown_effects(content)
-    shown, scale = effects(verdicts, content.about), scale_of(verdicts)
-    assert shown
-    for row in shown.rows:
-        ends = dict(re.findall(r'class="(thin|thick)" (x1="[\d.]+%" x2="[\d.]+%")', row.bar))
-        for name, low, high in (
-            ("thick", row.verdict.low, row.verdict.high),
-            ("thin", row.verdict.family_low, row.verdict.family_high),
-        ):
-            left, right = map(float, re.findall(r"([\d.]+)%", ends[name]))
-            at = [scale.low + x / 100 * (scale.high - scale.low) for x in (left, right)]
-            assert at == pytest.approx([low, high], abs=1e-4)
-
-
-def test_intervals_too_wide_for_the_scale_end_in_arrows():
-    verdict = Verdict.model_validate(
-        pair("a", "b", "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
+    drawn = "".join(effects_chart(content, width).parts)
+    px, values = [], []
+    for name, ends in (("thick", ("low", "high")), ("thin", ("family_low", "family_high"))):
+        lines = re.findall(
+            r'<line x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"[^>]* class="' + name, drawn
+        )
+        assert len(lines) == len(verdicts)
+        px += [float(x) for line in lines for x in line]
+        values += [getattr(verdict, end) for verdict in verdicts for end in ends]
+    slope, start = np.polyfit(values, px, 1)
+    assert np.polyval((slope, start), values) == pytest.approx(px, abs=0.11)
+    assert slope > 0
+    (equivalent, *_), (x, *_) = (
+        [v for v in verdicts if v.verdict == "cannot tell"],
+        re.findall(r'<circle cx="([\d.]+)"', drawn),
     )
-    shown = effects((verdict,), StudyRecord())
-    assert shown
-    assert shown.rows[0].bar.count('class="beyond"') == 2
-    scale = scale_of((verdict,))
-    assert scale.high - scale.low < 0.1
+    assert float(x) == pytest.approx(slope * equivalent.difference + start, abs=0.11)
+
+
+def test_intervals_too_wide_for_the_scale_end_in_arrows(three):
+    row = pair(A, B, "cannot tell", 0.01, family_low=-5.0, family_high=5.0)
+    pd.DataFrame([row]).to_csv(three / "verdicts.csv", index=False)
+    content = read_study(three)
+    drawn = "".join(effects_chart(content).parts)
+    assert drawn.count('class="beyond"') == 2
+    low, high = scale_of(shown_effects(content))
+    assert high - low < 0.1
 
 
 # Tables.
@@ -554,17 +563,23 @@ def test_what_more_images_would_buy_is_said_and_tabled(study, tmp_path):
     assert [cell.text for cell in content.rows[2].cells] == [
         *("strided", "600", "predicted", "0.620 [0.610, 0.630]")
     ]
-    page = write_report(folder).read_text(encoding="utf-8")
+    page = page_of(folder)
     assert "<li>Buy!</li>" in page
-    assert 'alt="Mean IoU by number of labelled images"' in page
-    figure = sizes_figure(read_study(folder))
-    assert figure
-    [axes] = figure.axes
-    measured, _, ahead = (line.get_xydata().tolist() for line in axes.lines)
-    assert (measured, ahead) == ([[100, 0.5], [400, 0.6]], [[400, 0.6], [600, 0.62]])
-    assert (folder / "figures/sizes.png").is_file()
+    assert 'aria-label="Mean IoU by number of labelled images, strided"' in page
+    (chart,) = size_charts(read_study(folder))
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', "".join(chart.parts))
+    x, y = np.array(dots, dtype=float).T
+    assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx(np.log(4) / np.log(6), abs=0.002)
+    assert (y[0] - y[1]) / (y[0] - y[2]) == pytest.approx(0.1 / 0.12, abs=0.005)
+    measured, ahead = (
+        re.findall(r'<polyline points="([^"]*)"[^>]* class="' + name, "".join(chart.parts))
+        for name in ("measured", "predicted")
+    )
+    places = [",".join(place) for place in dots]
+    assert (measured, ahead) == ([" ".join(places[:2])], [" ".join(places[1:])])
+    assert (folder / "figures/sizes.svg").is_file()
     assert size_table(read_study(study)) is None
-    assert sizes_figure(read_study(study)) is None
+    assert size_charts(read_study(study)) == []
 
 
 def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
@@ -602,7 +617,7 @@ def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_
 
 def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "late")
-    names = read_study(folder).about.variants
+    names = read_study(folder).record.variants
     test_report_generate.change_about(folder, variants_seen=names)
     assert not any("Added after" in warning.text for warning in study_warnings(read_study(folder)))
     test_report_generate.change_about(folder, variants_seen=names[1:])
@@ -614,7 +629,7 @@ def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
 
 def test_a_design_has_the_fields_that_tuning_chose(study):
     content = read_study(study)
-    chosen = content.recipe_of(content.about.variants[0])
+    chosen = content.recipe_of(content.record.variants[0])
     assert (chosen["train.lr"], chosen["train.weight_decay"]) == (2e-3, 1e-2)
 
 
@@ -654,7 +669,7 @@ def test_ranks_of_very_many_variants_are_left_to_their_file(study, tmp_path):
     pd.concat([several, *more]).to_csv(folder / "results.csv", index=False)
     rows = [ranks, *(ranks.assign(variant=ranks["variant"] + f"+{k}") for k in (1, 2))]
     pd.concat(rows).to_csv(folder / "ranks.csv", index=False)
-    html = write_report(folder).read_text(encoding="utf-8")
+    html = page_of(folder)
     assert "Ranks: too many variants to show here; see ranks.csv." in html
 
 
@@ -679,12 +694,12 @@ def test_tuning_says_what_was_chosen_and_how_flat_the_optimum_was(study, tmp_pat
     edge = tuning_table(read_study(folder))
     assert edge
     assert edge.rows[0].cells[-1].text == "train.lr, train.weight_decay"
-    tried.loc[0, ["metric", "metric_name", "status"]] = [np.nan, np.nan, "failed"]
+    tried.loc[0, ["value", "metric", "status"]] = [np.nan, np.nan, "failed"]
     tried.to_csv(folder / "tuning.csv", index=False)
     broken = tuning_table(read_study(folder))
     assert broken
     assert broken.caption == edge.caption, "the first setting tried has no metric to name"
-    tried.loc[0, ["metric", "metric_name"]] = [0.99, "mean_iou"]
+    tried.loc[0, ["value", "metric"]] = [0.99, "mean_iou"]
     tried.to_csv(folder / "tuning.csv", index=False)
     diverged = tuning_table(read_study(folder))
     assert diverged
@@ -709,23 +724,24 @@ def test_every_line_says_its_run_without_a_script(page):
 
 def test_a_failed_run_does_not_stretch_its_panel(tmp_path):
     folder = make_study(tmp_path / "s", variants=tuple(FACTORIAL)[:1], seeds=(0, 1), images=1)
-    before = charts(read_study(folder))
+    before = next(iter(curve_charts(read_study(folder)).values()))
     change_results(folder, fail_one)
     metrics = folder / "runs" / next(iter(FACTORIAL)) / "seed-0" / "metrics.csv"
     table = pd.read_csv(metrics)
     table.loc[5:, "train_loss"] = [1e9, np.inf, *[np.nan] * 13]
     table.to_csv(metrics, index=False)
-    (loss, _), (loss_before, _) = (
-        next(iter(c.values())) for c in (charts(read_study(folder)), before)
-    )
-    assert "seed 0, failed, training: " in loss.svg
-    assert "1000000" not in loss.svg.split("<g ")[0]
-    assert 'class="run train failed"' in loss.svg
-    assert len(loss.svg) == pytest.approx(len(loss_before.svg), rel=0.3)
+    drawn = next(iter(curve_charts(read_study(folder)).values()))
+    whole = "".join(drawn.parts)
+    assert "seed 0, failed, training: " in whole
+    assert '<g class="run train failed">' in whole
+    assert "1000000" not in "".join(words_of(drawn))
+    assert len(whole) == pytest.approx(len("".join(before.parts)), rel=0.3)
+    heights = [float(y) for y in re.findall(r"[ \"][\d.]+,([\d.]+)", whole)]
+    assert 0 <= min(heights) <= max(heights) <= drawn.height
 
 
 def test_images_where_two_variants_differ_come_first_with_these_two(study):
-    (heading, differing), *others = image_groups(read_study(study))
+    (heading, differing), *others = by_role(image_rows(read_study(study))).items()
     assert heading == "Where two variants differ most"
     assert len(others) == 2
     a, *_, b = FACTORIAL
@@ -739,42 +755,53 @@ def test_images_where_two_variants_differ_come_first_with_these_two(study):
 
 def test_the_first_screen_has_question_answer_verdicts_and_figure(visit, study):
     page = visit(study)
-    for name in ("h1", ".take", ".effects", ".effects svg.axis"):
+    for name in ("h1", ".take", ".effects", ".effects .wide svg"):
         box = page.locator(name).bounding_box()
         assert box["y"] >= 0, name
         assert box["y"] + box["height"] <= 800, name
         assert box["x"] + box["width"] <= 1280, name
-    words = page.locator(".effects li:not(.axis)").all_inner_texts()
-    assert len(words) == 5
-    for row, verdict in zip(words, ("better", "equivalent", "cannot tell"), strict=False):
-        assert verdict in row
-        assert "5 seeds" in row
-    assert "needs about" in words[2]
+    assert not page.locator(".effects .phone").is_visible()
+    words = page.locator(".effects .wide text").all_text_contents()
+    assert words.count("5 seeds") == 3
+    assert sum(text.startswith("5 seeds, needs about") for text in words) == 2
+    for verdict in ("▲ better", "= equivalent", "? cannot tell"):
+        assert verdict in words
 
 
 def test_on_a_phone_the_first_screen_has_the_answer_and_the_first_verdicts(visit, study):
     page = visit(study, width=400)
-    second = page.locator(".effects li").nth(1).bounding_box()
+    assert not page.locator(".effects .wide").is_visible()
+    second = page.locator(".effects .phone text", has_text="bilinear against").bounding_box()
     assert second["y"] + second["height"] <= 800
+    assert second["height"] >= 10, "large enough to be read"
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def middle_of(page, line) -> tuple[float, float]:
+    """The screen's point in the middle of a run's line."""
+    point = """path => {
+        const at = path.points[Math.floor(path.points.length / 2)].matrixTransform(path.getScreenCTM());
+        return [at.x, at.y];
+    }"""
+    return tuple(line.evaluate(point))
+
+
 def test_pointer_and_keyboard_name_a_curve(visit, study):
     page = visit(study)
-    figure = page.locator(".panels figure").nth(1)
-    svg, said = figure.locator("svg.curves").nth(1), figure.locator(".said")
+    figure = page.locator(".curves figure").nth(1)
+    said = figure.locator(".said")
     variant = list(FACTORIAL)[1]
     assert said.inner_text() == ""
-    svg.scroll_into_view_if_needed()
-    box = svg.bounding_box()
-    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.25 * box["height"])
+    figure.scroll_into_view_if_needed()
+    page.mouse.move(*middle_of(page, figure.locator(".run .own").nth(12)))
     named = r", seed \d, (training|validation): 0\.\d+ at epoch 60"
     assert re.fullmatch(re.escape(variant) + named, said.inner_text())
     assert figure.locator(".run.named").count() == 1
     page.mouse.move(0, 0)
     assert said.inner_text() == ""
-    svg.locator(".run").first.focus()
+    figure.focus()
+    page.keyboard.press("ArrowDown")
     assert re.fullmatch(f"{variant}, seed 0, training: .* at epoch 60", said.inner_text())
     page.keyboard.press("ArrowDown")
     assert said.inner_text().startswith(f"{variant}, seed 1, training: ")
@@ -787,8 +814,9 @@ def test_pointer_and_keyboard_name_a_curve(visit, study):
 
 def test_a_tap_names_a_curve(visit, study):
     page = visit(study, width=400, has_touch=True)
-    figure = page.locator(".panels figure").first
-    figure.locator("svg.curves").first.tap()
+    figure = page.locator(".curves figure").first
+    figure.scroll_into_view_if_needed()
+    page.touchscreen.tap(*middle_of(page, figure.locator(".run .own").first))
     assert figure.locator(".said").inner_text().startswith(f"{next(iter(FACTORIAL))}, seed ")
 
 
@@ -813,18 +841,21 @@ def test_sixty_runs_of_sixty_epochs_stay_below_five_megabytes(study, page):
 
 
 def test_a_study_of_vaes_is_answered_by_its_judged_metric(visit, tmp_path, monkeypatch):
-    monkeypatch.setattr(vae_figures, "SAMPLE_GRIDS", {"swap": vae_figures.SAMPLE_GRIDS["swap"]})
+    monkeypatch.setattr(figures, "KINDS", {"swap": figures.KINDS["swap"]})
     folder = make_vaes(tmp_path / "vaes")
-    write_report(folder)
+    page_of(folder)
     page = visit(folder)
-    assert page.locator("#answer").inner_text() == "The answer, by NLL (nats), lower is better"
-    for name in (".take", ".effects svg.axis"):
+    assert (
+        page.locator("#recommendation").inner_text()
+        == "Recommendation, by NLL (nats), lower is better"
+    )
+    for name in (".take", ".effects .wide svg"):
         box = page.locator(name).bounding_box()
         assert box["y"] + box["height"] <= 800
-    text = page.locator(".effects").inner_text()
+    text = page.locator(".effects").text_content()
     assert "hsic against none" in text
     assert "worse" in text
-    assert "Other metrics may say otherwise: Swap success, encoded true; see Verdicts." in text
+    assert "Other metrics may rank differently: Swap success, encoded true; see Verdicts." in text
     study = read_study(folder)
     rival = best_pairs(study)[0]
     table = pd.read_csv(folder / "verdicts.csv")

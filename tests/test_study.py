@@ -21,19 +21,23 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from conftest import SMALL, run_result
 from isthmus.cli.main import main
-from isthmus.engine.run_folder import RunFolder
+from isthmus.data.store import MaskedStore
+from isthmus.engine.run_folder import RunFolder, write_arrays
 from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
-from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
-from isthmus.study.differences import is_complete, read_results
+from isthmus.study.differences import is_complete
 from isthmus.study.plan import load_plan
+from isthmus.study.run import attempt
+from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
 from isthmus.tasks.segment.recipe import SegmentRecipe
+from isthmus.tasks.segment.shown_images import write_shown_images
 
 
 def results_of(study: Path) -> pd.DataFrame:
@@ -76,6 +80,57 @@ def test_a_study_ends_with_tables_images_and_a_report(
     assert written == load_recipe((run.path / "recipe.toml").read_text())
     assert len(run.epochs()) == 6
     assert not run.checkpoints.exists()
+
+
+@pytest.mark.trains
+def test_a_project_that_was_moved_goes_on_and_trains_nothing(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipe, images and study lie in one folder, and the old place is gone."""
+    project, moved = tmp_path / "project", tmp_path / "elsewhere" / "project"
+    shutil.copytree(discs, project / "discs")
+    variants = (
+        '[[study.variants]]\nmodel.down = "max-pool"\n[[study.variants]]\nmodel.down = "strided"'
+    )
+    text = variants + SMALL.format(discs="discs").replace("epochs = 6", "epochs = 1")
+    (project / "small.toml").write_text(text, encoding="utf-8")
+    words = ["study", "small.toml", "--out", "studies/small"]
+    monkeypatch.chdir(project)
+    main(words)
+    before = results_of(project / "studies" / "small")
+    shutil.copytree(project, moved)
+    monkeypatch.chdir(moved)
+    shutil.rmtree(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(study_run, "train_run", pytest.fail)
+        assert main(words) == 0
+    study = moved / "studies" / "small"
+    pd.testing.assert_frame_equal(results_of(study), before)
+    assert load_plan(study / "study.toml").recipe.data.folder == (moved / "discs").resolve()
+    assert main([*words, "--seeds", "2"]) == 0, "and a seed more is trained there"
+    assert len(results_of(study)) == 4
+
+
+def test_images_that_are_shown_no_longer_are_deleted(tmp_path: Path) -> None:
+    names = tuple(f"p{place:02}" for place in range(30))
+    masks = np.zeros((30, 8, 8), np.uint8)
+    about = {"names": names, "groups": ("all",) * 30, "parts": ("test",) * 30, "content": ""}
+    images = np.zeros((30, 8, 8, 3), np.uint8)
+    store = MaskedStore(images=images, masks=masks, class_names=("a",), label_scheme="", **about)
+    run = RunFolder(tmp_path / "run")
+    write_arrays(run.predictions, {"masks": masks, "names": names})
+    folder = tmp_path / "images"
+
+    def shown(order: range) -> set[str]:
+        table = pd.DataFrame({"variant": "v", "seed": 0, "image": names})
+        write_shown_images(folder, {"v": (0, run)}, store, table.assign(mean_iou=list(order)))
+        entries = json.loads((folder / "images.json").read_text())
+        written = {name for of in entries for name in (of["image"], of["truth"])}
+        return written | {of["predictions"]["v"] for of in entries}
+
+    first, second = shown(range(30)), shown(range(30, 0, -1))
+    assert first - second, "the hardest of one are not those of the other"
+    assert {file.name for file in folder.glob("*.png")} == second
 
 
 @pytest.mark.trains
@@ -153,7 +208,7 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
         pass
 
     def cut(_done: int, _of: int, _words: str) -> None:
-        if is_early or run.metrics.exists():
+        if is_early or run.epoch_table.exists():
             raise PowerCut
 
     def take_one_out() -> None:
@@ -172,8 +227,8 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or delete the folder"
+        f"{run.path} was begun on other images than the data are now: an image that trained it may be in "
+        "the test part now; put the data back, or choose another --out"
     )
 
 
@@ -276,7 +331,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     assert main([*words, "--variant", "max-pool", "--seed", "0"]) == 0
     metrics = pd.read_parquet(study / "per_image.parquet").set_index(["variant", "seed", "image"])
     for entry in json.loads((study / "images" / "images.json").read_text()):
-        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["image"])
+        shown, of_lowest = entry["mean_iou"]["max-pool"], ("max-pool", 0, entry["name"])
         assert shown == metrics.loc[of_lowest, "mean_iou"], "the lowest seed, whatever came first"
 
 
@@ -302,9 +357,9 @@ def test_seeds_can_be_added_later(small_recipe: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_command_finishes_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
-    folder, result = RunFolder(tmp_path), {"status": "finished"}
-    folder.finish(result)
-    assert attempt(pytest.fail, folder, "one", Console()) == result
+    folder = RunFolder(tmp_path)
+    folder.finish(run_result())
+    assert attempt(pytest.fail, folder, "one", Console()) is None
 
 
 @pytest.mark.trains
@@ -319,7 +374,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
     plan = dataclasses.replace(load_plan(small_recipe), seeds=(0, 1))
     study_run.run_study(plan, tmp_path, console=Console(quiet=True))
     assert load_plan(tmp_path / "study.toml").seeds == (0, 1)
-    assert set(read_results(tmp_path)["seed"]) == {0, 1}
+    assert set(StudyFolder(tmp_path).results["seed"]) == {0, 1}
 
 
 @pytest.mark.trains
@@ -341,7 +396,9 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     assert (
         "Broken off: 1 of 2 runs, kept out of every mean; the same command tries them again." in top
     )
-    assert not is_complete(read_results(study)), "so a verdict would be a look before the end"
+    assert not is_complete(StudyFolder(study).results), (
+        "so a verdict would be a look before the end"
+    )
     obstacle.rmdir()
     obstacle.parent.rmdir()
     assert main(words) == 0
@@ -376,7 +433,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
 
 
 @pytest.mark.trains

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.study.compare import _of_seeds
 
 from isthmus.cli.main import main
 from isthmus.recipe import recipe_as_toml, with_settings
-from isthmus.study.compare import _of_seeds
 from isthmus.tasks import load_recipe
 from test_verdict_commands import assert_tells, said
 

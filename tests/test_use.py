@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -19,24 +20,24 @@ from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
-from isthmus.report.class_sample_grids import SAMPLE_GRIDS
-from isthmus.report.sample_grids import sample_grid_figure
-from isthmus.report.formatting import LIGHT
-from isthmus.tasks.generate.draw import drawn_sample_grid, generated
-from isthmus.tasks.generate.label_swap import TestPart
-from isthmus.tasks.generate.module import vae_for
-from isthmus.tasks.generate.recipe import GenerateRecipe
-from isthmus.tasks.generate.redraw import (
+from isthmus.report.sample_grids import KINDS, sample_grid, sample_grid_figure
+from isthmus.report.svg import Drawing
+from isthmus.tasks.generate.draw import (
     OwnImages,
+    drawn_sample_grid,
+    generated,
     read_images,
     redrawn_sample_grid,
     swapped_images,
 )
+from isthmus.tasks.generate.label_swap import TestPart
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
-SAME = "This decoder is not told the label: it draws the same in every column."
+SAME = "This decoder is not conditioned on the label: every column shows the same."
 
 
 def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -> Path:
@@ -72,7 +73,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Run a command; the words on its sample grid, or its error."""
 
     def said(*words: str) -> list[str]:
-        drawn: list[Figure] = []
+        drawn: list[Drawing] = []
         write = page.write_figure
         with monkeypatch.context() as patched:
             patched.setattr(page, "write_figure", lambda f, path: drawn.append(f) or write(f, path))
@@ -86,9 +87,14 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return said
 
 
-def words_on(figure: Figure) -> list[str]:
-    """Its words, in one line each."""
-    return [text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts]
+def words_on(drawing: Drawing) -> list[str]:
+    """Its words; the lines of its note, and of each caption, as one."""
+    found = re.findall(
+        r'<text x="[\d.]+" y="[\d.]+" fill="([^"]+)"[^>]*>(.*?)</text>', drawing.inline()
+    )
+    title, *rest = [(ink, html.unescape(text)) for ink, text in found]
+    note = " ".join(text for ink, text in rest if ink == "var(--quiet)")
+    return [title[1], *([note] if note else []), *(t for ink, t in rest if ink != "var(--quiet)")]
 
 
 def redrawn(model: TrainedVAE, sample_grid: str, images: OwnImages) -> dict[str, np.ndarray]:
@@ -162,8 +168,8 @@ def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, sa
     assert say("generate", knows, "--grid", "unconditional")[2:] == ["no label"] * 25
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
     assert say("generate", never, "--grid", "unconditional") == [
-        "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one "
-        "that was trained without labels now and then can draw without; use --grid random"
+        "--grid unconditional: this model has no unconditional label, because it was trained "
+        "without label dropout (model.label_dropout = 0); use --grid random"
     ]
     assert len(say("generate", never, "--grid", "random")[2:]) == 25
 
@@ -256,7 +262,7 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     captions = say("swap", run, a, c, "--grid", "swap", "--true", "toad")[2:]
     assert {caption.split(" → ")[0] for caption in captions} == {"toad"}, "--true says it first"
     assert say("swap", run, a, b, "--grid", "swap") == [
-        f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
+        f"{b}: its label is not known: a wrong label is any but its own; name its own with "
         "--true, or put it into a folder of that name"
     ]
     assert say("swap", run, a, b, "--grid", "swap", "--true", "newt", "frog")[3].startswith("frog")
@@ -266,7 +272,7 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     assert say("swap", run, a, str(named), "--grid", "swap")[3].startswith("frog")
     title, _, *captions = say("swap", run, a, b, "--grid", "reconstruction")
     assert (title, captions) == (
-        "Reconstructed with the true label, where it was said",
+        "Reconstructed with the true label, where it is known",
         ["newt"],  # and nothing under the other
     )
     assert say("swap", run, a, b)[-2:] == ["a (newt)", "b"]
@@ -326,7 +332,7 @@ def test_a_line_between_labels_changes_the_label_half_way(
     words = say(*asked, "--true", "frog", "toad", "toad")
     assert words[1] == (
         "z moves in a straight line; 0 % and 100 % are the reconstructions of two images; "
-        "the label told changes half-way."
+        "the label changes half-way."
     )
     assert words[12:] == ["frog → toad", "toad"]
     assert say(*asked)[12:] == [], "nobody said what the second shows"
@@ -365,14 +371,14 @@ def test_a_label_that_nobody_said_is_the_null_label(
     [
         (
             {"model.condition_on": "both"},
-            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what an "
-            "image shows; name its label",
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is "
+            "conditioned on the label of an image; name the label",
         ),
         (
             {"model.condition_on": "decoder", "model.label_dropout": 0.0},
             "--true is missing: this model (model.condition_on = 'decoder', model.prior = 'standard') is "
-            "told what an image shows and has never been without (model.label_dropout = 0); name its "
-            "label",
+            "conditioned on the label of an image and has no unconditional label (model.label_dropout = 0); "
+            "name the label",
         ),
     ],
 )
@@ -394,8 +400,8 @@ def test_the_second_protocol_is_drawn_where_it_is_another(
     )
     read = make_run(tmp_path / "classifier")
     assert say("swap", str(read), *images, *words) == [
-        "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not told a label, so both "
-        "protocols are one; use --grid swap"
+        "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not "
+        "conditioned on the given label, so both protocols are the same; use --grid swap"
     ]
     assert len(say("swap", str(read), *images, "--grid", "swap", *words[2:])) > 1
 
@@ -414,7 +420,7 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
     ]
     assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
     assert say("generate", run, "--grid", "random")[1:] == [
-        "This decoder is not told the label, so none is named."
+        "This decoder is not conditioned on the label, so none is named."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
     assert said.endswith("true label → label given. This decoder is not told the label.")
@@ -439,7 +445,7 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     images = np.random.default_rng(0).random((7, 1, 16, 16), dtype=np.float32)
     test = TestPart(images, images, labels, (labels + 1) % 3)
     arrays = sample_grids_of(model.vae, test, torch.Generator(), model.recipe.model)
-    figure = SAMPLE_GRIDS["swap_wrong"](arrays, NAMES, LIGHT)
+    figure = sample_grid("swap_wrong", arrays, NAMES)
     if where == "classifier":
         assert figure is None
         return
@@ -449,9 +455,9 @@ def test_only_a_conditioned_encoder_has_a_sample_grid_of_the_second_protocol(
     assert note.startswith("Left: a test image;")
     assert captions == words_on(sample_grid_figure("swap", arrays, NAMES))[2:]
     mosaics = [sample_grid_figure(kind, arrays, NAMES) for kind in ("swap", "swap_wrong")]
-    shown, wrong = (np.asarray(of.axes[0].images[0].get_array()) for of in mosaics)
-    assert (shown != wrong).any()
-    assert all(draw(arrays, NAMES, LIGHT) is not None for draw in SAMPLE_GRIDS.values())
+    shown, wrong = (re.search('href="([^"]+)"', of.inline())[1] for of in mosaics)
+    assert shown != wrong
+    assert all(sample_grid(kind, arrays, NAMES) is not None for kind in KINDS)
     assert words_on(sample_grid_figure("interpolation", arrays, NAMES))[-3:] == [*NAMES]
 
 
@@ -475,7 +481,7 @@ def test_a_image_that_would_be_squeezed_is_rejected(tmp_path: Path) -> None:
         read_images(model, [wide])
     assert str(caught.value) == (
         f"{wide}: 23 x 20 px: the model draws squares, and an image whose sides differ by more "
-        "than a factor of 1.1 would be squeezed; crop it square"
+        "than a factor of 1.1 would be distorted; crop it square"
     )
     Image.new("L", (22, 20)).save(wide)
     assert read_images(model, [wide]).images.shape == (1, 1, 16, 16)

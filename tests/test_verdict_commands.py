@@ -13,10 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from isthmus.study.planned_runs import (
+    planned_runs,
+    tuning_runs,
+    untrainable_variants,
+    untuned_variants,
+)
 from rich.console import Console
 
-from conftest import SMALL
+from conftest import SMALL, run_result, tuning_result
 from isthmus.cli.main import main
+from isthmus.engine.device import environment
 from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
@@ -24,16 +31,9 @@ from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast, tuning
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
-from isthmus.study.differences import read_results
-from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
-from isthmus.study.planned_runs import (
-    planned_runs,
-    tuning_runs,
-    untrainable_variants,
-    untuned_variants,
-)
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
+from isthmus.study.study_folder import StudyFolder, read_study
 from isthmus.study.warnings import study_warnings
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
@@ -92,6 +92,31 @@ def test_a_factorial_study_ends_with_its_verdicts(finished: Path) -> None:
     assert roles == sorted(roles, key=["typical", "differing", "hardest", "easiest"].index)
 
 
+@pytest.mark.trains
+def test_runs_of_another_version_of_the_code_are_named(
+    finished: Path, recipe: Path, tmp_path: Path
+) -> None:
+    assert read_study(finished).record.mixed == ()
+    study = shutil.copytree(finished, tmp_path / "study")
+    runs = [
+        RunFolder(study / "runs" / name / "seed-0") for name in ("strided_dice", "max-pool_dice")
+    ]
+    began = runs[0].begun_with()
+    assert began
+    assert len(began.code) == 12
+    newer = began.versions | {"torch": "99.1"}
+    runs[0].write_environment(began.model_copy(update={"code": "0123456789ab"}))
+    runs[1].write_environment(began.model_copy(update={"commit": "abc", "versions": newer}))
+    assert main(["study", str(recipe), "--out", str(study)]) == 0
+    record = read_study(study).record
+    assert record.mixed == ("commit", "code", "torch")
+    (text,) = (of.text for of in record.warnings if "trained alike" in of.text)
+    assert text.startswith(
+        "The runs were not all trained alike; they differ in commit, code and torch:"
+    )
+    assert text in (study / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def unsure(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study, had its two seeds said the opposite: of every factor +0.2 and -0.2."""
@@ -102,7 +127,7 @@ def unsure(finished: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactor
         down, loss = path.parent.parent.name.split("_")
         result = json.loads(path.read_text())
         levels = (down == "strided") + (loss == "bce+dice")
-        result.metrics["mean_iou"] = 0.5 + 0.2 * sign * levels
+        result["metrics"]["mean_iou"] = 0.5 + 0.2 * sign * levels
         path.write_text(json.dumps(result))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISTHMUS_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -202,29 +227,25 @@ def test_the_forecast_counts_the_batches_that_train(
     assert costs["told"][0] == recipe.train.epochs
 
 
-@pytest.mark.parametrize("most_timings", [1, 12])
 def test_the_forecast_tells_no_objective_by_the_steps_of_another(
-    most_timings: int,
     stroke_recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However few are timed: an adversary's passes are not among the operations of the network."""
-    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
+    """An adversary's passes are not among the operations of the network."""
     monkeypatch.setattr(
         forecast,
         "seconds_per_step",
         lambda recipe, _: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
     )
-    shown, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
+    _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
     each = [60 * minutes / steps for steps, minutes in (costs["told"], costs["not_told"])]
     assert each == pytest.approx([2, 1], abs=0.02)
-    assert "kinds of step were timed" not in shown
 
 
 def tuned_recipe(recipe: Path, path: Path, grid: str) -> Path:
-    text = recipe.read_text().replace("seeds = 2", f"seeds = 1\nnuisance.train.lr = {grid}")
+    text = recipe.read_text().replace("seeds = 2", f"seeds = 1\ntune.train.lr = {grid}")
     path.write_text(text.replace('model.down = ["max-pool", "strided"]', "model.width = [8, 12]"))
     return path
 
@@ -259,7 +280,7 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     assert status == 2
     assert sentence == (
         f"isthmus: {study} holds a study that tunes train.lr over 1e-09, 0.01, not train.lr over 0.001, "
-        "0.01: every variant gets one grid; choose another --out, or delete the folder"
+        "0.01: every variant gets one grid; choose another --out, or set study.tune back"
     )
 
 
@@ -270,8 +291,8 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
     study = tmp_path / "study"
     plan = load_plan(tuned)
     for run in tuning_runs(plan, study):
-        metric = {"metric": 0.5, "metric_name": "mean_iou", "higher_is_better": True}
-        run.folder.finish({"status": "finished", "content": "other"} | metric)
+        run.folder.write_environment(environment("float32", content="other", prepared={}))
+        run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,
         f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of one "
@@ -289,8 +310,7 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
         folder.claim(recipe, "content")
         if folder.path == broken and not folder.error.exists():
             raise OSError("disk full")
-        result = {"status": "finished", "metric": 0.5, "metric_name": "mean_iou"}
-        folder.finish(result | {"higher_is_better": True})
+        folder.finish(tuning_result())
 
     monkeypatch.setattr(tuning, "tune_run", tune_run)
     tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
@@ -303,43 +323,36 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
     assert len(pd.read_csv(tmp_path / "tuning.csv")) == 4
 
 
-@pytest.mark.parametrize("most_timings", [12, 2])
 def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     recipe: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    most_timings: int,
 ) -> None:
-    """Seven steps an epoch, of one minute each; how long it trains does not change a step."""
+    """Seven steps an epoch, of one minute each."""
     timed: list[Recipe] = []
     monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.setattr(forecast, "_MOST_TIMINGS", most_timings)
     monkeypatch.setattr(
         forecast, "seconds_per_step", lambda recipe, _: timed.append(recipe) or 60.0
     )
     path = tmp_path / "tuned.toml"
-    tuned = "seeds = 2\nnuisance.train.epochs = [1, 10]"
+    tuned = "seeds = 2\ntune.train.epochs = [1, 10]"
     path.write_text(recipe.read_text().replace("seeds = 2", tuned))
     words = ["study", str(path), "--dry-run", "--out", str(tmp_path / "s")]
     status, shown = said([*words, "--stop-width", "0.1", "--max-seeds", "5"], capsys)
     assert status == 0
-    assert len(timed) == min(4, most_timings), "a kind of step is timed once"
+    assert len(timed) == len(set(timed)) == 4 * 2, "a step of every recipe is timed once"
     assert shown.count(", tuning train.epochs 10 ") == 4
     assert "what tuning has not chosen yet counts as the dearest of its settings" in shown
-    assert ("2 kinds of step were timed, the others told by their GFLOP" in shown) == (
-        most_timings == 2
-    )
     left_out = (
         "left out: random changes of training images and validation, which add about a tenth; "
     )
     assert f"{left_out}evaluation of the test set, once a run\n" in shown
-    if most_timings == 12:
-        minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
-        assert (
-            f"about {minutes:.1f} minutes of training to come on this machine, about "
-            f"{minutes + more:.1f} if seeds are added up to 5\n"
-        ) in shown
+    minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
+    assert (
+        f"about {minutes:.1f} minutes of training to come on this machine, about "
+        f"{minutes + more:.1f} if seeds are added up to 5\n"
+    ) in shown
     assert "the smallest difference that 2 seeds can see" in shown
     assert not (tmp_path / "s").exists()
 
@@ -353,7 +366,7 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
         for of in [of for of in runs if of.seed in seeds]:
             of.folder.claim(of.recipe, "content")
             of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
-            of.folder.finish({"status": status})
+            of.folder.finish(run_result(status=status))
         done = {False: "missing", True: status}
         rows = [
             {"variant": of.variant.name, "seed": of.seed, "status": done[of.folder.is_finished]}
@@ -419,7 +432,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_
 
     def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
         plan = pretended(tmp_path, [math.nan] * 9)(plan, seeds)
-        results = read_results(tmp_path)
+        results = StudyFolder(tmp_path).results
         results.loc[results["variant"] == "b", "status"] = "failed"
         results.to_csv(tmp_path / "results.csv")
         return plan
@@ -464,7 +477,9 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) 
         "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
         "left out"
     )
-    assert not read_results(tmp_path)["status"].eq("missing").any(), "what was spent has verdicts"
+    assert not StudyFolder(tmp_path).results["status"].eq("missing").any(), (
+        "what was spent has verdicts"
+    )
     more = dataclasses.replace(rule, budget_minutes=4.5)
     ended, reason = run_with_rule(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2, 3)
@@ -560,7 +575,7 @@ def test_a_metric_that_the_task_has_not_is_rejected_before_training(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.toml"
-    path.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 2\nscores = ["mean_uio"]'))
+    path.write_text(recipe.read_text().replace("seeds = 2", 'seeds = 2\nmetrics = ["mean_uio"]'))
     status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
     assert status == 2
     assert sentence == (
@@ -622,8 +637,8 @@ def test_runs_on_other_images_are_not_added(
 ) -> None:
     study = tmp_path / "factors"
     shutil.copytree(finished, study)
-    result = study / "runs" / "strided_dice" / "seed-0" / "result.json"
-    result.write_text(result.read_text().replace('"content": "', '"content": "other'))
+    begun = study / "runs" / "strided_dice" / "seed-0" / "environment.json"
+    begun.write_text(begun.read_text().replace('"content": "', '"content": "other'))
     assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
         2,
         f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of "

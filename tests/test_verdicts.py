@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from isthmus.study.learning_curve import learning_curves
 from scipy.stats import bootstrap
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
@@ -19,13 +20,12 @@ import isthmus.study.verdicts
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.stats.corrections import planned_looks
-from isthmus.study.analysis import analyse, metrics_of
-from isthmus.study.by_image import image_differences
+from isthmus.study.analysis import analyse, image_differences
 from isthmus.study.comparisons import Comparison, comparisons_of
 from isthmus.study.differences import found_in, is_complete
-from isthmus.study.learning_curve import learning_curves
-from isthmus.study.plan import StudyPlan, Variant
+from isthmus.study.plan import StudyPlan, Variant, metrics_of
 from isthmus.study.power import Visible, visible_differences
+from isthmus.study.records import AnalysisRecord
 from isthmus.study.verdicts import verdicts_on
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
@@ -396,7 +396,7 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
     unhidden = GenerateRecipe(model=VAE(label_dropout=0.0))
     with pytest.raises(
-        UserError, match=r"elbo_unconditional_nats is not measured where training hides no"
+        UserError, match=r"elbo_unconditional_nats is not measured without label dropout"
     ):
         metrics_of(
             StudyPlan(
@@ -414,12 +414,12 @@ def test_the_tables_of_a_study(plan: StudyPlan, tmp_path: Path):
     per_image = table.merge(images, how="cross")
     per_image["mean_iou"] -= per_image["hard"]
     said = analyse(plan, tmp_path, table, per_image)
-    assert said == {
-        "alpha": 0.05,
-        "looks": [5],
-        "family": {"factor": 5, "interaction": 7, "pair": 66},
-        "metrics": ["mean_iou"],
-    }
+    assert said == AnalysisRecord(
+        alpha=0.05,
+        looks=(5,),
+        family={"factor": 5, "interaction": 7, "pair": 66},
+        metrics=("mean_iou",),
+    )
     variance = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
     assert list(variance.index) == [
         *("model.down", "model.up", "loss.name"),

@@ -21,6 +21,11 @@ class Metric:
         """The metric in words, for a heading or a sentence."""
         return self.words or in_words(self.name)
 
+    @property
+    def heading(self) -> str:
+        """The metric as it heads a column or begins a sentence."""
+        return self.title[:1].upper() + self.title[1:]
+
 
 _WORDS = {
     "dice": "Dice",

@@ -52,9 +52,14 @@ class Samples:
         return str(self.arrays.get("source_word", "test image"))
 
     @property
+    def a_source(self) -> str:
+        """The same with its article."""
+        return f"{'an' if self.source_word[0] in 'aeiou' else 'a'} {self.source_word}"
+
+    @property
     def pair_words(self) -> str:
         """What the two images of a place are."""
-        return f"Left: a {self.source_word}; right: what the network makes of it. Below: "
+        return f"Left: {self.a_source}; right: what the network makes of it. Below: "
 
     @property
     def decoder_is_conditioned(self) -> bool:
@@ -154,7 +159,8 @@ def _unconditional_note(of: Samples) -> str:
 def _interpolation_note(of: Samples) -> str:
     changes = (of.arrays["interpolation_label"] != of.arrays["interpolation_to"]).any()
     change = "; the label changes half-way" if changes and of.decoder_is_conditioned else ""
-    return f"z moves in a straight line; 0 % and 100 % are the reconstructions of two {of.source_word}s{change}."
+    ends = f"0 % and 100 % are the reconstructions of two {of.source_word}s"
+    return f"z moves in a straight line; {ends}{change}."
 
 
 def _interpolation_sides(of: Samples) -> list[str]:
@@ -166,13 +172,17 @@ def _interpolation_sides(of: Samples) -> list[str]:
 def _traversal_note(of: Samples) -> str:
     label = of.names("swap_true")[0]
     of_label = f" of label {label}" if label else ""
-    return f"A {of.source_word}{of_label}; the units with the highest KL, in sigmas of the prior."
+    return f"{of.a_source.capitalize()}{of_label}; the units with the highest KL, in sigmas of the prior."
 
 
-def _steps(low: float, high: float, form: str) -> Callable[[int], list[str]]:
-    return lambda count: [
-        form.format(v).replace("-", MINUS).replace("%", " %") for v in np.linspace(low, high, count)
-    ]
+def _interpolation_heads(of: Samples) -> list[str]:
+    columns = of.count("interpolation_output") // of.count("interpolation_label")
+    return [f"{100 * share:.0f} %" for share in np.linspace(0, 1, columns)]
+
+
+def _traversal_heads(of: Samples) -> list[str]:
+    columns = of.count("traversal_output") // of.count("traversal_unit")
+    return [f"{sigmas:+.1f}".replace("-", MINUS) for sigmas in np.linspace(-3, 3, columns)]
 
 
 KINDS: dict[str, Kind] = {
@@ -217,9 +227,7 @@ KINDS: dict[str, Kind] = {
         needs=("interpolation_label", "interpolation_to"),
         note=_interpolation_note,
         rows=lambda of: of.count("interpolation_label"),
-        heads=lambda of: _steps(0, 1, "{:.0%}")(
-            of.count("interpolation_output") // of.count("interpolation_label")
-        ),
+        heads=_interpolation_heads,
         sides=_interpolation_sides,
     ),
     "traversal": Kind(
@@ -228,13 +236,11 @@ KINDS: dict[str, Kind] = {
         needs=("traversal_unit", "swap_true"),
         note=_traversal_note,
         rows=lambda of: of.count("traversal_unit"),
-        heads=lambda of: _steps(-3, 3, "{:+.1f}")(
-            of.count("traversal_output") // of.count("traversal_unit")
-        ),
+        heads=_traversal_heads,
         sides=lambda of: [f"unit {unit}" for unit in of.arrays["traversal_unit"]],
     ),
 }
-"""The kinds by name, the most telling first: with a conditioned encoder, the protocol that gives it a wrong label."""
+"""The kinds by name, the most telling first: encoded with a wrong label, where the encoder is conditioned."""
 
 
 def sample_grid(kind: str, arrays: Arrays, class_names: Sequence[str]) -> Drawing | None:

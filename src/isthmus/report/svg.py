@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
 from markupsafe import Markup, escape
 from PIL import Image, ImageFont
 
@@ -73,10 +71,10 @@ class Drawing:
 
     def file(self) -> bytes:
         """The drawing as an SVG file, dark on white."""
+        size = f'width="{_number(self.width)}" height="{_number(self.height)}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}'
         ground = element("rect", width=self.width, height=self.height, fill="ground")
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {_FONT} '
-        head += f'width="{_number(self.width)}" height="{_number(self.height)}"'
-        whole = head + self.inline().removeprefix("<svg").replace(">", f">{ground}", 1)
+        whole = str(self.inline()).replace("<svg", head, 1).replace(">", f">{ground}", 1)
         return re.sub(r"var\(--(\w+)\)", lambda ink: getattr(LIGHT, ink[1]), whole).encode()
 
     def _repr_svg_(self) -> str:
@@ -110,23 +108,11 @@ def beside(drawings: Sequence[Drawing], columns: int, gap: Px = 24) -> Drawing:
     return whole
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """An image file as an address that holds it; nothing stays nothing."""
-    return (
-        f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}" if content else ""
-    )
-
-
 def encoded(image: Image.Image, kind: str, **options: Any) -> str:
     """An image as an address that holds its file."""
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
-    return data_uri(buffer.getvalue(), kind)
-
-
-def png_uri(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
-    """Pixels as an address that holds them without loss."""
-    return encoded(Image.fromarray(pixels), "png")
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 
 from isthmus.metrics.metric import Metric
 from isthmus.metrics.wording import NO_NUMBER, metric_text, percent_text
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def number_cell(value: float, text: str) -> Cell:
     return Cell(text, value if np.isfinite(value) else None)
 
 
-def count_cell(value: float) -> Cell:
+def count_cell(value: float | int) -> Cell:
     """A whole number; a dash where it is not known."""
     return number_cell(value, f"{value:.0f}" if np.isfinite(value) else NO_NUMBER)
 
@@ -108,7 +108,7 @@ def between_cell(value: float, low: float, high: float) -> Cell:
 
 def headed(metric: Metric) -> str:
     """A metric's title and which way it is better."""
-    return f"{metric.title}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
+    return f"{metric.heading}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
 def order_of(metric: Metric, judged: Metric) -> str:

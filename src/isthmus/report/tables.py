@@ -35,7 +35,7 @@ from isthmus.report.table import (
     table_of,
     words,
 )
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each metric that exists for every class, and its name on the page."""
@@ -141,7 +141,7 @@ def image_table(study: StudyFolder) -> Table | None:
         quantile("Median", 0.5),
         quantile("90th percentile", 0.9),
     ]
-    caption = f"{judged.title} of single test images, each averaged over seeds first."
+    caption = f"{judged.heading} of single test images, each averaged over seeds first."
     behind = study.by_image[study.by_image["metric"] == judged.name].set_index("b")
     if len(behind):
         against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it"
@@ -163,7 +163,7 @@ def run_table(study: StudyFolder) -> Table:
         *(_text(key, key) for key in study.record.factors if key in study.runs),
         Column("Seed", lambda run: count_cell(_float(run, "seed"))),
         _text("Status", "status"),
-        _recorded(judged.title, judged.name, metric_text),
+        _recorded(judged.heading, judged.name, metric_text),
         _recorded("Epochs", "epochs", count_text),
         _recorded("Evaluated epoch", "best_epoch", count_text),
         _recorded(f"Last training {loss}", "train_loss_last", metric_text),
@@ -177,7 +177,7 @@ def tuning_table(study: StudyFolder) -> Table | None:
     tried = study.tuning
     if tried.empty:
         return None
-    metric = next(filter(None, tried["metric_name"]), "metric")  # a failed setting has none
+    metric = next(filter(None, tried["metric"]), "metric")  # a failed setting has none
     rows = [
         {"variant": variant} | _tuned(tried[tried["variant"] == variant])
         for variant in study.record.variants
@@ -203,17 +203,17 @@ def tuning_table(study: StudyFolder) -> Table | None:
 
 def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
     """What tuning tried for one variant, and what it chose."""
-    fixed = ("variant", "seed", "metric", "metric_name", "status", "chosen")
+    fixed = ("variant", "seed", "metric", "value", "status", "chosen")
     fields = [str(key) for key in tried if key not in fixed]
     if "status" in tried:  # a setting that failed may have a metric, but it does not count
-        tried = tried.assign(metric=tried["metric"].where(tried["status"] == "finished"))
+        tried = tried.assign(value=tried["value"].where(tried["status"] == "finished"))
     rows = tried[fields].to_numpy()
     settings = np.array(
         [", ".join(f"{f} {v}" for f, v in zip(fields, row, strict=True)) for row in rows]
     )
     is_chosen = tried["chosen"].astype(bool).to_numpy()
-    chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["metric"].mean()
-    own, failed = float(chosen["metric"].mean()), int(means.isna().sum())
+    chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["value"].mean()
+    own, failed = float(chosen["value"].mean()), int(means.isna().sum())
     others = means[~means.index.isin(settings[is_chosen])].dropna().to_numpy()
     others = others[
         np.argsort(np.abs(others - own))

@@ -21,9 +21,9 @@ from isthmus.report.table import (
     words,
 )
 from isthmus.report.verdict_rows import KINDS, MARKS
-from isthmus.study.folder import StudyFolder
 from isthmus.study.recommendation import decimals_of
 from isthmus.study.records import Verdict
+from isthmus.study.study_folder import StudyFolder
 
 _KINDS = {
     "factor": (
@@ -183,12 +183,12 @@ def _verdict_table(study: StudyFolder, kind: str, verdicts: Sequence[Verdict]) -
         ),
         Column("All at once", lambda v: _interval(v.family_low, v.family_high, decimals)),
         numbers("p", _p_of, _p_text),
-        Column("Seeds", lambda v: count_cell(v.n)),
+        Column("Seeds", lambda v: count_cell(float(v.n))),
         Column("Needs", lambda v: count_cell(v.needs_seeds)),
     ]
     if kind != "pair":
         factor = words("Factor", lambda v: v.factor)
-        columns = [factor, *columns, Column("Matched", lambda v: count_cell(v.matched))]
+        columns = [factor, *columns, Column("Matched", lambda v: count_cell(float(v.matched)))]
     metric = next((m for m in study.record.metrics if m.name == verdicts[0].metric), None)
     named = headed(metric) if metric else title(verdicts[0].metric)
     looks = len(study.record.analysis.looks)

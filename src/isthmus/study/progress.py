@@ -1,4 +1,4 @@
-"""Two bars: the study, with an estimate of what is left, and the run that is under way."""
+"""Progress bars: of a study, of the run in progress, and of images that are decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isthmus.engine.task_module import ProgressCallback
 
 
 class StudyProgress:
-    """Shows which run of how many is under way, and how long all of them will take."""
+    """Two bars: the runs of a study with the time left, and the run in progress."""
 
     def __init__(self, bars: Progress, runs: int, what: str) -> None:
         self._bars = bars
@@ -30,12 +30,12 @@ class StudyProgress:
         self._run = bars.add_task("", total=1.0, visible=False)
 
     def skip_run(self) -> None:
-        """Count a run that was finished before."""
+        """Count a run that had finished before."""
         self._done += 1
         self._bars.update(self._study, completed=self._done)
 
     def callback_of_run(self, name: str) -> ProgressCallback:
-        """A watcher for the next run."""
+        """Begin the next run; return its callback."""
         self._done += 1
         before = self._done - 1
         self._bars.update(self._study, description=f"{self._what} {self._done} of {self._runs}")
@@ -51,7 +51,7 @@ class StudyProgress:
 
 @contextmanager
 def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[StudyProgress]:
-    """Bars on this console while the block runs; without a terminal, a line a run instead."""
+    """Show the bars of a study on this console while the block runs."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,7 +66,7 @@ def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[S
 
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar for images that are decoded for the first time; nothing where none is."""
+    """A bar for images that are decoded for the first time; hidden until there are some."""
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", visible=False)

@@ -1,4 +1,4 @@
-"""What must be known before any number: what ran, and what limits what may be said of it."""
+"""The warnings of a study: the limits of what its results can show; and its headline."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import pandas as pd
 
 from isthmus.engine.run_result import Remark, TaskNotes
 from isthmus.metrics.wording import counted, listed, metric_text, title
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 ENOUGH_SEEDS = 5
-"""With fewer, the spread over seeds is itself uncertain, and a notice says so."""
+"""With fewer, the standard deviation over seeds is itself uncertain."""
 
 FAR_OFF = 0.5
-"""A finished run with less than this share of the median metric is pointed at."""
+"""A finished run below this share of the median metric gets a warning."""
 
 
 def headline(study: StudyFolder, notes: TaskNotes) -> str:
-    """What ran, on how many images it was evaluated, and what the task says first."""
+    """How many runs have finished, on how many images they were evaluated, and the task's own headline."""
     record = study.record
     product = (
         f"{counted(len(record.variants), 'variant')} with {counted(len(record.seeds), 'seed')}"
@@ -28,7 +28,7 @@ def headline(study: StudyFolder, notes: TaskNotes) -> str:
 
 
 def study_warnings(study: StudyFolder) -> tuple[Remark, ...]:
-    """Every limit that holds for this study, whatever its task; none is a good sign."""
+    """The warnings that apply to this study, whatever its task."""
     found = (
         _few_seeds(study),
         _unfinished(study, "failed"),
@@ -45,10 +45,10 @@ def study_warnings(study: StudyFolder) -> tuple[Remark, ...]:
 
 
 def _few_seeds(study: StudyFolder) -> Remark | None:
-    about = study.record
-    if len(about.variants) < 2:
+    record = study.record
+    if len(record.variants) < 2:
         return Remark(text="One variant: there is nothing to compare it with.")
-    if len(about.seeds) == 1:
+    if len(record.seeds) == 1:
         return Remark(
             text="One seed: differences below may be luck, and nothing can be said of them."
         )
@@ -56,10 +56,10 @@ def _few_seeds(study: StudyFolder) -> Remark | None:
         "verdicts are given, but their intervals are wide and rest on the assumption that seeds "
         "scatter normally."
     )
-    if len(about.seeds) < ENOUGH_SEEDS:
-        return Remark(text=f"{counted(len(about.seeds), 'seed')}: {wide}")
-    first = about.judged.name
-    short = [v for v in about.variants if study.values(v, first).size < ENOUGH_SEEDS]
+    if len(record.seeds) < ENOUGH_SEEDS:
+        return Remark(text=f"{counted(len(record.seeds), 'seed')}: {wide}")
+    first = record.judged.name
+    short = [v for v in record.variants if study.values(v, first).size < ENOUGH_SEEDS]
     if not short:
         return None
     return Remark(
@@ -94,14 +94,14 @@ def _unfinished(study: StudyFolder, status: str, then: str = "") -> Remark | Non
 
 
 def _far_off(study: StudyFolder) -> Remark | None:
-    """Finished runs whose metric is a fraction of the usual one: a slip rather than a recipe."""
+    """Single runs far below the median; if more than a quarter are, the recipe is at fault, not a run."""
     metric = study.record.judged
     if not metric.higher_is_better or metric.name not in study.finished or len(study.finished) < 3:
         return None
     values = pd.to_numeric(study.finished[metric.name], errors="coerce")
     usual = values.median()
     far = study.finished[values < FAR_OFF * usual]
-    if far.empty or len(far) > len(study.finished) / 4:  # many are no slip
+    if far.empty or len(far) > len(study.finished) / 4:
         return None
     lines = tuple(
         f"{run['variant']}, seed {run['seed']}: {metric_text(float(run[metric.name]))}"

@@ -6,10 +6,8 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.labelled import LabelledData
-from isthmus.recipe.recipe import Recipe
 from isthmus.recipe.rules import STRICT, AboveZero, Even, Positive
-from isthmus.recipe.train import Train
+from isthmus.recipe.tables import LabelledData, Recipe, Train
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

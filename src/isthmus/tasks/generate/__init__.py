@@ -81,12 +81,12 @@ class GenerateTask(LabelledTask):
         if "elbo_unconditional_nats" in names and no_dropout:
             raise UserError(
                 "study.metrics: elbo_unconditional_nats is not measured without label dropout "
-                "(model.label_dropout = 0): set it in every variant, or take the metric out"
+                "(model.label_dropout = 0): set it in every variant, or remove the metric"
             )
         if "cas" in names and any(recipe.measure.cas_images is None for recipe in recipes):
             raise UserError(
                 "study.metrics: cas is not measured without measure.cas_images: "
-                "set it, or take cas out"
+                "set it, or remove cas"
             )
 
     def comparable(

@@ -118,5 +118,5 @@ def check_cas_images(measure: Measure, num_labels: int) -> None:
     if count is not None and count < 2 * num_labels:
         raise UserError(
             f"measure.cas_images = {count}: a classifier of {num_labels} labels learns from two "
-            f"images of each or more; set it to {2 * num_labels} or more, or take the key out"
+            f"images of each or more; set it to {2 * num_labels} or more, or remove the key"
         )

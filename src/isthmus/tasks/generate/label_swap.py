@@ -17,7 +17,7 @@ from isthmus.data.store import LabelledStore
 from isthmus.engine.run_result import Baseline
 from isthmus.engine.seeds import numpy_draws
 from isthmus.metrics.generation import swap_metrics, wrong_labels
-from isthmus.metrics.style import style_descriptors, style_kept
+from isthmus.metrics.style import class_medoids, style_descriptors, style_kept
 from isthmus.tasks.generate.judge import LoadedJudge, judge_folder, judge_recipe, load_judge
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.vae_on_arrays import Images, Labels, images_of
@@ -28,9 +28,6 @@ Rows = Int[np.ndarray, " _"]
 PROTOCOLS = ("encoded_true", "encoded_wrong")
 """Whether the encoder is conditioned on the true label or on the wrong one; the decoder always is on
 the wrong one."""
-
-_AT_ONCE = 1_000
-"""Training images that are read together."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,9 @@ def control_baselines(
     images, labels = images_of(store, np.flatnonzero(parts == "test"))
     given = wrong_labels_of(labels, len(store.class_names), seed)
     test = TestPart(images, images, labels, given)
-    medoids, _ = images_of(store, class_medoids(store, np.flatnonzero(parts == "train")))
+    training_labels = np.where(parts == "train", store.labels, -1)
+    rows = class_medoids(store.images, training_labels, len(store.class_names))
+    medoids, _ = images_of(store, rows)
     controls = (
         (
             "ignores the label",
@@ -120,30 +119,6 @@ def control_baselines(
         )
         for name, definition, outputs in controls
     )
-
-
-def class_medoids(store: LabelledStore, rows: Rows) -> Rows:
-    """For each label, the row whose image is nearest to the mean of its label's images.
-
-    Reads the images twice, in batches, so that memory does not grow with their number.
-
-    Args:
-        store: Its images.
-        rows: Those to choose from; they must include every label.
-    """
-    labels, count = np.asarray(store.labels), len(store.class_names)
-    batches = np.split(rows, list(range(_AT_ONCE, len(rows), _AT_ONCE)))
-    sums = np.zeros((count, *store.images.shape[1:]))
-    for batch in batches:
-        np.add.at(sums, labels[batch], store.images[batch] / 255)
-    means = sums / np.bincount(labels[rows], minlength=count).reshape(-1, 1, 1, 1)
-    nearest, medoids = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    for batch in batches:
-        offsets = store.images[batch] / 255 - means[labels[batch]]
-        for distance, row in zip((offsets**2).sum(axis=(1, 2, 3)), batch, strict=True):
-            if distance < nearest[labels[row]]:
-                nearest[labels[row]], medoids[labels[row]] = distance, row
-    return medoids
 
 
 def evenly_from_labels(labels: Rows, count: int) -> Rows:

@@ -113,8 +113,10 @@ def _references(runs: _Runs) -> tuple[str, ...]:
     sampled = f"k = {measure.importance_samples}, at most {measure.nll_images} test images"
     counts = runs.values("frechet_images")
     in_each = f", {counts.min():.0f} images in each" if counts.size else ""
+    cas_images = next((n for of in runs.recipes.values() if (n := of.measure.cas_images)), None)
+    trained_on = f"CAS: its classifier is trained on {cas_images} generated images."
     sentences = {
-        "cas": f"CAS: its classifier is trained on {measure.cas_images} generated images.",
+        "cas": trained_on if cas_images else "",
         "cas_real": "CAS of as many real training images: {}.",
         "nll_standard_error": f"NLL: its standard error over images is {{}} nats; {sampled}.",
         "frechet_floor": f"Fréchet distance of training to test images: {{}}{in_each}.",
@@ -124,7 +126,11 @@ def _references(runs: _Runs) -> tuple[str, ...]:
     one_protocol = "No encoder here is given the label: both protocols are one, and stand once."
     return (
         *((one_protocol,) if runs.hidden_metrics else ()),
-        *(sentence.format(range_text(values)) for sentence, values in found if values.size),
+        *(
+            sentence.format(range_text(values))
+            for sentence, values in found
+            if sentence and values.size
+        ),
     )
 
 

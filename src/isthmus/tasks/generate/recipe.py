@@ -6,10 +6,8 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.labelled import LabelledData
-from isthmus.recipe.recipe import Recipe
 from isthmus.recipe.rules import STRICT, AboveZero, AtLeastZero, Even, Fraction, Positive
-from isthmus.recipe.train import Train
+from isthmus.recipe.tables import LabelledData, Recipe, Train
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -97,7 +95,7 @@ class Objective:
         if self.importance_samples == 1 and self.importance_from:
             raise ValueError(
                 f"objective.importance_from = {self.importance_from} does nothing with "
-                "objective.importance_samples = 1: set that higher or take the key out"
+                "objective.importance_samples = 1: set that higher or remove the key"
             )
         weighs = self.beta != 1 or self.free_bits_nats or self.kl_warmup > self.importance_from
         if self.importance_samples > 1 and weighs:
@@ -110,7 +108,7 @@ class Objective:
         if self.label_consistency_noise and self.label_consistency_weight is None:
             raise ValueError(
                 f"objective.label_consistency_noise = {self.label_consistency_noise} does nothing without "
-                "objective.label_consistency_weight: set that too or take the key out"
+                "objective.label_consistency_weight: set that too or remove the key"
             )
 
 
@@ -179,5 +177,5 @@ class GenerateRecipe(Recipe):
         if weight is not None and condition_on != "classifier":
             raise ValueError(
                 f"objective.label_consistency_weight does nothing for model.condition_on = {condition_on!r}: "
-                "it needs an auxiliary classifier; set model.condition_on = 'classifier' or take the key out"
+                "it needs an auxiliary classifier; set model.condition_on = 'classifier' or remove the key"
             )

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.recipe import Recipe
 from isthmus.recipe.rules import (
     STRICT,
     AboveZero,
@@ -20,7 +19,7 @@ from isthmus.recipe.rules import (
     Side,
     check_unused_fields,
 )
-from isthmus.recipe.train import Train
+from isthmus.recipe.tables import Recipe, Train
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -131,7 +130,7 @@ class Loss:
             if getattr(self, key) is not None and not set(losses) & set(self.name.split("+")):
                 raise ValueError(
                     f"loss.{key} does nothing for {self.name}: only {' and '.join(losses)} "
-                    "can read it; take the key out"
+                    "can use it; remove the key"
                 )
 
     @property
