@@ -227,8 +227,8 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or choose another --out"
+        f"{run.path} was begun on other images than the data are now: an image that trained it may be in "
+        "the test part now; put the data back, or choose another --out"
     )
 
 

@@ -402,7 +402,7 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
     unhidden = GenerateRecipe(model=VAE(label_dropout=0.0))
     with pytest.raises(
-        UserError, match=r"elbo_unconditional_nats is not measured where training hides no"
+        UserError, match=r"elbo_unconditional_nats is not measured without label dropout"
     ):
         metrics_of(
             StudyPlan(
