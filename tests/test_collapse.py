@@ -1,4 +1,4 @@
-"""Collapse: published patterns are caught, and honest networks are let pass."""
+"""Collapse: published patterns are detected, and networks that learned something pass."""
 
 import math
 
@@ -17,84 +17,84 @@ SOUND = [0.9, 0.5, 0.4]
 
 
 def truth_with_share(share, pixels=10_000, classes=3):
-    """One row of pixels: class 1 on that share, the other classes on the rest in turn."""
+    """One row of pixels: class 1 on that share, the other classes alternate on the rest."""
     others = [0, 2] if classes == 3 else [0]
     truth = np.resize(np.array(others, np.uint8), pixels)
     truth[: round(share * pixels)] = 1
     return truth.reshape(1, 1, pixels)
 
 
-def test_dice_run_frozen_at_the_majority_share():
+def test_a_dice_run_stuck_at_the_majority_share_is_detected():
     """Published Dice runs of this task: all background, accuracy .5798 in every epoch."""
     truth = truth_with_share(0.5798)
     assert collapse_reason(np.ones_like(truth), truth, 3, SOUND, DICE) == (
-        "all predicted pixels are class 1: pixel accuracy 0.5798 is that class's share of the "
+        "all predicted pixels are class 1: pixel accuracy 0.5798 equals that class's share of the "
         "truth, 0.5798"
     )
 
 
-def test_the_same_with_a_few_stray_pixels():
+def test_a_few_other_pixels_do_not_hide_the_collapse():
     truth = truth_with_share(0.5798)
     prediction = np.ones_like(truth)
     prediction[0, 0, -4:] = 0
     assert collapse_reason(prediction, truth, 3, SOUND, DICE) == (
-        "99.96% of the predicted pixels are class 1: pixel accuracy 0.5800 is that class's share "
-        "of the truth, 0.5798"
+        "99.96% of the predicted pixels are class 1: pixel accuracy 0.5800 equals that class's "
+        "share of the truth, 0.5798"
     )
 
 
-def test_one_class_need_not_be_the_majority():
+def test_collapse_to_a_minority_class_is_detected():
     truth = truth_with_share(0.5798)
     reason = collapse_reason(np.full_like(truth, 2), truth, 3, SOUND, DICE)
     assert reason is not None
-    assert reason.startswith("all predicted pixels are class 2: pixel accuracy 0.2101 is")
+    assert reason.startswith("all predicted pixels are class 2: pixel accuracy 0.2101 equals")
 
 
-def test_dice_loss_on_raw_logits():
+def test_a_dice_loss_on_raw_logits_is_detected():
     """A published "Dice loss" of -14,988, which a Dice loss cannot have."""
     truth = truth_with_share(0.5)
     assert collapse_reason(truth, truth, 3, [0.9, -14988.0], DICE) == (
-        "loss 2 of 2 is -14988: a sound one lies in 0 .. 1"
+        "loss 2 of 2 is -14988: it must lie in 0 .. 1"
     )
     assert collapse_reason(truth, truth, 3, [1.4, 0.3], DICE) == (
-        "loss 1 of 2 is 1.4: a sound one lies in 0 .. 1"
+        "loss 1 of 2 is 1.4: it must lie in 0 .. 1"
     )
     assert collapse_reason(truth, truth, 3, [0.2, -0.1], loss_range("ce")) == (
-        "loss 2 of 2 is -0.1: a sound one lies in 0 .. inf"
+        "loss 2 of 2 is -0.1: it must lie in 0 .. inf"
     )
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["dice", "ce"])
-def test_losses_that_are_not_finite(broken, name):
+def test_losses_that_are_not_finite_are_detected(broken, name):
     truth = truth_with_share(0.5)
     assert collapse_reason(truth, truth, 3, [0.9, broken, 0.3], loss_range(name)) == (
-        f"loss 2 of 3 is {broken}: a sound one is finite"
+        f"loss 2 of 3 is {broken}: it must be finite"
     )
 
 
-def test_a_broken_loss_is_named_before_its_predictions():
+def test_the_loss_is_reported_before_the_predictions():
     truth = truth_with_share(0.5)
     reason = collapse_reason(np.ones_like(truth), truth, 3, [math.nan], DICE)
-    assert reason == "loss 1 of 1 is nan: a sound one is finite"
+    assert reason == "loss 1 of 1 is nan: it must be finite"
 
 
-# No false alarm
+# No false alarms
 
 
-def test_rounding_is_not_collapse():
+def test_rounding_of_a_loss_is_not_collapse():
     truth = truth_with_share(0.5)
     assert collapse_reason(truth, truth, 3, [1.0 + 1e-6, -1e-7], DICE) is None
 
 
-def test_large_losses_are_legal_where_the_range_is_open():
+def test_large_losses_are_valid_if_the_range_has_no_upper_end():
     truth = truth_with_share(0.5)
     assert collapse_reason(truth, truth, 3, [1e6], loss_range("ce+dice")) is None
 
 
 @pytest.mark.parametrize("recall", [1.0, 0.5, 0.1])
 def test_a_network_that_finds_a_rare_class_passes(recall):
-    """5 pixels in 10,000: accuracy is the majority share to within .001, honestly."""
+    """5 pixels in 10,000: the accuracy is within .001 of the majority share."""
     truth = truth_with_share(0.9995, pixels=100_000, classes=2)
     rare = np.flatnonzero(truth == 0)
     prediction = np.ones_like(truth)
@@ -103,18 +103,18 @@ def test_a_network_that_finds_a_rare_class_passes(recall):
     assert collapse_reason(prediction, truth, 2, SOUND, DICE) is None
 
 
-def test_a_network_that_misses_the_rare_class_altogether_does_not_pass():
+def test_a_network_that_never_finds_the_rare_class_does_not_pass():
     truth = truth_with_share(0.9995, pixels=100_000, classes=2)
     assert collapse_reason(np.ones_like(truth), truth, 2, SOUND, DICE) is not None
 
 
-def test_a_truth_of_one_class_accuses_nobody():
+def test_a_truth_of_one_class_is_not_collapse():
     truth = np.ones((2, 8, 8), np.uint8)
     assert collapse_reason(truth, truth, 3, SOUND, DICE) is None
 
 
 def test_accuracy_at_the_majority_share_by_chance_is_not_collapse():
-    """Half of the minority found, as many false alarms: the share again, but honestly."""
+    """Half of the minority class is found, with as many false positives."""
     truth = truth_with_share(0.6, classes=2)
     prediction = truth.copy()
     prediction[0, 0, :2000] = 0
@@ -124,7 +124,7 @@ def test_accuracy_at_the_majority_share_by_chance_is_not_collapse():
     assert collapse_reason(prediction, truth, 2, SOUND, DICE) is None
 
 
-def test_ignored_pixels_are_not_looked_at():
+def test_ignored_pixels_are_not_counted():
     truth = truth_with_share(0.5)
     prediction = np.ones_like(truth)
     prediction[0, 0, -1000:] = 0
@@ -153,7 +153,7 @@ def test_any_network_that_finds_5_percent_of_the_others_passes(seed, share, reca
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**31), share=st.floats(0.0, 1.0), stray=st.floats(0.0, 0.002))
-def test_whoever_is_accused_has_the_accuracy_of_one_class(seed, share, stray):
+def test_a_collapsed_network_has_the_accuracy_of_one_class(seed, share, stray):
     draw = np.random.default_rng(seed)
     truth = truth_with_share(share)
     strays = draw.random(truth.shape) < stray

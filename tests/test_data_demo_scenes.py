@@ -1,4 +1,4 @@
-"""Demo scenes: exact truth, nothing shared between the parts, and a list that only grows."""
+"""Demo scenes: exact masks, disjoint parts, and scenes that do not depend on their number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_scenes_are_images_with_a_trimap_of_three_classes(scenes):
     assert len({scene.group for scene in scenes}) > 6
 
 
-def test_a_quarter_is_test(scenes):
+def test_a_quarter_of_the_scenes_is_the_test_part(scenes):
     assert sum(scene.part == "test" for scene in scenes) == 12
 
 
@@ -42,12 +42,12 @@ def test_a_higher_count_only_adds_scenes(scenes):
         assert np.array_equal(longer.mask, shorter.mask)
 
 
-def test_another_seed_draws_other_scenes(scenes):
+def test_another_seed_gives_other_scenes(scenes):
     other = next(iter(DemoScenes(10, seed=1)))
     assert not np.array_equal(other.image, scenes[0].image)
 
 
-def test_the_parts_share_no_digit_and_no_photograph_pixel():
+def test_the_parts_share_no_digit_and_no_pixel_of_a_photograph():
     train, test = demo_scenes._material("train"), demo_scenes._material("test")
     as_bytes = [{digit.tobytes() for digit in part.digits} for part in (train, test)]
     assert not as_bytes[0] & as_bytes[1]
@@ -59,7 +59,7 @@ def test_the_parts_share_no_digit_and_no_photograph_pixel():
         assert min(*left.shape[:2], *right.shape[:2]) >= 96
 
 
-def test_the_border_lies_where_brute_force_finds_it():
+def test_the_border_equals_a_brute_force_search():
     inside = np.random.default_rng(0).random((24, 24)) < 0.5
     inside[4:20, 4:20] = True
     rows, columns = np.mgrid[:24, :24]
@@ -78,7 +78,7 @@ def test_the_border_of_a_straight_edge_is_three_pixels_wide():
     assert (trimap(inside) == 2).sum(axis=1).tolist() == [3] * 20
 
 
-def test_classes_are_neither_rare_nor_everything(scenes):
+def test_every_class_has_a_moderate_share_of_pixels(scenes):
     share = np.bincount(np.concatenate([s.mask.ravel() for s in scenes])) / sum(
         s.mask.size for s in scenes
     )
@@ -86,7 +86,7 @@ def test_classes_are_neither_rare_nor_everything(scenes):
     assert 0.75 < share[1] < 0.92
 
 
-def test_brightness_alone_does_not_find_the_digits(scenes):
+def test_a_threshold_on_brightness_does_not_find_the_digits(scenes):
     # The best single threshold on grey, either way round, chosen with the truth in hand.
     grey = np.stack([scene.image.mean(-1) for scene in scenes]).ravel()
     truth = np.stack([scene.mask == 0 for scene in scenes]).ravel()
@@ -95,14 +95,14 @@ def test_brightness_alone_does_not_find_the_digits(scenes):
     assert max(ious) < 0.15
 
 
-def test_the_fingerprint_names_what_decides_the_scenes():
+def test_the_fingerprint_has_count_seed_and_package_versions():
     assert DemoScenes(10).fingerprint() == DemoScenes(10).fingerprint()
     assert DemoScenes(10).fingerprint() != DemoScenes(11).fingerprint()
     assert DemoScenes(10).fingerprint() != DemoScenes(10, seed=1).fingerprint()
     assert "mlxtend" in DemoScenes(10).fingerprint()["packages"]
 
 
-def test_a_missing_package_is_rejected_with_the_extra(monkeypatch):
+def test_a_missing_package_is_rejected_with_the_extra_to_install(monkeypatch):
     def none_installed(name: str) -> str:
         raise PackageNotFoundError(name)
 

@@ -113,7 +113,7 @@ def test_a_labelled_store_can_be_split(tmp_path):
 def test_two_channels_are_rejected(tmp_path):
     with pytest.raises(UserError) as caught:
         open_labelled_store(Noise(1), 8, 2, tmp_path)
-    assert str(caught.value) == ("2 channels: an image has 1 (grey) or 3 (colour); choose one")
+    assert str(caught.value) == ("2 channels: a store has 1 (grey) or 3 (colour); choose one")
 
 
 # Data sets of torchvision

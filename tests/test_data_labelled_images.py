@@ -1,4 +1,4 @@
-"""Labelled batches: right against scipy and torchvision, and only (seed, epoch, row) decides."""
+"""Batches with labels: equal to scipy and torchvision, depending on (seed, epoch, row) only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def changing(store: LabelledStore, rows: Any = None, seed: int = 7) -> LabelledI
 
 
 def drawn(images: LabelledImages, batch: int = 4) -> dict[int, bytes]:
-    """What each row became, read in batches of this size."""
+    """The changed image of each row, read in batches of this size."""
     seen = {}
     for first in range(0, len(images), batch):
         got = images.__getitems__(range(first, min(first + batch, len(images))))
@@ -53,7 +53,7 @@ def drawn(images: LabelledImages, batch: int = 4) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_without_changes_a_batch_is_what_the_store_holds(channels):
+def test_without_changes_a_batch_equals_the_store(channels):
     store = store_of(noise(9, 8, channels))
     batch = LabelledImages(store, np.array([8, 2, 5]), 0.0, 0, 0).__getitems__([2, 0])
     assert batch["index"].tolist() == [5, 8]
@@ -63,14 +63,14 @@ def test_without_changes_a_batch_is_what_the_store_holds(channels):
     assert batch["label"].dtype == batch["index"].dtype == torch.int64
 
 
-def test_one_item_is_the_same_as_a_batch_of_one():
+def test_one_item_equals_a_batch_of_one():
     images = changing(store_of(noise(6)))
     item, batch = images[4], images.__getitems__([4])
     assert torch.equal(item["image"], batch["image"][0])
     assert (int(item["label"]), int(item["index"])) == (1, 4)
 
 
-def test_neither_order_nor_batch_nor_subset_changes_a_draw():
+def test_draws_do_not_depend_on_order_batch_or_subset():
     store = store_of(noise(40))
     forwards = drawn(changing(store))
     assert drawn(changing(store), batch=40) == forwards
@@ -80,7 +80,7 @@ def test_neither_order_nor_batch_nor_subset_changes_a_draw():
     assert drawn(changing(shorter)).items() <= forwards.items()
 
 
-def test_seed_epoch_and_row_each_change_the_draw():
+def test_draws_depend_on_seed_epoch_and_row():
     same = store_of(np.repeat(noise(1), 60, axis=0))
     images = changing(same)
     first = drawn(images)
@@ -93,7 +93,7 @@ def test_seed_epoch_and_row_each_change_the_draw():
     assert drawn(images) == first
 
 
-def test_no_global_generator_is_touched_or_heard():
+def test_draws_are_independent_of_the_global_generators():
     images = changing(store_of(noise(10)))
     first = drawn(images)
     state, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -107,7 +107,7 @@ def test_no_global_generator_is_touched_or_heard():
 
 
 @given(st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=1, max_size=5))
-def test_a_shift_is_that_of_scipy_with_repeated_edges(moves_px):
+def test_a_shift_equals_that_of_scipy_with_repeated_edges(moves_px):
     images = noise(len(moves_px), 6)
     moved = shifted(images, np.array(moves_px), 4)
     for image, result, (down, right) in zip(images, moved, moves_px, strict=True):
@@ -115,14 +115,14 @@ def test_a_shift_is_that_of_scipy_with_repeated_edges(moves_px):
         assert np.array_equal(result, expected)
 
 
-def test_a_flip_is_that_of_torchvision():
+def test_a_flip_equals_that_of_torchvision():
     images = noise(3)
     result = flipped(images, np.array([True, False, True]))
     mirrored = F.horizontal_flip(torch.from_numpy(images).movedim(-1, 1)).movedim(1, -1).numpy()
     assert np.array_equal(result, np.stack([mirrored[0], images[1], mirrored[2]]))
 
 
-def test_flips_come_as_often_as_asked_and_every_shift_equally_often():
+def test_flips_have_their_probability_and_all_shifts_are_equally_likely():
     n = 20_000
     images = np.zeros((n, 5, 5, 1), np.uint8)
     images[:, 2, 2] = 255  # one dot, which shows where the middle went
@@ -148,7 +148,7 @@ def test_flip_and_shift_of_a_row_are_independent():
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
-def test_a_loader_gives_complete_batches_and_its_workers_follow_the_epoch():
+def test_a_loader_gives_complete_batches_and_its_workers_see_the_epoch():
     images = changing(store_of(noise(10)))
     loader = DataLoader(
         images,
@@ -176,14 +176,14 @@ def test_a_shuffled_epoch_shows_every_row_once_with_its_label():
     assert labels.bincount().tolist() == [9, 9, 9]
 
 
-def test_a_memory_mapped_store_is_read_without_complaint(tmp_path):
+def test_a_memory_mapped_store_is_read_without_warnings(tmp_path):
     np.save(tmp_path / "images.npy", noise(6))
     mapped = store_of(np.load(tmp_path / "images.npy", mmap_mode="r"))
     assert drawn(changing(mapped)) == drawn(changing(store_of(noise(6))))
     assert drawn(LabelledImages(mapped, np.arange(6), 0.0, 0, 0)).keys() == set(range(6))
 
 
-def test_a_loader_never_reads_image_by_image(monkeypatch):
+def test_a_loader_reads_complete_batches_only(monkeypatch):
     def one_by_one(self: LabelledImages, position: int) -> None:
         raise AssertionError("read image by image")
 
@@ -192,11 +192,11 @@ def test_a_loader_never_reads_image_by_image(monkeypatch):
     assert [len(batch["label"]) for batch in loader] == [4, 4, 1]
 
 
-def test_impossible_changes_are_rejected():
+def test_changes_out_of_range_are_rejected():
     store = store_of(noise(2))
     with pytest.raises(UserError) as caught:
         LabelledImages(store, np.arange(2), 1.5, 0, 0)
     assert str(caught.value) == "flip = 1.5: a probability lies in [0, 1]; 0 is off"
     with pytest.raises(UserError) as caught:
         LabelledImages(store, np.arange(2), 0.0, -1, 0)
-    assert str(caught.value) == "shift_px = -1: must be 0 or more; 0 is off"
+    assert str(caught.value) == "shift_px = -1: a shift is 0 or more; 0 is off"

@@ -1,4 +1,4 @@
-"""Augmented masked: image and mask move together, and only (seed, epoch, row) decides how."""
+"""Augmentation of images with masks: both change together, depending on (seed, epoch, row) only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def drawn(masked: MaskedImages) -> dict[int, bytes]:
     return {item["index"]: item["image"].numpy().tobytes() for item in items}
 
 
-def test_without_augmentation_an_item_is_what_the_store_holds(noise):
+def test_without_augmentation_an_item_equals_the_store(noise):
     item = MaskedImages(noise, np.array([4, 2]), None, 0)[1]
     assert item["index"] == 2
     assert torch.equal(item["image"], as_float(torch.from_numpy(noise.images[2])))
@@ -55,20 +55,20 @@ def test_without_augmentation_an_item_is_what_the_store_holds(noise):
     assert np.array_equal(item["mask"], noise.masks[2])
 
 
-def test_a_memory_mapped_store_is_read_without_complaint(noise, tmp_path):
+def test_a_memory_mapped_store_is_read_without_warnings(noise, tmp_path):
     np.save(tmp_path / "images.npy", noise.images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     assert len(drawn(MaskedImages(store_of(mapped, noise.masks), np.arange(6), ALL, 0))) == 6
 
 
-def test_neither_order_nor_subset_changes_a_draw(noise):
+def test_draws_do_not_depend_on_order_or_subset(noise):
     forwards = drawn(MaskedImages(noise, np.arange(6), ALL, 7))
     backwards = drawn(MaskedImages(noise, np.arange(6)[::-1].copy(), ALL, 7))
     assert forwards == backwards
     assert drawn(MaskedImages(noise, np.array([3]), ALL, 7)) == {3: forwards[3]}
 
 
-def test_what_the_network_draws_changes_nothing_and_is_not_changed(noise):
+def test_draws_are_independent_of_the_global_generator(noise):
     masked = MaskedImages(noise, np.arange(6), ALL, 7)
     torch.manual_seed(1)
     first = drawn(masked)
@@ -78,7 +78,7 @@ def test_what_the_network_draws_changes_nothing_and_is_not_changed(noise):
     assert drawn(masked) == first
 
 
-def test_seed_epoch_and_row_each_change_the_draw(noise):
+def test_draws_depend_on_seed_epoch_and_row(noise):
     same = store_of(noise.images[[0] * 6].copy(), noise.masks)
     masked = MaskedImages(same, np.arange(6), ALL, 7)
     first = drawn(masked)
@@ -92,7 +92,7 @@ def test_seed_epoch_and_row_each_change_the_draw(noise):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
-def test_workers_that_outlive_an_epoch_draw_the_same(noise):
+def test_persistent_workers_see_the_new_epoch(noise):
     masked = MaskedImages(noise, np.arange(6), ALL, 7)
     loader = DataLoader(
         masked,
@@ -108,7 +108,7 @@ def test_workers_that_outlive_an_epoch_draw_the_same(noise):
         assert torch.equal(by_workers, here)
 
 
-def test_image_and_mask_move_together():
+def test_image_and_mask_change_together():
     # An image that shows its own mask, large and plain enough for bilinear and nearest to agree.
     mask = np.zeros((1, 64, 64), np.uint8)
     mask[0, 20:44, 12:40] = 1
@@ -124,7 +124,7 @@ def test_image_and_mask_move_together():
     assert moved == 20
 
 
-def test_uncovered_corners_are_ignored_and_grey_and_no_class_is_made_up():
+def test_corners_without_content_are_grey_and_ignored_and_no_class_is_invented():
     masks = np.full((1, 64, 64), 2, np.uint8)
     images = np.full((1, 64, 64, 3), 255, np.uint8)
     masked = MaskedImages(
@@ -142,7 +142,7 @@ def test_uncovered_corners_are_ignored_and_grey_and_no_class_is_made_up():
     assert uncovered > 0
 
 
-def test_colour_leaves_the_mask_alone_and_never_turns_hue():
+def test_colour_changes_neither_mask_nor_hue():
     rng = np.random.default_rng(0)
     masks = rng.integers(0, 2, (1, 16, 16), np.uint8)
     grey = np.repeat(rng.integers(60, 180, (1, 16, 16, 1), np.uint8), 3, axis=-1)
@@ -154,7 +154,7 @@ def test_colour_leaves_the_mask_alone_and_never_turns_hue():
     assert (item["image"].amax(0) - item["image"].amin(0)).max() < 2.5 / 255  # grey stays grey
 
 
-def test_a_flip_of_probability_one_half_flips_half():
+def test_a_flip_probability_of_one_half_flips_half():
     image, mask = Image(torch.zeros(3, 2, 2, dtype=torch.uint8)), Mask(torch.tensor([[0, 1]] * 2))
     flip = augmentation(0.5, 0.0, 0.0, 0.0, 0.0)
     with torch.random.fork_rng():
@@ -163,7 +163,7 @@ def test_a_flip_of_probability_one_half_flips_half():
     assert abs(flips - 200) < 4 * 10
 
 
-def test_all_off_is_identity():
+def test_augmentation_with_all_changes_off_is_the_identity():
     off = augmentation(0.0, 0.0, 0.0, 0.0, 0.0)
     image = Image(torch.randint(256, (3, 4, 4), dtype=torch.uint8))
     mask = Mask(torch.ones(4, 4, dtype=torch.uint8))
@@ -171,7 +171,7 @@ def test_all_off_is_identity():
     assert all(torch.equal(a, b) for a, b in zip(off(image, mask), (image, mask), strict=True))
 
 
-def test_a_loader_collates_images_into_one_dict(noise):
+def test_a_loader_collates_items_into_one_dict(noise):
     masked = MaskedImages(noise, np.arange(6), None, 0)
     batch = next(iter(DataLoader(masked, 4, collate_fn=masked.collate)))
     assert batch["index"].tolist() == [0, 1, 2, 3]

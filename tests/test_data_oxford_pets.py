@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
-from isthmus.data.oxford_pets import CONTRACTS, OxfordPets
+from isthmus.data.oxford_pets import TRIMAP_SCHEMES, OxfordPets
 from isthmus.data.store import open_store
 from isthmus.errors import UserError
 from isthmus.recipe.rules import IGNORE_INDEX
@@ -28,7 +28,7 @@ EXPECTED = {
 
 
 def small_set(root: Path, trainval: int = 10, test: int = 2) -> Path:
-    """Noise in the layout of the data set."""
+    """Random images in the layout of the data set."""
     images = root / "oxford-iiit-pet" / "images"
     annotations = root / "oxford-iiit-pet" / "annotations"
     images.mkdir(parents=True)
@@ -48,8 +48,8 @@ def opened(root: Path, trimap="classes3", split="official") -> OxfordPets:
     return OxfordPets(root, trimap, split, download=False)
 
 
-@pytest.mark.parametrize("trimap", CONTRACTS)
-def test_each_label_scheme_reads_the_trimap_its_way(tmp_path, trimap):
+@pytest.mark.parametrize("trimap", TRIMAP_SCHEMES)
+def test_each_label_scheme_maps_the_trimap_to_its_classes(tmp_path, trimap):
     source = opened(small_set(tmp_path), trimap)
     item = next(iter(source))
     assert item.mask.tolist() == EXPECTED[trimap]
@@ -57,8 +57,8 @@ def test_each_label_scheme_reads_the_trimap_its_way(tmp_path, trimap):
     assert source.label_scheme == f"oxford-pets, {trimap}"
 
 
-def test_class_names_stand_where_their_index_says():
-    for label_scheme in CONTRACTS.values():
+def test_class_names_are_in_the_order_of_the_indices():
+    for label_scheme in TRIMAP_SCHEMES.values():
         pet, background, border = label_scheme.ids
         assert label_scheme.class_names[pet] in ("pet", "foreground", "rest")
         assert label_scheme.class_names[background] in ("background", "rest")
@@ -69,7 +69,7 @@ def test_class_names_stand_where_their_index_says():
         )
 
 
-def test_the_reference_split_leaves_the_official_test_part_out(tmp_path):
+def test_the_reference_split_excludes_the_official_test_part(tmp_path):
     small_set(tmp_path)
     items = list(opened(tmp_path, split="reference"))
     trainval = [f"great_pyrenees_{i}" for i in range(10)]
@@ -82,7 +82,7 @@ def test_the_reference_split_leaves_the_official_test_part_out(tmp_path):
     )
 
 
-def test_the_sorted_split_tests_on_the_last_fifth_of_the_names(tmp_path):
+def test_the_sorted_split_has_the_last_fifth_of_the_names_as_test_part(tmp_path):
     base = small_set(tmp_path, trainval=4) / "oxford-iiit-pet"
     listed = base / "annotations/trainval.txt"
     for name in ("beagle_3", "Abyssinian_7", "Abyssinian_12"):  # in no order, capitals first
@@ -97,12 +97,12 @@ def test_the_sorted_split_tests_on_the_last_fifth_of_the_names(tmp_path):
     assert opened(tmp_path, split="sorted").label_scheme == "oxford-pets, classes3, sorted split"
 
 
-def test_the_official_split_is_that_of_the_lists(tmp_path):
+def test_the_official_split_equals_the_lists(tmp_path):
     parts = [item.part for item in opened(small_set(tmp_path))]
     assert parts == ["train"] * 10 + ["test"] * 2
 
 
-def test_the_fingerprint_follows_the_files_the_label_scheme_and_the_split(tmp_path):
+def test_the_fingerprint_depends_on_files_label_scheme_and_split(tmp_path):
     small_set(tmp_path)
     before = opened(tmp_path).fingerprint()
     assert opened(tmp_path).fingerprint() == before
@@ -112,7 +112,7 @@ def test_the_fingerprint_follows_the_files_the_label_scheme_and_the_split(tmp_pa
     assert opened(tmp_path).fingerprint() != before
 
 
-def test_missing_data_is_rejected_with_the_way_out(tmp_path):
+def test_missing_data_are_rejected_with_the_expected_folders(tmp_path):
     with pytest.raises(UserError) as caught:
         opened(tmp_path)
     assert str(caught.value) == (
@@ -122,7 +122,7 @@ def test_missing_data_is_rejected_with_the_way_out(tmp_path):
     )
 
 
-def test_a_download_that_fails_is_rejected(tmp_path, monkeypatch):
+def test_a_failed_download_is_rejected(tmp_path, monkeypatch):
     def unplugged(self: OxfordIIITPet) -> None:
         raise OSError("no network")
 
@@ -141,7 +141,7 @@ def test_broken_files_are_named(tmp_path):
         list(opened(tmp_path))
     image.unlink()
     with pytest.raises(
-        UserError, match=r"great_pyrenees_1\.jpg: no such file, though trainval\.txt"
+        UserError, match=r"great_pyrenees_1\.jpg: no such file, although trainval\.txt"
     ):
         opened(tmp_path)
     Image.new("RGB", (9, 9)).save(image)
@@ -149,7 +149,7 @@ def test_broken_files_are_named(tmp_path):
         list(opened(tmp_path))
     image.write_bytes(whole)
     Image.fromarray(TRIMAP - 1).save(trimap)
-    with pytest.raises(UserError, match=r"_2\.png: holds the values \[0, 1, 2\]: a trimap holds"):
+    with pytest.raises(UserError, match=r"_2\.png: has the values \[0, 1, 2\]: a trimap has"):
         list(opened(tmp_path))
 
 
@@ -161,7 +161,7 @@ def real_root() -> Path:
     return root
 
 
-def test_real_items_are_those_that_torchvision_gives(real_root, tmp_path):
+def test_real_items_equal_those_of_torchvision(real_root, tmp_path):
     theirs = OxfordIIITPet(real_root, split="trainval", target_types="segmentation")
     ours = opened(real_root)
     for row, item in zip(range(5), ours, strict=False):

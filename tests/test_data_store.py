@@ -1,4 +1,4 @@
-"""The store: built once, equal to what PIL gives, rebuilt when anything that decides it changes."""
+"""The store: equal to PIL, built once, built again whenever its key changes; image files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Noise:
             yield MaskedItem(f"n{i}", "ab"[i % 2], "test" if i == 0 else "train", image, mask)
 
 
-def test_a_store_holds_what_the_source_gave(tmp_path):
+def test_a_store_has_the_resized_items_of_its_source(tmp_path):
     store = open_store(Noise(), 16, "nearest", tmp_path)
     assert store.images.shape == (4, 16, 16, 3)
     assert isinstance(store.images, np.memmap)
@@ -69,18 +69,18 @@ def test_a_store_holds_what_the_source_gave(tmp_path):
     assert store.label_scheme == "noise, 16 px, nearest masks"
 
 
-def test_a_store_is_built_once_and_tells_how_far_it_is(tmp_path):
-    source, condition = Noise(), []
-    first = open_store(source, 16, "nearest", tmp_path, lambda *done: condition.append(done))
-    again = open_store(source, 16, "nearest", tmp_path, lambda *done: condition.append(done))
+def test_a_store_is_built_once_and_reports_its_progress(tmp_path):
+    source, progress = Noise(), []
+    first = open_store(source, 16, "nearest", tmp_path, lambda *done: progress.append(done))
+    again = open_store(source, 16, "nearest", tmp_path, lambda *done: progress.append(done))
     assert source.times_read == 1
-    assert condition == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert first.content == again.content
     (store,) = (tmp_path / "stores").iterdir()
-    assert store.stat().st_mode & 0o555 == 0o555, "others who share the cache read it too"
+    assert store.stat().st_mode & 0o555 == 0o555, "readable by others who share the cache"
 
 
-def test_whatever_decides_the_content_makes_another_store(tmp_path):
+def test_source_size_and_mask_resize_each_make_another_store(tmp_path):
     contents = {
         open_store(Noise(), 16, "nearest", tmp_path).content,
         open_store(Noise(5), 16, "nearest", tmp_path).content,
@@ -100,14 +100,14 @@ def test_another_copy_of_the_same_files_has_the_same_content(tmp_path):
     assert len(list((tmp_path / "stores").iterdir())) == 2, "read again, for it may have changed"
 
 
-def test_stores_of_earlier_versions_are_found_again(tmp_path):
+def test_the_key_of_a_store_is_that_of_earlier_versions(tmp_path):
     decides = [2, Noise().fingerprint(), 16, "nearest"]
     text = json.dumps(decides, sort_keys=True).encode()
     open_store(Noise(), 16, "nearest", tmp_path)
     assert (tmp_path / "stores" / hashlib.sha256(text).hexdigest()[:16]).is_dir()
 
 
-def test_two_builders_at_once_end_with_one_complete_store(tmp_path):
+def test_two_simultaneous_builds_give_one_complete_store(tmp_path):
     meet = threading.Barrier(2)
 
     class Slow(Noise):
@@ -133,7 +133,7 @@ def test_two_builders_at_once_end_with_one_complete_store(tmp_path):
     assert len(list((tmp_path / "stores").iterdir())) == 1
 
 
-def test_a_build_that_fails_leaves_nothing(tmp_path):
+def test_a_failed_build_leaves_nothing(tmp_path):
     class Broken(Noise):
         def __iter__(self) -> Iterator[MaskedItem]:
             yield from list(super().__iter__())[:2]
@@ -146,25 +146,25 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
 
 @given(arrays(np.uint8, (7, 11), elements=st.sampled_from([0, 1, 2, IGNORE_INDEX])))
-def test_nearest_invents_no_class(mask):
+def test_nearest_resizing_invents_no_class(mask):
     resized = resized_mask(mask, 5, "nearest")
     assert set(np.unique(resized)) <= set(np.unique(mask))
 
 
 @given(arrays(np.uint8, (9, 9), elements=st.integers(0, 2)), st.integers(3, 20))
-def test_bilinear_on_indices_is_bilinear_on_trimap_values(indices, size_px):
+def test_bilinear_resizing_of_indices_equals_that_of_trimap_values(indices, size_px):
     raw = Image.fromarray(indices + 1).resize((size_px, size_px), Image.Resampling.BILINEAR)
     assert np.array_equal(resized_mask(indices, size_px, "bilinear") + 1, np.asarray(raw))
 
 
-def test_bilinear_invents_background_between_pet_and_border():
+def test_bilinear_resizing_invents_background_between_pet_and_border():
     pet_then_border = np.repeat(np.array([[0, 2]], np.uint8), 8, axis=1).repeat(16, axis=0)
     assert 1 not in pet_then_border
     assert 1 in resized_mask(pet_then_border, 11, "bilinear")
     assert 1 not in resized_mask(pet_then_border, 11, "nearest")
 
 
-def test_the_fault_is_on_every_table_and_ignored_pixels_check_it(tmp_path):
+def test_bilinear_masks_are_in_the_label_scheme_and_rejected_with_ignored_pixels(tmp_path):
     store = open_store(Noise(), 16, "bilinear", tmp_path)
     assert store.label_scheme == "noise, 16 px, bilinear masks (a fault of the reference, repeated)"
     with pytest.raises(
@@ -173,21 +173,21 @@ def test_the_fault_is_on_every_table_and_ignored_pixels_check_it(tmp_path):
         open_store(Noise(ignored=True), 16, "bilinear", tmp_path)
 
 
-def test_shrinking_averages_all_that_a_pixel_covers():
+def test_shrinking_an_image_averages_the_area_of_each_pixel():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 254
     assert np.abs(resized_image(stripes, 8).astype(int) - 127).max() <= 8
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(0, 2), st.integers(1, 4), st.just(5), CHANNELS)))
-def test_as_float_keeps_every_value_and_moves_channels_first(images_u8):
+def test_as_float_keeps_values_and_moves_channels_first(images_u8):
     images = as_float(torch.from_numpy(images_u8))
     assert images.dtype == torch.float32
     assert images.is_contiguous()
     assert np.array_equal(images.numpy(), images_u8.transpose(0, 3, 1, 2) / np.float32(255))
 
 
-def test_as_float_wants_bytes():
+def test_as_float_needs_bytes():
     with pytest.raises(TypeError):
         as_float(torch.zeros(4, 4, 3))
 
@@ -197,7 +197,7 @@ def save(image: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
-def test_every_kind_of_image_becomes_rgb(tmp_path):
+def test_every_kind_of_image_is_converted_to_rgb(tmp_path):
     ramp = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
     grey = Image.fromarray(ramp)
     as_rgb = np.stack([ramp] * 3, axis=-1)
@@ -215,7 +215,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
     assert np.array_equal(read_image(lossless), as_rgb)
 
 
-def test_what_is_transparent_lies_on_white(tmp_path):
+def test_transparency_is_shown_on_white(tmp_path):
     pixels = np.zeros((1, 3, 4), np.uint8)
     pixels[0, :, 0] = 200
     pixels[0, :, 3] = (0, 255, 51)
@@ -225,7 +225,7 @@ def test_what_is_transparent_lies_on_white(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_images_are_turned_as_their_exif_tag_says(tmp_path, suffix):
+def test_exif_orientation_is_applied(tmp_path, suffix):
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned a quarter clockwise
@@ -233,7 +233,7 @@ def test_images_are_turned_as_their_exif_tag_says(tmp_path, suffix):
     assert np.array_equal(read_image(path), np.rot90(pixels, -1))
 
 
-def test_a_grey_oblong_tiff_is_turned_and_not_scrambled(tmp_path):
+def test_a_rotated_grey_tiff_is_not_scrambled(tmp_path):
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -247,9 +247,7 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path):
     whole = save(noise, tmp_path / "whole.jpg").read_bytes()
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        UserError, match=r"cut\.jpg: cannot be decoded .*truncated.* fetch it again"
-    ):
+    with pytest.raises(UserError, match=r"cut\.jpg: cannot be decoded .*truncated.* get it again"):
         decoded(cut)
     words = tmp_path / "words.png"
     words.write_text("no image")
@@ -258,11 +256,11 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: cannot be decoded"):
         decoded(tmp_path / "none.png")
     fractions = save(Image.fromarray(np.zeros((2, 2), np.float32)), tmp_path / "f.tif")
-    with pytest.raises(UserError, match=r"f\.tif: holds 32-bit values"):
+    with pytest.raises(UserError, match=r"f\.tif: has 32-bit values"):
         read_image(fractions)
 
 
-def test_a_stamp_changes_with_the_file_and_not_with_its_place(tmp_path):
+def test_a_stamp_depends_on_the_file_but_not_on_its_location(tmp_path):
     path = tmp_path / "a" / "x.png"
     path.parent.mkdir()
     path.write_text("1")

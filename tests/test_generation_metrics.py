@@ -1,8 +1,9 @@
-"""Generation metrics against torch.distributions, scipy and closed forms."""
+"""Metrics of a VAE against torch.distributions, scipy and closed forms."""
 
 import importlib.util
 import math
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import error_of
-from isthmus.metrics import generation
+from isthmus.metrics import generation, style
 from isthmus.metrics.generation import (
     LogMeanExp,
     Proportion,
@@ -28,6 +29,7 @@ from isthmus.metrics.generation import (
 from isthmus.metrics.style import (
     COLOUR_DESCRIPTORS,
     GREY_DESCRIPTORS,
+    class_medoids,
     style_descriptors,
     style_kept,
 )
@@ -61,7 +63,7 @@ def test_kl_equals_monte_carlo():
     assert (error < 0.02 * closed).all()  # else the line above says little
 
 
-def test_kl_of_nearly_equal_gaussians_keeps_its_digits():
+def test_kl_of_nearly_equal_gaussians_is_precise():
     zero, tiny = torch.zeros(1), torch.full((1,), 1e-3)
     assert kl_nats(zero, tiny, zero, zero).item() == pytest.approx(1e-6, rel=1e-2)
     assert kl_nats(zero, zero, zero, zero).item() == 0
@@ -91,7 +93,7 @@ def test_bf16_latents_are_measured_in_float32():
     assert kl_nats(*gaussians().double()).dtype == torch.float64
 
 
-# Importance sampling, on a model whose marginal is known: z ~ N(0, 1), x | z ~ N(W z + b, 0.5**2)
+# Importance sampling of a model with a known marginal: z ~ N(0, 1), x | z ~ N(W z + b, 0.5**2)
 
 W = torch.tensor([[1.0, 0.2], [-0.5, 0.8], [0.3, 0.3]], dtype=torch.float64)
 B = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
@@ -110,7 +112,7 @@ def exact_nll(x):
 
 
 def linear_log_weights(x, k, seed=1, widen=1.2):
-    """Of z from the posterior's mean and marginal spreads, which leaves out its correlation."""
+    """Log weights of z from a proposal with the posterior's mean and variances but no correlation."""
     precision = torch.eye(2, dtype=torch.float64) + W.T @ W / 0.25
     mu = (x - B) @ W / 0.25 @ precision.inverse()
     log_sigma = (widen * precision.inverse().diagonal().sqrt()).log().expand_as(mu)
@@ -124,7 +126,7 @@ def linear_log_weights(x, k, seed=1, widen=1.2):
 
 
 def importance_nll(log_weights):
-    """From all log weights at once."""
+    """The NLL of all log weights at once."""
     weights = LogMeanExp()
     weights.add(log_weights)
     return weights.nll()
@@ -142,7 +144,7 @@ def test_importance_nll_is_the_exact_marginal():
 
 
 def test_with_the_exact_posterior_a_single_sample_is_exact():
-    """For an image model with one latent unit the proposal above has no correlation to miss."""
+    """With one latent unit the proposal is the exact posterior."""
     x = torch.randn(6, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     one = torch.ones(1, dtype=torch.float64)
     mu, log_sigma = x / 2, 0.5 * torch.log(one / 2)  # z ~ N(0, 1), x | z ~ N(z, 1)
@@ -154,7 +156,7 @@ def test_with_the_exact_posterior_a_single_sample_is_exact():
     assert math.isnan(nll.monte_carlo_error)  # k = 1 says nothing about it
 
 
-def test_importance_nll_tightens_with_k_from_the_negative_elbo():
+def test_importance_nll_decreases_with_k_from_the_negative_elbo():
     x = linear_images(30)
     log_weights = linear_log_weights(x, 2**14, widen=1.5)
     means = [
@@ -179,7 +181,7 @@ def test_monte_carlo_error_is_the_spread_of_repeated_estimates():
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 59), max_size=5, unique=True), shift=st.floats(-1e4, 1e4))
-def test_portions_add_to_the_complete(cuts, shift):
+def test_portions_give_the_same_as_all_samples_at_once(cuts, shift):
     log_weights = 20 * np.random.default_rng(0).standard_normal((60, 4)) + shift
     portions = LogMeanExp()
     for portion in np.split(log_weights, sorted(cuts)):
@@ -201,7 +203,7 @@ def test_equal_weights_have_no_monte_carlo_error_in_float32():
     assert nll.standard_error == 0
 
 
-def test_a_broken_weight_shows_in_its_image_only():
+def test_a_non_finite_weight_affects_its_image_only():
     nll = importance_nll(np.array([[0.0, math.nan, -math.inf], [0.0, 0.0, -math.inf]]))
     assert nll.per_image[0] == 0
     assert math.isnan(nll.per_image[1])
@@ -213,8 +215,8 @@ def test_a_single_image_has_no_standard_error():
     assert math.isnan(importance_nll(np.zeros((5, 1))).standard_error)
 
 
-def test_the_nll_of_a_complete_set_is_unbiased_and_its_error_honest():
-    """Many sets of images, each with an NLL, a bound beside it and a draw: the mean is hit."""
+def test_the_nll_of_a_whole_set_is_unbiased_and_its_standard_error_correct():
+    """Over many sets of images, each with an NLL, a bound and a random sample."""
     rng = np.random.default_rng(0)
     estimates, errors, plain = [], [], []
     for _ in range(2_000):
@@ -232,7 +234,7 @@ def test_the_nll_of_a_complete_set_is_unbiased_and_its_error_honest():
     assert np.mean(plain) > 2.5 * np.mean(errors)
 
 
-def test_the_monte_carlo_error_of_a_complete_set_holds_the_noise_of_the_bound():
+def test_the_monte_carlo_error_of_a_whole_set_includes_the_noise_of_the_bound():
     chosen = np.arange(8)
     x = linear_images(40)
     bounds = linear_log_weights(x, 500 * 64, widen=1.5).reshape(500, 64, -1)
@@ -243,10 +245,10 @@ def test_the_monte_carlo_error_of_a_complete_set_holds_the_noise_of_the_bound():
     stated = np.sqrt(np.mean([whole.monte_carlo_error**2 for whole in wholes]))
     assert stated == pytest.approx(spread, rel=0.2)
     alone = np.mean([importance_nll(of).monte_carlo_error for of in draws])
-    assert spread > 2 * alone, "the draw's own noise would have been far too little"
+    assert spread > 2 * alone, "the noise of the sample alone is far too small"
 
 
-def test_the_nll_of_a_complete_set_that_was_drawn_complete_is_its_own():
+def test_the_nll_of_a_fully_sampled_set_is_that_of_the_sample():
     nll = importance_nll(linear_log_weights(linear_images(20), 50))
     of_all = nll.of_all(np.arange(20), importance_nll(np.linspace([-3, 9], 1, 20).T))
     assert of_all.nats == pytest.approx(nll.nats)
@@ -255,15 +257,15 @@ def test_the_nll_of_a_complete_set_that_was_drawn_complete_is_its_own():
     assert (of_all.per_image == nll.per_image).all()
 
 
-def test_portions_of_other_images_are_rejected():
+def test_portions_of_different_images_are_rejected():
     weights = LogMeanExp()
     assert error_of(weights.value) == (
-        "no log weights came: a mean needs one sample or more; add some first"
+        "no log weights: a mean needs at least one sample; add some first"
     )
     weights.add(np.zeros((2, 3)))
     assert error_of(lambda: weights.add(np.zeros((2, 1)))) == (
-        "log weights of 1 images after those of 3: all portions are of the same images; give "
-        "each set of images its own LogMeanExp"
+        "log weights of 1 images after those of 3: all portions must be of the same images; use "
+        "one LogMeanExp per set of images"
     )
 
 
@@ -275,7 +277,7 @@ def test_bits_per_dim():
 # Latent units
 
 
-def test_active_units_are_those_that_vary():
+def test_active_units_vary_over_images():
     rng = np.random.default_rng(0)
     spreads = np.array([0.0, 0.05, 0.2, 1.0], np.float32)
     units = active_units(3 + spreads * rng.standard_normal((2000, 4), np.float32))
@@ -286,7 +288,7 @@ def test_active_units_are_those_that_vary():
 
 def test_active_units_of_one_image_are_rejected():
     assert error_of(lambda: active_units(np.zeros((1, 2)))) == (
-        "1 image: a variance needs 2 or more; give more images"
+        "1 image: a variance needs at least 2; pass more"
     )
 
 
@@ -294,7 +296,7 @@ def test_active_units_of_one_image_are_rejected():
 
 
 def wilson(successes, n):
-    """Wilson 1927 in closed form."""
+    """Wilson's interval (1927) in closed form."""
     z = scipy.stats.norm.ppf(0.975)
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -304,7 +306,7 @@ def wilson(successes, n):
 
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 10_000), share=st.floats(0, 1))
-def test_interval_is_wilsons_and_holds_the_value(n, share):
+def test_interval_equals_wilson_and_contains_the_value(n, share):
     proportion = Proportion(round(share * n), n)
     low, high = proportion.interval
     assert (low, high) == pytest.approx(wilson(proportion.successes, n), abs=1e-9)
@@ -312,14 +314,14 @@ def test_interval_is_wilsons_and_holds_the_value(n, share):
     assert proportion.value - 1e-12 <= high <= 1 + 1e-12
 
 
-def test_of_no_cases_nothing_is_known():
+def test_the_interval_of_0_of_0_is_0_to_1():
     assert math.isnan(Proportion(0, 0).value)
     assert Proportion(0, 0).interval == (0.0, 1.0)
 
 
 def test_more_successes_than_cases_are_rejected():
     assert error_of(lambda: Proportion(3, 2)) == (
-        "3 successes of 2: must be 0 .. n; count the cases again"
+        "3 successes of 2: must be 0 .. n; check the counts"
     )
 
 
@@ -352,18 +354,18 @@ def test_wrong_labels_are_uniform_over_the_others_and_every_class_is_drawn():
     assert scipy.stats.chi2(10 * 8).sf(statistic) > 0.001
 
 
-def test_labels_without_a_wrong_one_are_rejected():
+def test_wrong_labels_of_one_class_and_of_unknown_labels_are_rejected():
     rng = np.random.default_rng(0)
     assert error_of(lambda: wrong_labels(np.zeros(3, np.int64), 1, rng)) == (
-        "1 label: a wrong one needs 2 or more; add images of another"
+        "1 label: a wrong one needs at least 2; add images of another"
     )
     assert error_of(lambda: wrong_labels(np.array([0, 10]), 10, rng)) == (
-        "labels run from 0 to 10 but there are 10: a label is 0 .. 9; mend the labels or their "
+        "labels are 0 .. 10 but there are 10 classes: a label is 0 .. 9; correct the labels or the "
         "number"
     )
 
 
-def test_swap_metrics_count_obeyed_stayed_and_other():
+def test_swap_metrics_count_given_true_and_other_labels():
     true = np.array([0, 0, 0, 1, 1, 2])
     given = np.array([1, 1, 2, 0, 2, 0])
     judged = np.array([1, 0, 2, 0, 0, 1])
@@ -400,23 +402,75 @@ def test_a_swap_to_the_true_label_is_rejected():
     )
 
 
-def test_labels_of_other_images_are_rejected_where_shapes_are_not_enforced(monkeypatch):
-    """The import hook of the tests would raise first, so the module is loaded without it."""
+def test_labels_of_different_images_are_rejected(monkeypatch):
+    """Without the shape checks of the tests' import hook, which would raise first."""
     spec = importlib.util.spec_from_file_location("generation_unhooked", generation.__file__)
     unhooked = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "generation_unhooked", unhooked)  # dataclasses look there
     spec.loader.exec_module(unhooked)
     true = np.array([0, 1])
     assert error_of(lambda: unhooked.swap_metrics(true, 1 - true, np.array([0]))) == (
-        "lengths [2, 2, 1] differ: all are of the same images; give one row an image"
+        "lengths [2, 2, 1] differ: all must be of the same images; pass one row per image"
     )
+
+
+# Class medoids
+
+
+def naive_medoids(images_u8, labels, num_labels):
+    """In whole numbers: distances times the squared number of images, so ties are exact."""
+    rows = []
+    for label in range(num_labels):
+        own = np.flatnonzero(labels == label)
+        images = images_u8[own].astype(np.int64)
+        distances = ((len(own) * images - images.sum(axis=0)) ** 2).sum(axis=(1, 2, 3))
+        rows.append(int(own[distances.argmin()]) if len(own) else -1)
+    return rows
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(1, 60),
+    channels=st.sampled_from([1, 3]),
+    values=st.sampled_from([1, 100, 2**20]),
+    seed=st.integers(0, 2**31),
+)
+def test_class_medoids_equal_the_naive_ones_in_batches_of_any_size(n, channels, values, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, 6, 5, channels), np.uint8)
+    labels = rng.integers(-1, 4, n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "_VALUES", values)
+        found = class_medoids(images, labels, 4)
+    assert found.tolist() == naive_medoids(images, labels, 4)
+
+
+def test_class_medoids_are_the_first_of_equal_images():
+    images = np.repeat(np.array([7, 7, 9, 9], np.uint8), 4).reshape(4, 2, 2, 1)
+    assert class_medoids(images, np.array([0, 0, 1, 1]), 3).tolist() == [0, 2, -1]
+
+
+def test_class_medoids_of_a_memory_map_need_memory_for_a_batch_only(tmp_path):
+    """As floats the larger memory map would take 100 MB more than the smaller one."""
+    peaks = []
+    for n in (500, 2_500):
+        images = np.lib.format.open_memmap(
+            tmp_path / f"{n}.npy", mode="w+", dtype=np.uint8, shape=(n, 64, 64, 3)
+        )
+        images[:] = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        tracemalloc.start()
+        class_medoids(images, np.arange(n) % 10, 10)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1e6
+    assert peaks[1] < 50e6
 
 
 # Style
 
 
 def stroke(slant=0.0, thickness=4.0, length=24.0, size=48, value=1.0):
-    """A sheared upright bar, anti-aliased by 8x8 samples a pixel."""
+    """A sheared upright bar, anti-aliased by 8x8 samples per pixel."""
     fine = (np.arange(8 * size) + 0.5) / 8 - size / 2
     up, right = -fine[:, None], fine[None, :]
     inside = (np.abs(up) < length / 2) & (np.abs(right - slant * up) < thickness / 2)
@@ -441,13 +495,13 @@ def test_descriptors_measure_strokes():
     assert style["thickness"][3] < style["thickness"][1] < style["thickness"][4]
 
 
-def test_moving_a_stroke_changes_no_descriptor():
+def test_descriptors_are_invariant_to_translation():
     style = described(stroke(0.3), np.roll(stroke(0.3), (5, -7), axis=(0, 1)))
     for values in style.values():
         assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-def test_slant_and_aspect_are_those_of_weighted_moments():
+def test_slant_and_aspect_equal_weighted_moments():
     image = np.random.default_rng(0).random((9, 7))
     rows, columns = np.mgrid[:9, :7]
     covariance = np.cov(np.stack([columns.ravel(), -rows.ravel()]), aweights=image.ravel(), ddof=0)
@@ -481,12 +535,12 @@ def test_colour_is_described_by_means_and_contrast():
 
 def test_other_channel_counts_are_rejected():
     assert error_of(lambda: style_descriptors(np.zeros((1, 2, 4, 4)))) == (
-        "images have 2 channels: style is described of 1 (grey) or 3 (colour); convert them"
+        "images have 2 channels: style descriptors need 1 (grey) or 3 (colour); convert them"
     )
 
 
 def styled(n=4000, seed=0):
-    """True and given labels, and descriptors that depend on the label and on a free style."""
+    """True and given labels, and descriptors that depend on the label and on an independent style."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 10, n)
     of_label = 5 * rng.standard_normal((10, 3))
@@ -510,14 +564,14 @@ def test_style_of_a_decoder_of_class_means_is_0():
     assert kept.control == 0
 
 
-def test_a_perfect_swap_keeps_all_style_whatever_the_labels_look_like():
+def test_style_of_a_perfect_swap_is_1_for_any_effect_of_the_labels():
     rng, true, given, of_label, style = styled()
     kept = style_kept(of_label[true] + style, of_label[given] + style, true, given, rng)
     assert kept.metric == pytest.approx(1)
 
 
-def test_labels_alone_keep_no_style():
-    """Outputs that remember the true label and nothing else."""
+def test_style_of_outputs_that_depend_on_the_true_label_only_is_0():
+    """Such outputs share the label's descriptors with their source."""
     rng, true, given, of_label, style = styled()
     other = rng.standard_normal(style.shape)
     kept = style_kept(of_label[true] + style, of_label[true] + other, true, given, rng)
@@ -525,7 +579,7 @@ def test_labels_alone_keep_no_style():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
-def test_style_partly_kept_is_the_correlation(share):
+def test_partly_kept_style_is_the_correlation(share):
     rng, true, given, of_label, style = styled(20_000)
     output = share * style + math.sqrt(1 - share**2) * rng.standard_normal(style.shape)
     kept = style_kept(of_label[true] + style, of_label[given] + output, true, given, rng)
@@ -533,7 +587,7 @@ def test_style_partly_kept_is_the_correlation(share):
     assert kept.metric == pytest.approx(share, abs=0.02)
 
 
-def test_style_within_one_pair_of_labels_is_scipys_correlation():
+def test_style_within_one_pair_of_labels_equals_scipys_correlation():
     rng = np.random.default_rng(0)
     source, output = rng.standard_normal((2, 50, 2))
     output += source
@@ -543,7 +597,7 @@ def test_style_within_one_pair_of_labels_is_scipys_correlation():
     np.testing.assert_allclose(kept.per_descriptor, theirs)
 
 
-def test_control_is_near_0_whatever_the_metric_and_the_labels():
+def test_control_is_near_0_for_any_metric_and_labels():
     rng = np.random.default_rng(0)
     true = np.repeat([0, 1], 2000)
     source = rng.standard_normal((4000, 1)) + 100 * true[:, None]
@@ -552,7 +606,7 @@ def test_control_is_near_0_whatever_the_metric_and_the_labels():
     assert abs(kept.control) < 0.06
 
 
-def test_too_few_images_have_no_style():
+def test_style_of_images_without_a_common_pair_of_labels_is_nan():
     rng = np.random.default_rng(0)
     features = rng.standard_normal((3, 2))
     kept = style_kept(features, features, np.arange(3), np.arange(3), rng)
@@ -564,7 +618,7 @@ def test_too_few_images_have_no_style():
 
 
 def with_moments(mean, covariance, n, seed):
-    """Images' features whose sample mean and covariance are exactly these."""
+    """Features with exactly this sample mean and covariance."""
     raw = np.random.default_rng(seed).standard_normal((n, len(mean)))
     raw -= raw.mean(axis=0)
     white = raw @ np.linalg.inv(np.linalg.cholesky(np.cov(raw, rowvar=False))).T
@@ -598,8 +652,8 @@ def test_frechet_distance_to_itself_is_0_also_with_fewer_images_than_features():
     assert frechet_distance(a[:, :1], 3 * a[:, :1]) > 0  # a single feature
 
 
-def test_frechet_distance_of_unlike_features_is_rejected():
+def test_frechet_distance_of_different_features_is_rejected():
     assert error_of(lambda: frechet_distance(np.zeros((5, 2)), np.zeros((1, 2)))) == (
-        "features have shapes (5, 2) and (1, 2): each set needs 2 images or more and both the "
-        "same features; take both from one network"
+        "features have shapes (5, 2) and (1, 2): each set needs at least 2 images, and both the "
+        "same features; compute both with one network"
     )

@@ -1,4 +1,4 @@
-"""Losses against MONAI and torch.nn.functional, and what must hold for every one of them."""
+"""Losses against MONAI and torch.nn.functional, and properties common to all of them."""
 
 import importlib.util
 import inspect
@@ -112,7 +112,7 @@ def test_tversky_equals_monai(alpha, beta):
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 3.0])
 def test_focal_equals_monai_times_the_number_of_classes(gamma):
-    """MONAI's mean also divides by the classes, though all but the true one add 0."""
+    """MONAI's mean also divides by the number of classes, although only the true class contributes."""
     logits, target = scene()
     theirs = monai.losses.FocalLoss(use_softmax=True, to_onehot_y=True, gamma=gamma)
     torch.testing.assert_close(
@@ -121,7 +121,7 @@ def test_focal_equals_monai_times_the_number_of_classes(gamma):
 
 
 @pytest.mark.parametrize("loss", [dice_loss, tversky_loss])
-def test_overlap_losses_with_ignored_pixels_equal_those_of_the_cut_out_rest(loss):
+def test_overlap_losses_with_an_ignored_band_equal_those_of_the_cropped_image(loss):
     """An ignored band at the edge is the same as a smaller image."""
     logits, target = scene()
     cut = loss(logits[..., 2:], target[..., 2:])
@@ -129,7 +129,7 @@ def test_overlap_losses_with_ignored_pixels_equal_those_of_the_cut_out_rest(loss
     torch.testing.assert_close(loss(logits, target), cut)
 
 
-# One loss against another
+# Relations between losses
 
 
 def test_focal_at_gamma_0_is_cross_entropy():
@@ -137,7 +137,7 @@ def test_focal_at_gamma_0_is_cross_entropy():
     torch.testing.assert_close(focal_loss(logits, target, gamma=0.0), ce_loss(logits, target))
 
 
-def test_even_tversky_is_dice_with_twice_the_smooth():
+def test_symmetric_tversky_is_dice_with_twice_the_smooth():
     logits, target = scene(ignored=0.2)
     torch.testing.assert_close(
         tversky_loss(logits, target, alpha=0.5, beta=0.5, smooth=1.0),
@@ -153,7 +153,7 @@ def test_plus_is_the_plain_sum():
     )
 
 
-# What holds for every loss
+# Common properties
 
 
 @every_loss
@@ -164,7 +164,7 @@ def test_plus_is_the_plain_sum():
     spread=st.sampled_from([0.0, 1.0, 100.0, 1e4]),
     ignored=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_value_in_legal_range_and_gradient_finite(name, seed, classes, spread, ignored):
+def test_value_is_in_range_and_gradient_finite(name, seed, classes, spread, ignored):
     logits, target = scene(seed, classes=classes, size=4, spread=spread, ignored=ignored)
     value, gradient = value_and_gradient(loss_named(name), logits, target)
     least, largest = loss_range(name)
@@ -176,7 +176,7 @@ def test_value_in_legal_range_and_gradient_finite(name, seed, classes, spread, i
 @every_loss
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), filler=st.sampled_from([-50.0, 1e30, math.inf, math.nan]))
-def test_ignored_pixels_touch_neither_value_nor_gradient(name, seed, filler):
+def test_ignored_pixels_change_neither_value_nor_gradient(name, seed, filler):
     logits, target = scene(seed, size=4, ignored=0.4)
     hidden = (target == IGNORE_INDEX)[:, None].expand_as(logits)
     value, gradient = value_and_gradient(loss_named(name), logits, target)
@@ -188,7 +188,7 @@ def test_ignored_pixels_touch_neither_value_nor_gradient(name, seed, filler):
 
 
 @every_loss
-def test_all_pixels_ignored_is_0_with_gradient_0(name):
+def test_value_and_gradient_are_0_if_all_pixels_are_ignored(name):
     logits, target = scene(ignored=1.0)
     value, gradient = value_and_gradient(loss_named(name), logits, target)
     assert value == 0
@@ -196,7 +196,7 @@ def test_all_pixels_ignored_is_0_with_gradient_0(name):
 
 
 @every_loss
-def test_another_ignore_index_does_the_same(name):
+def test_another_ignore_index_works_the_same(name):
     logits, target = scene(ignored=0.3)
     renamed = target.masked_fill(target == IGNORE_INDEX, -1)
     assert torch.equal(
@@ -205,7 +205,7 @@ def test_another_ignore_index_does_the_same(name):
 
 
 @every_loss
-def test_renaming_classes_and_turning_images_changes_nothing(name):
+def test_loss_is_invariant_to_renaming_classes_and_rotating_images(name):
     logits, target = scene(ignored=0.2)
     loss = loss_named(name)
     order = torch.tensor([2, 0, 1])  # new class i was order[i]
@@ -216,7 +216,7 @@ def test_renaming_classes_and_turning_images_changes_nothing(name):
 
 
 @every_loss
-def test_right_and_sure_is_near_0_and_wrong_costs_more(name):
+def test_a_confident_correct_prediction_costs_almost_0_and_a_wrong_one_more(name):
     _, target = scene()
     right = 100.0 * F.one_hot(target, 3).movedim(-1, 1) - 50.0
     loss = loss_named(name)
@@ -226,7 +226,7 @@ def test_right_and_sure_is_near_0_and_wrong_costs_more(name):
 
 @pytest.mark.trains
 @every_loss
-def test_following_the_gradient_learns_the_mask(name):
+def test_gradient_descent_on_the_logits_recovers_the_mask(name):
     logits, target = scene(moved(0), spread=0.1)
     logits.requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=0.5)
@@ -238,7 +238,7 @@ def test_following_the_gradient_learns_the_mask(name):
 
 
 @every_loss
-def test_gradient_is_the_derivative(name):
+def test_gradient_equals_finite_differences(name):
     logits, target = scene(batch=1, size=2, spread=1.0, ignored=0.3)
     torch.autograd.gradcheck(
         lambda x: loss_named(name)(x, target), logits.double().requires_grad_()
@@ -246,7 +246,7 @@ def test_gradient_is_the_derivative(name):
 
 
 @every_loss
-def test_bf16_autocast_changes_nothing(name):
+def test_loss_is_float32_under_bf16_autocast(name):
     logits, target = scene(size=16)
     logits = logits.bfloat16()
     plain = loss_named(name)(logits.float(), target)
@@ -257,7 +257,7 @@ def test_bf16_autocast_changes_nothing(name):
 
 
 @every_loss
-def test_exports_and_pickles(name):
+def test_losses_can_be_exported_and_pickled(name):
     loss = loss_named(name)
     logits, target = scene(ignored=0.2)
 
@@ -271,10 +271,10 @@ def test_exports_and_pickles(name):
     assert torch.equal(pickle.loads(pickle.dumps(loss))(*other), loss(*other))
 
 
-# Edge cases that the docstrings promise
+# Edge cases in the docstrings
 
 
-def test_an_absent_class_costs_dice_every_pixel_given_to_it():
+def test_every_pixel_predicted_as_an_absent_class_costs_dice():
     target = torch.zeros(1, 4, 4, dtype=torch.int64)
     given = target.clone()
     given[0, 0, :3] = 1
@@ -285,7 +285,7 @@ def test_an_absent_class_costs_dice_every_pixel_given_to_it():
     assert dice_loss(logits, target).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_dice_without_its_softmax_leaves_the_range_and_is_noticed():
+def test_dice_without_softmax_leaves_its_range_and_is_detected():
     target = torch.tensor([[[0, 1, 1, 0]]])
     logits = torch.tensor([[[[3.0, -2.0, 1.0, 4.0]], [[-4.0, 2.0, 1.0, -3.9]]]])
     # class 0: 1 - (2 * 7 + 1) / (6 + 2 + 1); class 1: 1 - (2 * 3 + 1) / (-4.9 + 2 + 1)
@@ -294,11 +294,11 @@ def test_dice_without_its_softmax_leaves_the_range_and_is_noticed():
     torch.testing.assert_close(value, expected)
     masks = target.numpy().astype(np.uint8)
     assert collapse_reason(masks, masks, 2, [float(value)], loss_range("dice")) == (
-        "loss 1 of 1 is 2.00877: a sound one lies in 0 .. 1"
+        "loss 1 of 1 is 2.00877: it must lie in 0 .. 1"
     )
 
 
-def test_tversky_weighs_misses_by_beta():
+def test_tversky_weights_false_negatives_by_beta():
     target = torch.tensor([[[1, 1, 0, 0]]])
     misses = 200.0 * F.one_hot(torch.tensor([[[1, 0, 0, 0]]]), 2).movedim(-1, 1)
     alarms = 200.0 * F.one_hot(torch.tensor([[[1, 1, 1, 0]]]), 2).movedim(-1, 1)
@@ -312,7 +312,7 @@ def test_tversky_weighs_misses_by_beta():
 
 
 @pytest.mark.parametrize("gamma", [0.25, 0.5, 1.0])
-def test_focal_gradient_stays_finite_where_the_network_is_sure(gamma):
+def test_focal_gradient_is_finite_for_a_confident_network(gamma):
     logits = torch.tensor([300.0, 0.0]).reshape(1, 2, 1, 1)
     value, gradient = value_and_gradient(
         loss_named("focal", gamma=gamma), logits, torch.zeros(1, 1, 1, dtype=torch.int64)
@@ -324,7 +324,7 @@ def test_focal_gradient_stays_finite_where_the_network_is_sure(gamma):
 # Names and options
 
 
-def test_ranges_add():
+def test_ranges_of_sums_add():
     assert loss_range("dice") == (0.0, 1.0)
     assert loss_range("dice+tversky") == (0.0, 2.0)
     assert loss_range("ce+dice") == (0.0, math.inf)
@@ -332,7 +332,7 @@ def test_ranges_add():
 
 @pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta", "softmax"])
 @pytest.mark.parametrize("name", RECIPE_NAMES)
-def test_recipe_and_losses_agree_on_who_reads_what(name, key):
+def test_recipe_and_losses_accept_the_same_options(name, key):
     value = key != "softmax" and 0.5
     takes = any(key in inspect.signature(LOSSES[term]).parameters for term in name.split("+"))
     if takes:
@@ -346,7 +346,7 @@ def test_recipe_and_losses_agree_on_who_reads_what(name, key):
 
 
 @pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta", "softmax"])
-def test_the_help_of_a_recipe_names_the_defaults_of_the_losses(key):
+def test_the_help_of_a_recipe_states_the_defaults_of_the_losses(key):
     said = re.search(rf' {key}: .*?none: ([\w.]+)\.[ "]', inspect.getsource(LossRecipe), re.DOTALL)
     defaults = {
         signature[key].default
@@ -356,7 +356,7 @@ def test_the_help_of_a_recipe_names_the_defaults_of_the_losses(key):
     assert {float(default) for default in defaults} == {float(tomllib.loads(f"x = {said[1]}")["x"])}
 
 
-# UserErrors
+# Errors
 
 
 def test_unknown_names_are_rejected():
@@ -371,35 +371,38 @@ def test_unknown_names_are_rejected():
     )
 
 
-def test_options_out_of_range_are_rejected():
+def test_options_out_of_range_are_rejected_with_values_that_work():
     logits, target = scene()
     for loss in (dice_loss, tversky_loss):
         assert error_of(lambda loss=loss: loss(logits, target, smooth=0.0)) == (
-            "smooth = 0.0: must be above 0, or an absent class is 0/0; 1 is usual"
+            "smooth = 0.0: must be above 0, or an absent class would be 0/0; use 1"
         )
+        assert loss(logits, target, smooth=1.0).isfinite()
     assert error_of(lambda: focal_loss(logits, target, gamma=-1.0)) == (
-        "gamma = -1.0: must be 0 or more; 2 is usual"
+        "gamma = -1.0: must be 0 or more; use 2"
     )
+    assert focal_loss(logits, target, gamma=2.0).isfinite()
     assert error_of(lambda: tversky_loss(logits, target, beta=math.nan)) == (
-        "alpha = 0.3, beta = nan: must be 0 or more; 0.3 and 0.7 are usual"
+        "alpha = 0.3, beta = nan: must be 0 or more; use 0.3 and 0.7"
     )
+    assert tversky_loss(logits, target, alpha=0.3, beta=0.7).isfinite()
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_misfits_are_rejected(loss):
+def test_logits_and_masks_that_do_not_fit_are_rejected(loss):
     logits, target = scene()
     assert error_of(lambda: loss(logits, target.masked_fill(target == 1, 7))) == (
-        "target holds class 7 but logits have 3 classes: a pixel is 0 .. 2 or 255 (ignored); "
-        "mend the masks or the number of classes"
+        "target has class 7 but logits have 3 classes: a pixel is 0 .. 2 or 255 (ignored); "
+        "correct the masks or the number of classes"
     )
     assert error_of(lambda: loss(logits[:, :1], torch.zeros_like(target))) == (
-        "logits have 1 class: a loss needs 2 or more, and background is one of them; "
-        "give the network one output channel a class"
+        "logits have 1 class: a loss needs at least 2, one of them the background; "
+        "give the network one output channel per class"
     )
 
 
-def test_a_batch_of_one_does_not_broadcast_where_shapes_are_not_enforced():
-    """The import hook of the tests would raise first, so the module is loaded without it."""
+def test_shapes_that_would_broadcast_are_rejected():
+    """Without the shape checks of the tests' import hook, which would raise first."""
     spec = importlib.util.spec_from_file_location("losses_unhooked", losses.__file__)
     unhooked = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(unhooked)
@@ -408,5 +411,5 @@ def test_a_batch_of_one_does_not_broadcast_where_shapes_are_not_enforced():
         unhooked.dice_loss(logits, target[:1])
     assert str(caught.value) == (
         "target has shape (1, 8, 8) but logits (2, 3, 8, 8): batch, height and width must "
-        "agree; give one mask an image, at the logits' size"
+        "agree; pass one mask per image, at the size of the logits"
     )

@@ -1,4 +1,4 @@
-"""Recipes: TOML in and out, one door for settings, and the sentences at that door."""
+"""Recipes: reading and writing TOML, settings, and one error for each kind of wrong recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from isthmus.errors import UserError
 from isthmus.losses import LOSSES
 from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
-from isthmus.recipe import differing_fields, recipe_as_toml, with_settings
+from isthmus.recipe import LabelledData, differing_fields, recipe_as_toml, with_settings
 from isthmus.recipe.parsing import settings_of
 from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
 from isthmus.tasks import load_recipe
@@ -31,13 +31,13 @@ def plan_from(text: str, folder: Path) -> StudyPlan:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipe_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+def test_shipped_recipe_is_the_same_after_a_round_trip(path: Path, tmp_path: Path) -> None:
     plan = load_plan(path)
     assert plan_from(plan_as_toml(plan), tmp_path) == plan
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipe_says_what_it_shows_costs_and_the_command(path: Path) -> None:
+def test_shipped_recipe_starts_with_a_comment_that_has_its_command(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert all(line.startswith("#") for line in head.splitlines())
     assert (
@@ -57,7 +57,7 @@ FAULTS = {
 }
 
 
-def test_each_fault_is_all_that_sets_its_recipe_apart() -> None:
+def test_each_faulty_recipe_differs_from_the_sound_one_in_its_fault_only() -> None:
     sound = load_plan(RECIPES_FOLDER / "operators.toml")
     cells = {variant.name: sound.recipe_of(variant) for variant in sound.variants}
     faults = {path.stem: load_plan(path) for path in RECIPES if path.parent.name == "faults"}
@@ -77,7 +77,7 @@ def test_each_fault_is_all_that_sets_its_recipe_apart() -> None:
     classes=st.lists(st.text(min_size=1, max_size=5), max_size=3),
     limit=st.none() | st.integers(1, 9),
 )
-def test_any_recipe_survives_a_round_trip(
+def test_any_recipe_is_the_same_after_a_round_trip(
     width: int, lr: float, classes: list[str], limit: int | None
 ) -> None:
     settings = {"model.width": width, "train.lr": lr, "data.classes": classes, "data.limit": limit}
@@ -95,7 +95,7 @@ def test_any_recipe_survives_a_round_trip(
         (get_type_hints(Model)["dropout"], DROPOUTS),
     ],
 )
-def test_every_choice_has_a_part_and_every_part_a_choice(hint: object, table: dict) -> None:
+def test_choices_of_a_field_are_the_names_of_its_parts(hint: object, table: dict) -> None:
     assert set(get_args(hint)) == set(table)
 
 
@@ -153,7 +153,7 @@ def test_every_field_changes_the_hash() -> None:
         assert with_settings(before, changed).hash != before.hash, key
 
 
-def test_variants_are_named_by_their_settings_and_make_the_factors(tmp_path: Path) -> None:
+def test_variants_are_named_by_their_settings_which_define_the_factors(tmp_path: Path) -> None:
     plan = plan_from(
         '[study]\nseeds = 3\n[[study.variants]]\nmodel.down = "strided"\nloss.name = "bce"\n'
         '[[study.variants]]\nname = "plain"\n',
@@ -194,31 +194,31 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ("[train]\nlr = inf", "train.lr = inf: Input should be a finite number"),
         (
             '[loss]\nname = "bce"\ngamma = 2.0',
-            "loss.gamma does nothing for bce: only focal can read it; take the key out",
+            "loss.gamma does nothing for bce: only focal can use it; remove the key",
         ),
         (
             "[train]\nmomentum = 0.9",
-            "train.momentum does nothing for adamw: only rmsprop can read it; take the key out",
+            "train.momentum does nothing for adamw: only rmsprop uses it; remove the key",
         ),
         (
             '[data]\nname = "folder"',
-            'data.folder is missing: data.name = "folder" needs the path of your folder',
+            'data.folder is missing: data.name = "folder" needs the path of your folder; set it',
         ),
         (
             '[data]\nfolder = "mine"',
-            'data.folder does nothing for data.name = "demo-scenes": only "folder" reads it; set '
-            'data.name = "folder" or take the key out',
+            'data.folder does nothing for data.name = "demo-scenes": only "folder" uses it; set '
+            'data.name = "folder" or remove the key',
         ),
         ('[data]\nname = "oxford-pets"\nsplit = "reference"', 'set train.keep = "last"'),
         (
             '[data]\nname = "demo-scenes"\nsplit = "reference"\n[train]\nkeep = "last"',
-            'data.split does nothing for data.name = "demo-scenes": only "oxford-pets" reads it; set '
-            'data.name = "oxford-pets" or take the key out',
+            'data.split does nothing for data.name = "demo-scenes": only "oxford-pets" uses it; set '
+            'data.name = "oxford-pets" or remove the key',
         ),
         (
             'task = "generate"\n[data]\nname = "mnist"\ntest = 0.3',
-            'data.test does nothing for data.name = "mnist": only "classes" reads it; set data.name = '
-            '"classes" or take the key out',
+            'data.test does nothing for data.name = "mnist": only "classes" uses it; set data.name = '
+            '"classes" or remove the key',
         ),
         ("[study]\nseeds = [1, 1]", "seed 1 stands twice in the study"),
         (
@@ -237,7 +237,9 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ('task = ["a"]', "task = ['a']: unknown; "),
     ],
 )
-def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+def test_a_wrong_recipe_is_rejected_with_one_sentence(
+    text: str, sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError) as rejected:
         plan_from(text, tmp_path)
     assert sentence in str(rejected.value)
@@ -245,10 +247,22 @@ def test_a_bad_recipe_gets_one_sentence(text: str, sentence: str, tmp_path: Path
     assert "\n" not in str(rejected.value)
 
 
-def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
+def test_a_misspelt_recipe_is_rejected_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "six.toml").touch()
     with pytest.raises(UserError, match=r"sixx\.toml: no such recipe; did you mean six\.toml\?"):
         load_plan(tmp_path / "sixx.toml")
+
+
+def test_remedies_for_data_tables_work() -> None:
+    for settings in (
+        {"data.name": "folder", "data.folder": "mine"},
+        {"data.name": "demo-scenes"},
+        {"data.name": "oxford-pets", "data.split": "reference", "train.keep": "last"},
+        {"data.name": "folder", "data.folder": "mine", "data.mask_values": [0, 128, 255]},
+    ):
+        assert settings.items() <= settings_of(with_settings(SegmentRecipe(), settings)).items()
+    assert LabelledData(name="mnist").test == 0.2
+    assert LabelledData(name="classes", folder=Path("mine"), test=0.5, shift_px=2).test == 0.5
 
 
 def test_recipes_are_frozen() -> None:
@@ -272,7 +286,7 @@ def planned(tmp_path: Path, text: str) -> StudyPlan:
     return load_plan(path)
 
 
-def test_factors_span_their_variants(tmp_path: Path) -> None:
+def test_factors_expand_to_all_their_variants(tmp_path: Path) -> None:
     plan = planned(tmp_path, FACTORIAL.format(study=""))
     names = ["max-pool_bce", "max-pool_dice", "strided_bce", "strided_dice"]
     assert [variant.name for variant in plan.variants] == names
@@ -283,7 +297,7 @@ def test_factors_span_their_variants(tmp_path: Path) -> None:
     assert load_plan(again) == plan
 
 
-def test_some_variants_of_a_factorial_by_name(tmp_path: Path) -> None:
+def test_study_only_selects_variants_of_a_factorial_by_name(tmp_path: Path) -> None:
     plan = planned(tmp_path, FACTORIAL.format(study='only = ["strided_bce", "max-pool_bce"]'))
     assert [variant.name for variant in plan.variants] == ["max-pool_bce", "strided_bce"]
 
@@ -392,7 +406,9 @@ tune.train.batch = [8, 16]
         ),
     ],
 )
-def test_a_wrong_study_table_gets_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_wrong_study_table_is_rejected_with_one_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     with pytest.raises(UserError) as error:
         planned(tmp_path, text)
     assert str(error.value) == f"{tmp_path / 'study.toml'}: {sentence}"

@@ -23,7 +23,7 @@ from isthmus.report.formatting import class_colours, palette
 from isthmus.report.mask_grid import painted
 from isthmus.report.page import write_report
 from isthmus.report.tables import class_tables, cost_table, image_table, run_table, variant_table
-from isthmus.study.folder import read_study
+from isthmus.study.study_folder import read_study
 from isthmus.study.warnings import headline, study_warnings
 
 VARIANTS = tuple(

@@ -27,8 +27,8 @@ from isthmus.report.page import write_figure
 from isthmus.report.sample_grids import KINDS, label_columns, sample_grid
 from isthmus.report.svg import Drawing
 from isthmus.report.tables import label_use_table, run_table, variant_table
-from isthmus.study.folder import read_study
 from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
+from isthmus.study.study_folder import read_study
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
@@ -102,7 +102,7 @@ def make_study(folder: Path, *, variants=VARIANTS, seeds=(0, 1), names=NAMES, ar
         "factors": ["model.condition_on", "objective.invariance", "objective.invariance_weight"],
         "seeds": seeds,
         "loss_differs": len(variants) > 1,
-        "command": "isthmus study recipes/listening.toml",
+        "command": "isthmus study recipes/conditioning.toml",
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
@@ -569,7 +569,7 @@ def test_metrics_say_of_how_many_images_they_are(tmp_path):
     plan["measure"]["cas_images"] = 2000
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
     assert (
-        "CAS: its classifier learns from 2000 generated images."
+        "CAS: its classifier is trained on 2000 generated images."
         in concluded(folder).notes.references
     )
 

@@ -32,9 +32,9 @@ from isthmus.report.verdict_tables import (
 from isthmus.stats.corrections import planned_looks
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
-from isthmus.study.folder import StudyFolder, read_study
 from isthmus.study.recommendation import NO_VERDICTS, best_pairs, recommended, shown_effects
 from isthmus.study.records import Recommendation, Verdict
+from isthmus.study.study_folder import StudyFolder, read_study
 from isthmus.study.verdicts import verdicts_on
 from isthmus.study.warnings import study_warnings
 from test_report import Outline, change_results, fail_one, make_study

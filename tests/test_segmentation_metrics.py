@@ -158,7 +158,7 @@ def halves(at, size=16):
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (2, 1.0), (3, 0.0), (-2, 1.0)])
-def test_boundary_f_forgives_two_pixels(shift, expected):
+def test_boundary_f_tolerates_two_pixels(shift, expected):
     assert boundary_f(halves(8), halves(8 + shift), 2).tolist() == [[expected, expected]]
 
 
@@ -169,7 +169,7 @@ def test_boundary_f_of_absent_classes():
     np.testing.assert_array_equal(boundary_f(halves(8), plain, 2), [[0.0, 0.0]])
 
 
-def test_ignored_pixels_make_no_boundary():
+def test_ignored_pixels_have_no_boundary():
     truth = np.zeros((1, 16, 16), np.uint8)
     truth[:, 4:12, 4:12] = IGNORE_INDEX
     prediction = np.zeros_like(truth)
@@ -177,12 +177,12 @@ def test_ignored_pixels_make_no_boundary():
     np.testing.assert_array_equal(boundary_f(truth, prediction, 2), [[np.nan, np.nan]])
 
 
-# What holds for every metric
+# Common properties
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), ignored=st.sampled_from([0.0, 0.5, 1.0]))
-def test_ignored_pixels_change_no_metric_and_all_lie_in_0_to_1(seed, ignored):
+def test_metrics_ignore_ignored_pixels_and_lie_in_0_to_1(seed, ignored):
     truth, prediction = masks(seed, ignored=ignored)
     metrics = segmentation_metrics(truth, prediction, NAMES)
     other = np.where(truth == IGNORE_INDEX, 3 - prediction, prediction).astype(np.uint8)
@@ -195,7 +195,7 @@ def test_ignored_pixels_change_no_metric_and_all_lie_in_0_to_1(seed, ignored):
     assert len(present) or ignored == 1.0
 
 
-def test_a_perfect_prediction_metrics_1_wherever_there_is_a_metric():
+def test_a_perfect_prediction_has_the_value_1_where_there_is_one():
     truth, _ = masks(0)
     metrics = segmentation_metrics(truth, truth, NAMES)
     for values in (*metrics.over_set.values(), *metrics.per_image.values()):
@@ -204,7 +204,7 @@ def test_a_perfect_prediction_metrics_1_wherever_there_is_a_metric():
     assert metrics.over_set["mean_iou"] == 1.0
 
 
-def test_the_set_is_counted_as_one_but_its_boundary_is_a_mean_over_images():
+def test_pixels_of_the_set_are_counted_together_but_boundary_f_is_a_mean_over_images():
     truth = np.concatenate([halves(8), halves(15), np.zeros((1, 16, 16), np.uint8)])
     prediction = np.concatenate([halves(8), halves(11), np.zeros((1, 16, 16), np.uint8)])
     metrics = segmentation_metrics(truth, prediction, ["left", "right"])
@@ -218,7 +218,7 @@ def test_the_set_is_counted_as_one_but_its_boundary_is_a_mean_over_images():
     assert metrics.over_set["boundary_f"] == pytest.approx(0.5)
 
 
-def test_the_names_of_metrics_are_written_once():
+def test_names_and_order_of_the_metrics():
     truth, prediction = masks(0)
     metrics = segmentation_metrics(truth, prediction, NAMES)
     named = [metric.name for metric in METRICS]
@@ -232,7 +232,7 @@ def test_the_names_of_metrics_are_written_once():
     assert "2 px" in METRICS[3].definition
 
 
-# UserErrors
+# Errors
 
 
 def error_of(truth, prediction, names):
@@ -244,15 +244,15 @@ def error_of(truth, prediction, names):
 def test_masks_that_do_not_fit_are_rejected():
     truth, prediction = masks(0)
     assert error_of(truth, prediction, ["pet"] * 2) == (
-        "class pet stands twice: each class has a name of its own; rename one"
+        "class pet is there twice: class names must be unique; rename one"
     )
     truth[0, 0, 0] = 9
     assert error_of(truth, prediction, NAMES) == (
-        "truth holds class 9 but there are 4 classes: a counted pixel is 0 .. 3; "
-        "mend the masks or the number of classes"
+        "truth has class 9 but there are 4 classes: a counted pixel is 0 .. 3; "
+        "correct the masks or the number of classes"
     )
     truth[0, 0, 0] = IGNORE_INDEX
     prediction[0, 0, 0] = 9
-    segmentation_metrics(truth, prediction, NAMES)  # nobody looks there
+    segmentation_metrics(truth, prediction, NAMES)  # ignored
     prediction[0, 0, 1] = 9
-    assert error_of(truth, prediction, NAMES).startswith("prediction holds class 9 but")
+    assert error_of(truth, prediction, NAMES).startswith("prediction has class 9 but")

@@ -26,8 +26,7 @@ from isthmus.stats.power_law import power_law
 from isthmus.study import verdicts
 from isthmus.study.comparisons import comparisons_of
 from isthmus.study.differences import found_in
-from isthmus.study.sentences import CANNOT_TELL
-from isthmus.study.verdicts import verdicts_on
+from isthmus.study.verdicts import CANNOT_TELL, verdicts_on
 
 pytestmark = pytest.mark.slow
 

@@ -29,11 +29,11 @@ from isthmus.engine.train import train_run, tune_run
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.study import run as study_run
-from isthmus.study.attempt import attempt
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete
-from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import load_plan
+from isthmus.study.run import attempt
+from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import load_recipe
 from isthmus.tasks.segment.module import Segmenter
 from isthmus.tasks.segment.recipe import SegmentRecipe
@@ -229,8 +229,8 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or choose another --out"
+        f"{run.path} was begun on other images than the data are now: an image that trained it may be in "
+        "the test part now; put the data back, or choose another --out"
     )
 
 
@@ -369,7 +369,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attempt_beside_another(*of: Any) -> Any:
-        leave_out([1], tmp_path)
+        leave_out([1], StudyFolder(tmp_path))
         return attempt(*of)
 
     monkeypatch.setattr(study_run, "attempt", attempt_beside_another)
@@ -435,7 +435,7 @@ def test_a_validation_loss_that_no_sound_run_has_fails_the_run(
     recipe = with_settings(load_plan(small_recipe).recipe, {"train.epochs": 1, "loss.name": "dice"})
     monkeypatch.setattr(RunFolder, "epochs", out_of_range)
     result = train_run(recipe, 0, RunFolder(tmp_path / "run"))
-    assert result.reason == "loss 2 of 2 is -0.128: a sound one lies in 0 .. 1"
+    assert result.reason == "loss 2 of 2 is -0.128: it must lie in 0 .. 1"
 
 
 @pytest.mark.trains

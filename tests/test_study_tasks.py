@@ -12,8 +12,7 @@ import pytest
 
 from isthmus.cli.main import main
 from isthmus.recipe import recipe_as_toml, with_settings
-from isthmus.study.compare import _of_seeds
-from isthmus.tasks import load_recipe
+from isthmus.tasks import load_recipe, task_of
 from test_verdict_commands import assert_tells, said
 
 SIZES = """
@@ -108,4 +107,5 @@ def test_seeds_of_a_split_without_validation_part_differ_in_none() -> None:
     recipe = load_recipe(
         'task = "segment"\n[data]\nname = "oxford-pets"\nsplit = "reference"\n[train]\nkeep = "last"'
     )
-    assert _of_seeds(recipe) == "initial weights and the order of training images"
+    drawn = task_of(recipe).drawn_by_seed(recipe)
+    assert drawn == ("initial weights", "the order of training images")

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from isthmus import recipe
 from isthmus.nn.blocks import (
     DOWN_SAMPLERS,
     DROPOUTS,
@@ -20,6 +19,7 @@ from isthmus.nn.blocks import (
 )
 from isthmus.nn.unet import UNet
 from isthmus.tasks.segment.module import unet_for
+from isthmus.tasks.segment.recipe import Model
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from isthmus.tasks.segment.module import unet_for
     ],
 )
 def test_parameter_counts_of_the_reference_study(down: str, up: str, parameters: int) -> None:
-    network = unet_for(recipe.Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
+    network = unet_for(Model(down=down, up=up, width=32), 3, 3)  # type: ignore[arg-type]
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 

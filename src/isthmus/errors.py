@@ -1,4 +1,4 @@
-"""The one exception for requests that cannot be met: bad recipes, bad files, bad flags."""
+"""The exception for requests that cannot be met: wrong recipes, files, flags."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A request that is wrong. Its text is one sentence: what is wrong, the rule, the remedy.
+    """A wrong request. Its message is one sentence: what is wrong, the rule, the remedy.
 
-    The command line prints the sentence and exits with status 2. Work that was
-    right but failed raises something else and exits with status 1.
+    The command line prints the message and exits with status 2. Other exceptions are failures of a
+    correct request and exit with status 1.
     """
 
 
 def nearest_name(word: str, names: Iterable[str]) -> str:
-    """A remedy for a misspelt name: the nearest one, or all of them.
+    """The remedy for a misspelt name: the nearest known name, or all of them.
 
     >>> nearest_name("widht", ["width", "depth"])
     'did you mean width?'

@@ -1,14 +1,14 @@
-"""What training may minimise: losses on logits and a mask of class indices, by name.
+"""Segmentation losses on logits and masks of class indices, by name.
 
-What holds for every loss here is said once, and only here:
+Common to all of them:
 
-- ``logits`` are unnormalised metrics: the softmax (in ``bce_loss`` the sigmoid) is taken
-  inside, in float32 even under autocast. There are two classes or more.
-- ``target`` is a class index per pixel, 0 .. class-1, or ``ignore_index``: a pixel that
-  changes neither the value nor any gradient, and whose own gradient is exactly 0.
-  Where every pixel is ignored the loss is 0.
-- Logits and target that do not fit each other raise ``UserError``, and so does an option
-  out of its range. An unknown class is noticed on the CPU only, outside of tracing.
+- ``logits`` are unnormalised: the softmax (in ``bce_loss`` the sigmoid) is applied inside, in
+  float32 even under autocast. There are at least two classes.
+- ``target`` is a class index per pixel, 0 .. class-1, or ``ignore_index``. An ignored pixel changes
+  neither the value nor any gradient, and its own gradient is exactly 0. If all pixels are ignored,
+  the loss is 0.
+- Logits and target that do not fit together, and options out of range, raise ``UserError``. Unknown
+  classes are detected on the CPU only, and not while tracing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Named = TypeVar("Named", bound=Callable[..., Tensor])
 
 
 def _at_least_float32(loss: Named) -> Named:
-    """The loss computed in float32, or in float64 on float64 logits, whatever autocast says."""
+    """The loss in float32, or in float64 for float64 logits, also under autocast."""
 
     @functools.wraps(loss)
     def precise(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
@@ -53,8 +53,7 @@ def bce_loss(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy in nats of each class against the rest; lies in [0, inf).
 
-    Each class channel answers "is this pixel mine?" through a sigmoid of its own; the mean
-    runs over pixels and channels.
+    Each class channel has its own sigmoid; mean over pixels and channels.
 
     >>> bce_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2
     tensor(0.6931)
@@ -77,7 +76,7 @@ def ce_loss(
     tensor(1.3863)
     """
     seen = _seen(logits, target, ignore_index)
-    return _mean_over_counted(_surprise_nats(seen), seen.counts)
+    return _mean_over_counted(_cross_entropy_nats(seen), seen.counts)
 
 
 @_at_least_float32
@@ -90,23 +89,23 @@ def focal_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of each pixel times (1 - p)**gamma, mean over pixels; lies in [0, inf).
 
-    p is the probability that the softmax gives to the true class. ``gamma``, 0 or more, turns
-    easy pixels down; 0 is plain cross-entropy. No class weights.
+    p is the softmax probability of the true class. ``gamma``, 0 or more, reduces the weight of easy
+    pixels; 0 is cross-entropy. No class weights.
 
     Source: Lin et al. 2017, Focal Loss for Dense Object Detection, equation 4
-    (arXiv:1708.02002), with the softmax in place of the sigmoid.
+    (arXiv:1708.02002), with a softmax instead of the sigmoid.
 
     >>> focal_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 / 4
     tensor(0.1733)
     """
     if not gamma >= 0:
-        raise UserError(f"gamma = {gamma}: must be 0 or more; 2 is usual")
+        raise UserError(f"gamma = {gamma}: must be 0 or more; use 2")
     seen = _seen(logits, target, ignore_index)
-    surprise = _surprise_nats(seen)
-    # The clamp keeps the gradient of x**gamma finite for gamma < 1 where p rounds to 1.
-    tiny = torch.finfo(surprise.dtype).tiny
-    one_minus_p = -torch.expm1(-surprise.clamp(min=tiny))
-    return _mean_over_counted(one_minus_p**gamma * surprise, seen.counts)
+    cross_entropy = _cross_entropy_nats(seen)
+    # The clamp keeps the gradient of x**gamma finite for gamma < 1 if p rounds to 1.
+    tiny = torch.finfo(cross_entropy.dtype).tiny
+    one_minus_p = -torch.expm1(-cross_entropy.clamp(min=tiny))
+    return _mean_over_counted(one_minus_p**gamma * cross_entropy, seen.counts)
 
 
 @_at_least_float32
@@ -120,11 +119,10 @@ def dice_loss(
 ) -> Float[Tensor, ""]:
     """One minus the soft Dice overlap, averaged over classes; lies in [0, 1].
 
-    Sums run over batch, height and width together: a batch counts as one large image.
-    A class absent from ``target`` metrics ``smooth / (predicted pixels + smooth)``, so
-    every pixel wrongly given to it costs. ``smooth`` is in pixels and above 0. Without
-    ``softmax`` the logits stand for probabilities, and the value is in no range at all: a
-    fault that is there to be measured.
+    Sums run over batch, height and width together: a batch counts as one large image. A class
+    absent from ``target`` has the overlap ``smooth / (predicted pixels + smooth)``, so every pixel
+    predicted as it costs. ``smooth`` is in pixels and above 0. Without ``softmax`` the logits are
+    used as probabilities, and the value is unbounded: a known mistake, provided to measure it.
 
     Source: Milletari et al. 2016, V-Net, section 3 (arXiv:1606.04797), without the
     squares in the denominator and with ``smooth`` added.
@@ -152,9 +150,9 @@ def tversky_loss(
 ) -> Float[Tensor, ""]:
     """One minus the soft Tversky index, averaged over classes; lies in [0, 1].
 
-    Sums run over batch, height and width together. ``alpha`` weighs false positives, ``beta``
-    false negatives, both 0 or more: 0.5 and 0.5 is ``dice_loss`` with twice the ``smooth``,
-    1 and 1 is one minus the soft IoU. ``smooth`` is in pixels and above 0.
+    Sums run over batch, height and width together. ``alpha`` weights false positives, ``beta``
+    false negatives, both 0 or more: 0.5 and 0.5 give ``dice_loss`` with twice the ``smooth``,
+    1 and 1 give one minus the soft IoU. ``smooth`` is in pixels and above 0.
 
     Source: Salehi et al. 2017, Tversky loss function for image segmentation, equations 3
     and 4 (arXiv:1706.05721), with ``smooth`` added.
@@ -165,7 +163,7 @@ def tversky_loss(
     """
     _check_smooth(smooth)
     if not (alpha >= 0 and beta >= 0):
-        raise UserError(f"alpha = {alpha}, beta = {beta}: must be 0 or more; 0.3 and 0.7 are usual")
+        raise UserError(f"alpha = {alpha}, beta = {beta}: must be 0 or more; use 0.3 and 0.7")
     both, only_predicted, only_true = _soft_areas_px(_seen(logits, target, ignore_index))
     area = both + alpha * only_predicted + beta * only_true
     return (1 - (both + smooth) / (area + smooth)).mean()
@@ -178,16 +176,16 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal_loss,
     "tversky": tversky_loss,
 }
-"""The one place where a loss gets the name that recipes use."""
+"""Losses by their names in recipes."""
 
-_LARGEST = {"dice": 1.0, "tversky": 1.0}  # all others have no upper bound; no loss is below 0
+_LARGEST = {"dice": 1.0, "tversky": 1.0}  # the others have no upper bound; no loss is negative
 
 
 def loss_named(name: str, **options: float | int) -> LossFunction:
-    """The loss of that name; ``+`` is the plain sum of its terms.
+    """The loss of that name; ``+`` adds its terms.
 
-    Each option goes only to the terms that take it. An unknown term, and an option that no
-    term takes, raise ``UserError``.
+    Each option is passed to the terms that take it. An unknown term, and an option that no term
+    takes, raise ``UserError``.
 
     >>> loss = loss_named("ce+dice", smooth=1.0)
     >>> loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 + 4/15
@@ -206,7 +204,7 @@ def loss_named(name: str, **options: float | int) -> LossFunction:
 
 
 def loss_range(name: str) -> tuple[float, float]:
-    """Least and largest value that a sound loss of that name can take; sums add.
+    """Smallest and largest possible value of the loss of that name.
 
     >>> loss_range("dice"), loss_range("ce+dice")
     ((0.0, 1.0), (0.0, inf))
@@ -215,7 +213,7 @@ def loss_range(name: str) -> tuple[float, float]:
 
 
 class _Seen(NamedTuple):
-    """What a loss may look at: in all three, an ignored pixel is 0."""
+    """The inputs of a loss; in all three an ignored pixel is 0."""
 
     logits: Float[Tensor, "batch class height width"]
     truth: Float[Tensor, "batch class height width"]  # one-hot
@@ -232,7 +230,7 @@ def _seen(
     counts = is_counted.unsqueeze(1)
     classes = torch.where(is_counted, target, 0).long()
     truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counts
-    # Selected, not multiplied: even an infinite logit of an ignored pixel stays outside.
+    # Selected, not multiplied: so an ignored pixel may even have infinite logits.
     return _Seen(torch.where(counts, logits, 0), truth.to(logits.dtype), counts.to(logits.dtype))
 
 
@@ -241,26 +239,26 @@ def _check_shapes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
     if target.shape != (batch, *size):
         raise UserError(
             f"target has shape {tuple(target.shape)} but logits {tuple(logits.shape)}: "
-            "batch, height and width must agree; give one mask an image, at the logits' size"
+            "batch, height and width must agree; pass one mask per image, at the size of the logits"
         )
     if num_classes < 2:
         raise UserError(
-            "logits have 1 class: a loss needs 2 or more, and background is one of them; "
-            "give the network one output channel a class"
+            "logits have 1 class: a loss needs at least 2, one of them the background; "
+            "give the network one output channel per class"
         )
-    # Only where it costs nothing: it would make an accelerator wait, and cannot be traced.
+    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
     if target.device.type == "cpu" and not torch.compiler.is_compiling():
         unknown = (target != ignore_index) & ((target < 0) | (target >= num_classes))
         if unknown.any():
             raise UserError(
-                f"target holds class {int(target[unknown][0])} but logits have {num_classes} "
+                f"target has class {int(target[unknown][0])} but logits have {num_classes} "
                 f"classes: a pixel is 0 .. {num_classes - 1} or {ignore_index} (ignored); "
-                "mend the masks or the number of classes"
+                "correct the masks or the number of classes"
             )
 
 
-def _surprise_nats(seen: _Seen) -> Float[Tensor, "batch 1 height width"]:
-    """-log p of the true class of each pixel; an ignored one keeps some finite number."""
+def _cross_entropy_nats(seen: _Seen) -> Float[Tensor, "batch 1 height width"]:
+    """-log p of the true class of each pixel; some finite number for an ignored one."""
     true_class = seen.truth.argmax(dim=1, keepdim=True)
     return -F.log_softmax(seen.logits, dim=1).gather(1, true_class)
 
@@ -301,5 +299,5 @@ def _options_of(loss: Callable[..., Tensor]) -> set[str]:
 def _check_smooth(smooth: float) -> None:
     if not smooth > 0:
         raise UserError(
-            f"smooth = {smooth}: must be above 0, or an absent class is 0/0; 1 is usual"
+            f"smooth = {smooth}: must be above 0, or an absent class would be 0/0; use 1"
         )

@@ -30,7 +30,7 @@ def compare(words: Sequence[str]) -> int:
     if a is None or b is None:
         raise UserError("compare takes two runs or two studies: isthmus compare A B")
     from isthmus.engine.run_folder import RunFolder
-    from isthmus.study.compare import compare_runs, compare_studies
+    from isthmus.study.comparing import compare_runs, compare_studies
 
     are_runs = [RunFolder(path).is_claimed for path in (a, b)]
     if are_runs[0] != are_runs[1]:

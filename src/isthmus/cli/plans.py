@@ -80,8 +80,9 @@ def run_plan(
     ``only`` leaves alone what else the folder has planned.
     """
     from isthmus.report.page import write_report
-    from isthmus.study.planned_runs import planned_runs
     from isthmus.study.run import run_study
+    from isthmus.study.schedule import Schedule
+    from isthmus.study.study_folder import StudyFolder
 
     study = options.folder(plan)
     whole = run_study(
@@ -94,9 +95,8 @@ def run_plan(
         command=shlex.join(["isthmus", *words]),
     )
     print_study(study, write_report(study), as_json=options.json)
-    folders = [run.folder for run in planned_runs(plan if only else whole, study)]
-    is_complete = all(f.is_finished and f.result().status == "finished" for f in folders)
-    return 0 if is_complete else 1
+    runs = Schedule(plan if only else whole, StudyFolder(study)).runs()
+    return 0 if all(run.is_sound for run in runs) else 1
 
 
 def print_study(study: Path, page: Path, *, as_json: bool) -> None:
@@ -107,7 +107,7 @@ def print_study(study: Path, page: Path, *, as_json: bool) -> None:
         page: Its report, whose path is the last line for people.
         as_json: Which of the two.
     """
-    from isthmus.study.folder import StudyFolder
+    from isthmus.study.study_folder import StudyFolder
 
     folder = StudyFolder(study)
     if as_json:

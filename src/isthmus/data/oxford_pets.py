@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: cats and dogs with trimaps, read under one of five label schemes.
+"""Oxford-IIIT Pet: cats and dogs with trimaps, under one of five label schemes.
 
 Source: Parkhi, Vedaldi, Zisserman and Jawahar 2012, Cats and Dogs (CVPR).
 """
@@ -26,35 +26,35 @@ _REFERENCE_TRAIN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class TrimapScheme:
-    """What the trimap values 1 pet, 2 background, 3 border are taken to mean."""
+    """The classes of the trimap values 1 pet, 2 background, 3 border."""
 
     class_names: tuple[str, ...]
     ids: tuple[int, int, int]
     """Class index of pet, of background, of border."""
 
 
-CONTRACTS = {
+TRIMAP_SCHEMES = {
     "classes3": TrimapScheme(("pet", "background", "border"), (0, 1, 2)),
     "pet+border": TrimapScheme(("background", "foreground"), (1, 0, 1)),
     "pet": TrimapScheme(("background", "pet"), (1, 0, 0)),
     "ignore-border": TrimapScheme(("background", "pet"), (1, 0, IGNORE_INDEX)),
-    "border": TrimapScheme(("rest", "border"), (0, 0, 1)),  # a mistake, to be repeated
+    "border": TrimapScheme(("rest", "border"), (0, 0, 1)),  # a known mistake, to repeat it
 }
 
 
 class OxfordPets:
-    """The data set as torchvision lays it out; a group is a breed.
+    """The data set in torchvision's files; a group is a breed.
 
     Args:
-        root: The folder that holds ``oxford-iiit-pet``.
-        trimap: Label scheme, a key of ``CONTRACTS``.
-        split: "official": trainval trains, test tests. "reference": trainval alone, shuffled
-            and cut 80 / 20, as the reference study did. "sorted": cut so in the order of
-            their names, a fault that others took for a random cut.
-        download: Fetch what is missing into ``root``.
+        root: The folder that contains ``oxford-iiit-pet``.
+        trimap: Label scheme, a key of ``TRIMAP_SCHEMES``.
+        split: "official": the official trainval and test parts. "reference": trainval alone, shuffled
+            and cut 80 / 20, as in the reference study. "sorted": trainval cut 80 / 20 in the order of
+            names, a mistake that was published as a random cut.
+        download: Download missing files into ``root``.
 
     Raises:
-        UserError: If the data are not there.
+        UserError: If the data are missing.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class OxfordPets:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
-        return CONTRACTS[self._trimap].class_names
+        return TRIMAP_SCHEMES[self._trimap].class_names
 
     @property
     def label_scheme(self) -> str:
@@ -81,7 +81,7 @@ class OxfordPets:
         return f"oxford-pets, {self._trimap}{cut}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items."""
+        """Everything that decides the items."""
         images = [image for image, _, _ in self._files]
         trimaps = [trimap for _, trimap, _ in self._files]
         return {
@@ -96,14 +96,14 @@ class OxfordPets:
         return len(self._files)
 
     def __iter__(self) -> Iterator[MaskedItem]:
-        ids = np.array((0, *CONTRACTS[self._trimap].ids), np.uint8)
+        ids = np.array((0, *TRIMAP_SCHEMES[self._trimap].ids), np.uint8)
         for image_path, trimap_path, part in self._files:
             image = np.asarray(decoded(image_path).convert("RGB"))
             trimap = _trimap_values(trimap_path)
             if image.shape[:2] != trimap.shape:
                 raise UserError(
                     f"{image_path}: {size_in_words(image)}, but its trimap {trimap_path.name} is "
-                    f"{size_in_words(trimap)}: both must be of one size; fetch the data set again"
+                    f"{size_in_words(trimap)}: both must have the same size; get the data set again"
                 )
             breed = image_path.stem.rsplit("_", 1)[0]
             yield MaskedItem(image_path.stem, breed, part, image, ids[trimap])
@@ -129,20 +129,20 @@ def _listed(root: Path, split: str, download: bool) -> list[tuple[Path, Path]]:
     """Paths of image and trimap, in the order of the official list."""
     try:
         listed = OxfordIIITPet(root, split=split, target_types="segmentation", download=download)
-        # torchvision has no public way to the paths, and an error must be able to name a file.
+        # torchvision has no public access to the paths, which errors must name.
         pairs = list(zip(listed._images, listed._segs, strict=True))
     except (RuntimeError, OSError) as error:
         if download:
             raise UserError(
                 f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
-                "try again, or name a folder that holds it with --data-root or ISTHMUS_DATA"
+                "try again, or name a folder that has it with --data-root or ISTHMUS_DATA"
             ) from None
         raise _not_there(root) from None
     missing = next((path for pair in pairs for path in pair if not path.is_file()), None)
     if missing is not None:
         raise UserError(
-            f"{missing}: no such file, though {split}.txt lists it: the data set must be whole; "
-            "fetch it again"
+            f"{missing}: no such file, although {split}.txt lists it: the data set must be complete; "
+            "get it again"
         )
     return pairs
 
@@ -160,7 +160,7 @@ def _trimap_values(path: Path) -> UInt8[np.ndarray, "height width"]:
     values = np.unique(trimap).tolist()
     if trimap.ndim != 2 or trimap.dtype != np.uint8 or not set(values) <= {1, 2, 3}:
         raise UserError(
-            f"{path}: holds the values {values}: a trimap holds only 1 pet, 2 background and "
-            "3 border; fetch the data set again"
+            f"{path}: has the values {values}: a trimap has only 1 pet, 2 background and 3 border; "
+            "get the data set again"
         )
     return trimap

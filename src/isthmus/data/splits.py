@@ -1,4 +1,4 @@
-"""Which images train, which choose the epoch, which metric: stratified cuts."""
+"""Splits into training, validation and test images: stratified and seeded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Indices = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a store, each part in ascending order."""
+    """Rows of a store in ascending order, for each part."""
 
     train: Int[np.ndarray, " train"]
     validation: Int[np.ndarray, " validation"]
@@ -28,16 +28,14 @@ class Split:
 def stratified_cut(
     groups: Sequence[str] | Indices, share: float, rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held_out"]]:
-    """Positions kept and positions held out, both ascending, each group in proportion.
+    """Positions kept and positions held out, both ascending, stratified by group.
 
-    Systematic sampling (Madow and Madow 1944): items stand in a row, group after group and
-    shuffled within each, and every (1 / share)-th is held out from a random start on. So a
-    group gives its share rounded up or down, and so does any run of neighbouring groups:
-    hundred groups of one image at share 0.2 give twenty, where a cut group by group
-    would give none or all.
+    Systematic sampling (Madow and Madow 1944): the items are ordered by group, shuffled within each
+    group, and every (1 / share)-th is held out from a random start on. So the number held out of a
+    group, or of several consecutive groups, is its share rounded up or down: of a hundred groups of
+    one image, twenty are held out at share 0.2, where a cut within each group would take none or all.
 
-    The number held out is ``share`` of the whole, rounded, and at least one item is left
-    on each side.
+    The total held out is the rounded share, with at least one item on each side.
 
     Args:
         groups: The group of each item; at least two items.
@@ -54,7 +52,7 @@ def stratified_cut(
     shuffled = rng.permutation(total)
     in_row = shuffled[np.argsort(np.asarray(groups)[shuffled], kind="stable")]
     count = min(max(round(share * total), 1), total - 1)
-    # Whole numbers, so that exactly `count` of the steps cross a multiple of `total`.
+    # In integers, so that exactly `count` of the steps cross a multiple of `total`.
     steps = (np.arange(total + 1) * count + rng.integers(total)) // total
     is_held_out = np.diff(steps) == 1
     return np.sort(in_row[~is_held_out]), np.sort(in_row[is_held_out])
@@ -63,13 +61,13 @@ def stratified_cut(
 def in_proportion(
     groups: Sequence[str] | Indices, count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " drawn"]:
-    """At most ``count`` positions, ascending, each group in proportion: a cut, or all there are.
+    """A sample of ``count`` positions, or all if there are no more; ascending, stratified by group.
 
     Args:
         groups: The group of each item.
-        count: How many to draw; all where there are no more.
-        rng: Draws them: every item is as likely as any other, so a mean over those drawn is
-            unbiased, however uneven the groups.
+        count: Size of the sample.
+        rng: Draws it; all items are equally likely, so the mean of the sample is unbiased for groups
+            of any sizes.
 
     >>> groups = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     >>> groups[in_proportion(groups, 4, np.random.default_rng(0))].tolist()
@@ -81,7 +79,7 @@ def in_proportion(
 
 
 def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
-    """The part of each item where no folder says so: a cut that the groups alone decide."""
+    """The part of each item of a source without parts; depends on the groups alone."""
     rng = np.random.default_rng(_TEST_CUT_SEED)
     _, test = stratified_cut(groups, test_share, rng)
     in_test = set(test.tolist())
@@ -91,14 +89,14 @@ def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
 def split_of(
     store: Store, validation: float | None, limit: int | None, rng: np.random.Generator
 ) -> Split:
-    """The split of a store: its test part, and its training part cut in two.
+    """The split of a store: its test part, and its training part cut into training and validation.
 
     Args:
-        store: Its test part is the test set, whatever ``rng`` draws.
+        store: Its test part is the test set, for every ``rng``.
         validation: Share of the training images held out to choose the epoch; None: the
-            test part is the validation part too, as in the reference study.
-        limit: At most so many training images, chosen by groups before validation is cut.
-        rng: Draws both cuts.
+            test part is also the validation part, as in the reference study.
+        limit: Largest number of training images, sampled by group before validation is cut.
+        rng: Draws the sample and the cut.
 
     Raises:
         UserError: If a part would be empty.
@@ -108,8 +106,8 @@ def split_of(
     for name, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
             raise UserError(
-                f"{store.label_scheme}: no image in the {name} part: "
-                "training and test both need some; add images"
+                f"{store.label_scheme}: no images in the {name} part: training and test both need "
+                "some; add images"
             )
     if limit is not None:
         train = train[in_proportion(_groups(store, train), limit, rng)]
@@ -117,8 +115,8 @@ def split_of(
         return Split(train, test, test)
     if len(train) < 2:
         raise UserError(
-            f"{store.label_scheme}: one training image cannot be cut into training and validation: "
-            "at least two are needed; raise data.limit or add images"
+            f"{store.label_scheme}: only one training image: training and validation need one each; "
+            "raise data.limit or add images"
         )
     kept, held_out = stratified_cut(_groups(store, train), validation, rng)
     return Split(train[kept], train[held_out], test)

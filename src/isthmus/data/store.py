@@ -1,4 +1,4 @@
-"""One uint8 store: every image decoded once, resized, and memory-mapped afterwards."""
+"""The store: all images of a source at one size, decoded once, as memory-mapped uint8 arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from isthmus.errors import UserError
 
 Part = Literal["train", "test"]
 OnProgress = Callable[[int, int], None]
-"""(how many images are done, how many there are) -> nothing."""
+"""(images done, images in total) -> None."""
 
 _FORMAT_VERSION = 2
 _MASK_RESIZE_IN_WORDS = {
@@ -33,12 +33,12 @@ _CHANNELS_IN_WORDS = {1: "grey", 3: "colour"}
 
 @dataclass(frozen=True)
 class Item:
-    """One image, at the size it was found."""
+    """One image at its original size."""
 
     name: str
     """Unique in its source."""
     group: str
-    """The stratum that splits keep in proportion: a breed, or the label."""
+    """The stratum of stratified splits: a breed, or the label."""
     part: Part
     image: UInt8[np.ndarray, "height width channel"]
     """One channel or three."""
@@ -49,12 +49,12 @@ class MaskedItem(Item):
     """One image with its mask."""
 
     mask: UInt8[np.ndarray, "height width"]
-    """Class index per pixel; ``IGNORE_INDEX`` where there is no truth."""
+    """Class index per pixel, or ``IGNORE_INDEX``."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where images come from, not yet decoded; in a source of labels a group is a class name."""
+    """Images that are decoded when iterated; if they have labels, a group is a class name."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Source(Protocol):
         """What the masks or labels mean, in one line: "oxford-pets, classes3"."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides the items, ready for JSON; cheap, for it is read at every opening."""
+        """Everything that decides the items, as JSON values; cheap, because every opening needs it."""
 
     def __len__(self) -> int: ...
 
@@ -74,7 +74,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class MaskedSource(Source, Protocol):
-    """Where images with masks come from, not yet decoded."""
+    """Images with masks that are decoded when iterated."""
 
     def __iter__(self) -> Iterator[MaskedItem]: ...
 
@@ -89,21 +89,21 @@ class Store:
     parts: tuple[str, ...]
     class_names: tuple[str, ...]
     label_scheme: str
-    """What the truth means and how the images reached their size; part of every table."""
+    """What masks or labels mean and how the images were resized; part of every table."""
     content: str
-    """Hash of the images, their truth, names and parts: the same for another copy of the files."""
+    """Hash of images, masks or labels, names and parts: the same for another copy of the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedStore(Store):
-    """All images and masks of a source."""
+    """All images and masks of a source at one size."""
 
     masks: UInt8[np.ndarray, "n height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledStore(Store):
-    """All images of a source whose groups are classes."""
+    """All images and labels of a source at one size."""
 
     labels: Int64[np.ndarray, " n"]
     """Index of each image's group in ``class_names``."""
@@ -118,16 +118,16 @@ def open_store(
 ) -> MaskedStore:
     """The source's images and masks at ``size_px``, from the cache or decoded into it.
 
-    A store is built in a temporary folder and renamed when it is whole: a cut-short build
-    leaves nothing that looks finished, and of two builds at once the first to end is kept.
+    A store is built in a temporary folder and renamed when it is complete: an interrupted build
+    leaves nothing that looks finished, and of two simultaneous builds the first to end is kept.
 
     Args:
-        source: Where the images come from.
+        source: The images and masks.
         size_px: Height and width of every image, in pixels.
-        mask_resize: "bilinear" averages class indices and rounds, which invents classes at
-            their seams; it only serves to repeat a study that did so.
-        cache: Stores lie in ``cache/stores/KEY``.
-        on_progress: Told after each image.
+        mask_resize: "bilinear" averages class indices and rounds, which invents classes between
+            others; only for repeating a study that did so.
+        cache: Stores are in ``cache/stores/KEY``.
+        on_progress: Called after each image.
 
     Raises:
         UserError: If a file of the source cannot be used.
@@ -151,21 +151,20 @@ def open_labelled_store(
     cache: Path,
     on_progress: OnProgress | None = None,
 ) -> LabelledStore:
-    """The source's images at ``size_px`` with the label of each; built as in ``open_store``.
+    """The source's images at ``size_px`` with their labels; built as in ``open_store``.
 
     Args:
-        source: Where the images come from; the group of each is one of its class names.
-        size_px: Height and width of every image, in pixels; images that have this size
-            are kept byte by byte.
-        channels: 1 turns every image grey, 3 repeats a grey one.
-        cache: Stores lie in ``cache/stores/KEY``.
-        on_progress: Told after each image.
+        source: The images; the group of each is one of the class names.
+        size_px: Height and width of every image, in pixels; images of this size are not changed.
+        channels: 1 converts every image to grey, 3 repeats a grey one.
+        cache: Stores are in ``cache/stores/KEY``.
+        on_progress: Called after each image.
 
     Raises:
         UserError: If a file of the source cannot be used, or ``channels`` is neither.
     """
     if channels not in _CHANNELS_IN_WORDS:
-        raise UserError(f"{channels} channels: an image has 1 (grey) or 3 (colour); choose one")
+        raise UserError(f"{channels} channels: a store has 1 (grey) or 3 (colour); choose one")
     kept = _Kept(
         shapes={"images": (size_px, size_px, channels)},
         arrays_of=lambda item: {
@@ -179,7 +178,7 @@ def open_labelled_store(
 
 
 def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Values in [0, 1] as bytes, the nearest ones; what lies outside is cut off.
+    """Values in [0, 1] rounded to bytes; others are clipped.
 
     >>> as_bytes(np.array([-0.1, 0.5, 2.0]))
     array([  0, 128, 255], dtype=uint8)
@@ -190,7 +189,7 @@ def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]
 def as_float(
     images_u8: UInt8[Tensor, "*n height width channel"],
 ) -> Float[Tensor, "*n channel height width"]:
-    """The same images as float32 in [0, 1], channels first: the one place where bytes turn float.
+    """Images as float32 in [0, 1], channels first.
 
     >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
     [[[1.0]], [[1.0]], [[1.0]]]
@@ -200,22 +199,22 @@ def as_float(
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a kind of store keeps of each item, beside its name, group and part."""
+    """The arrays that a kind of store keeps of each item."""
 
     shapes: dict[str, tuple[int, ...]]
-    """Of one item's array, by the field of the store that keeps it."""
+    """Shape of one item's array, by field of the store."""
     arrays_of: Callable[[Any], dict[str, np.ndarray]]
-    """Item -> the same fields."""
+    """Item -> arrays, by field of the store."""
     in_words: str
-    """How an item becomes them, for the label scheme."""
+    """How the arrays are made, for the label scheme."""
     decided_by: tuple[int | str, ...]
-    """All of it that the key must know, beside the source."""
+    """Values that the key depends on, besides the source."""
 
 
 def _fields(
     source: Source, kept: _Kept, cache: Path, on_progress: OnProgress | None
 ) -> dict[str, Any]:
-    """The fields of a store, read from the cache, after building it there if need be."""
+    """The fields of a store, read from the cache after building it if necessary."""
     key = _key(source.fingerprint(), kept)
     folder = cache / "stores" / key
     if not folder.is_dir():
@@ -248,7 +247,7 @@ def _build(source: Source, kept: _Kept, folder: Path, on_progress: OnProgress | 
             unfinished.rename(folder)
         except OSError:
             if not folder.is_dir():
-                raise  # not because another process finished the same store first
+                raise  # else another process finished the same store first
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -1,1 +1,1 @@
-"""Losses and metrics: plain torch or numpy, no knowledge of recipes."""
+"""Metrics of predictions: arrays in, numbers out."""

@@ -1,4 +1,4 @@
-"""Whether a finished run collapsed: then its metrics are no evidence about its recipe."""
+"""Whether a finished run collapsed, so that its metrics say nothing about its recipe."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Int64, UInt8
 from isthmus.metrics.segmentation import confusion
 
 RANGE_TOLERANCE = 1e-3
-"""How far rounding may carry a loss out of its legal range."""
+"""Tolerance for rounding of a loss outside its valid range."""
 ONE_CLASS_SHARE = 0.999
-"""Predictions are of one class when more than this share of their pixels is."""
+"""Predictions are of one class if more than this share of their pixels is."""
 LEAST_FOUND = 0.01
-"""A network that finds this share of the other classes' pixels has learnt something."""
+"""A network that finds this share of the other classes' pixels has learned something."""
 
 
 def collapse_reason(
@@ -23,58 +23,57 @@ def collapse_reason(
     truth: UInt8[np.ndarray, "image height width"],
     num_classes: int,
     losses: Sequence[float],
-    legal: tuple[float, float],
+    valid: tuple[float, float],
 ) -> str | None:
-    """Why a run counts as failed, in one sentence; None for a sound run.
+    """Why a run counts as failed, in one sentence; None if it does not.
 
-    The first of these that holds is the reason:
+    The first of these that applies is the reason:
 
     - a loss is not finite;
-    - a loss lies more than ``RANGE_TOLERANCE`` outside of ``legal``;
-    - the predictions are of one class though the truth is not: more than ``ONE_CLASS_SHARE``
-      of the counted pixels are predicted as it, and of the true pixels of all other classes
-      less than ``LEAST_FOUND`` get their class. Pixel accuracy then lies within
-      1 - ``ONE_CLASS_SHARE`` of that class's share of the truth, so the pattern of an
-      accuracy frozen at the majority share needs no rule of its own.
+    - a loss lies more than ``RANGE_TOLERANCE`` outside ``valid``;
+    - the predictions are of one class but the truth is not: more than ``ONE_CLASS_SHARE`` of the
+      counted pixels are predicted as that class, and less than ``LEAST_FOUND`` of the true pixels
+      of all other classes are found. Pixel accuracy then lies within 1 - ``ONE_CLASS_SHARE`` of
+      that class's share of the truth, so an accuracy stuck at the majority share is covered.
 
-    A network that finds a rare class passes, however rare the class is; so does one that
-    predicts one class where the truth shows no other.
+    A network that finds a rare class passes, however rare the class is. So does one that predicts
+    a single class where the truth has no other.
 
     Args:
         prediction: Class indices.
         truth: Class indices, or ``IGNORE_INDEX`` for pixels that do not count.
         num_classes: Number of classes.
-        losses: Every loss that was recorded, in order.
-        legal: Least and largest value that a sound loss can take.
+        losses: All recorded losses, in order.
+        valid: Smallest and largest possible value of the loss.
 
     Raises:
-        UserError: If the masks differ in shape or a counted pixel is in no class.
+        UserError: If the masks differ in shape or a counted pixel has an unknown class.
 
     >>> truth = np.array([[[0, 1, 1]]], np.uint8)
     >>> collapse_reason(truth, truth, 2, [0.7, 0.1], (0.0, 1.0))
     >>> collapse_reason(truth, truth, 2, [0.7, -14988.0], (0.0, 1.0))
-    'loss 2 of 2 is -14988: a sound one lies in 0 .. 1'
+    'loss 2 of 2 is -14988: it must lie in 0 .. 1'
     """
-    return broken_loss(losses, legal) or _one_class(
+    return broken_loss(losses, valid) or _one_class(
         confusion(truth, prediction, num_classes).sum(axis=0)
     )
 
 
 def broken_loss(
-    losses: Sequence[float], legal: tuple[float, float] = (-math.inf, math.inf)
+    losses: Sequence[float], valid: tuple[float, float] = (-math.inf, math.inf)
 ) -> str | None:
-    """The first loss that no sound run has, in one sentence; None where all are finite and legal.
+    """The first loss that is not finite or not valid, in one sentence; None if there is none.
 
     >>> broken_loss([-3.5, math.nan])
-    'loss 2 of 2 is nan: a sound one is finite'
+    'loss 2 of 2 is nan: it must be finite'
     """
-    least, largest = legal
+    least, largest = valid
     for number, loss in enumerate(losses, start=1):
         which = f"loss {number} of {len(losses)} is {loss:g}"
         if not math.isfinite(loss):
-            return f"{which}: a sound one is finite"
+            return f"{which}: it must be finite"
         if not least - RANGE_TOLERANCE <= loss <= largest + RANGE_TOLERANCE:
-            return f"{which}: a sound one lies in {least:g} .. {largest:g}"
+            return f"{which}: it must lie in {least:g} .. {largest:g}"
     return None
 
 
@@ -90,5 +89,5 @@ def _one_class(counts: Int64[np.ndarray, "class class"]) -> str | None:
     how_many = "all" if predicted[only] == total else f"{predicted[only] / total:.2%} of the"
     return (
         f"{how_many} predicted pixels are class {only}: pixel accuracy {accuracy:.4f} "
-        f"is that class's share of the truth, {share:.4f}"
+        f"equals that class's share of the truth, {share:.4f}"
     )

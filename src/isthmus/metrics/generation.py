@@ -1,6 +1,6 @@
-"""How well a VAE fits, uses its latent units and obeys the label it is given.
+"""Metrics of a VAE: likelihood, active units, label swaps, Fréchet distance.
 
-Numpy and scipy on arrays; torch where a gradient may be wanted. All likelihoods are in nats.
+Numpy and scipy on arrays, torch where a gradient may be needed. Likelihoods are in nats.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def kl_nats(
     mu_p: Float[Tensor, "*#batch latent"],
     log_sigma_p: Float[Tensor, "*#batch latent"],
 ) -> Float[Tensor, "*batch latent"]:
-    """KL divergence of N(mu_q, sigma_q) from N(mu_p, sigma_p) of each latent unit; 0 or more.
+    """KL divergence of N(mu_q, sigma_q) from N(mu_p, sigma_p) per latent unit; 0 or more.
 
-    In float32 at least. Sums over units are the divergence of the diagonal Gaussians.
+    In float32 or better. The sum over units is the divergence of the diagonal Gaussians.
 
     Source: Kingma and Welling 2014, Auto-encoding variational Bayes (arXiv:1312.6114),
-    appendix B, for any two Gaussians.
+    appendix B, generalised to any two Gaussians.
 
     >>> zero = torch.zeros(1)
     >>> kl_nats(zero + 2, zero, zero, zero)
@@ -46,9 +46,9 @@ def gaussian_log_prob(
     mu: Float[Tensor, "*#batch latent"],
     log_sigma: Float[Tensor, "*#batch latent"],
 ) -> Float[Tensor, "*batch"]:
-    """Log density in nats of z under the diagonal Gaussian, summed over latent units.
+    """Log density in nats of z under a diagonal Gaussian, summed over latent units.
 
-    In float32 at least.
+    In float32 or better.
 
     >>> gaussian_log_prob(torch.zeros(2), torch.zeros(2), torch.zeros(2))  # -ln(2 pi)
     tensor(-1.8379)
@@ -64,58 +64,59 @@ def log_weights(
     posterior: tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]],
     prior: tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]],
 ) -> Float[Tensor, "*sample batch"]:
-    """The log weight of each z drawn from the posterior q: log p(x, z) - log q(z | x), in nats.
+    """Log importance weight of each z drawn from the posterior: log p(x, z) - log q(z | x), in nats.
 
     Args:
         log_prob: log p(x | z).
-        z: Of each image, in as many samples.
+        z: The samples.
         posterior: Mean and log standard deviation of q(z | x).
-        prior: The same of p(z).
+        prior: Mean and log standard deviation of p(z).
     """
     return log_prob + gaussian_log_prob(z, *prior) - gaussian_log_prob(z, *posterior)
 
 
 BOUND_SAMPLES = 16
-"""Samples of z for every test image in the bound that the NLL of some of them corrects."""
+"""Samples of z per test image for the bound, which the NLL of a subset corrects."""
 
 
 @dataclass(frozen=True)
 class NLL:
-    """Negative log-likelihood in nats by importance sampling; in expectation an upper bound."""
+    """Negative log-likelihood in nats by importance sampling; an upper bound in expectation."""
 
     nats: float
     """Mean over images."""
     standard_error: float
-    """Of the mean, by the spread over images; NaN for a single one."""
+    """Standard error of the mean from the spread over images; NaN for one image."""
     monte_carlo_error: float
-    """Of the mean, by the spread over samples (delta method); NaN for k = 1, too small where
-    few samples carry most of an image's weight."""
+    """Standard error of the mean from the spread over samples (delta method); NaN for k = 1, and too
+    small where a few samples have most of an image's weight."""
     k: int
-    """Samples an image."""
+    """Samples per image."""
     n: int
     """Images."""
     per_image: Float64[np.ndarray, " image"]
 
     def of_all(self, chosen: Int64[np.ndarray, " image"], bound: NLL) -> NLL:
-        """The same for a whole set, of which these images were drawn, each as likely as any other.
+        """The NLL of a whole set of which these images are a random sample with equal probabilities.
 
-        Images differ by tens of nats, but each from its own bound by few only: the mean bound
-        of the whole set, less the mean difference in the images drawn, says far more than
-        their own mean.
+        Images differ by tens of nats, but each differs from its own bound by only a few. So the mean
+        bound of the whole set minus the mean difference in the sample is far more precise than the
+        mean of the sample.
 
         Args:
-            chosen: Positions in the whole set of the images drawn, without repetition.
-            bound: The same of the whole set with few samples, which goes with the NLL and is cheap.
+            chosen: Positions of the sampled images in the whole set, each at most once.
+            bound: The NLL of the whole set with few samples of z: correlated, and cheap.
 
-        Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3 (the
-        difference estimator); its variance, and that of the whole set as a sample of all images.
-        Noise of the bounds cancels where all were drawn, else it is mostly that of those drawn.
+        Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3
+        (difference estimator), with its variance plus that of the whole set as a sample of all
+        images. The noise of the bounds cancels if all images were sampled; otherwise that of the
+        sampled ones dominates.
 
         >>> bounds, weights = LogMeanExp(), LogMeanExp()
         >>> bounds.add(np.array([[-1.0, -2.0, -9.0, -4.0]]))
         >>> weights.add(np.log([[0.5, 0.25]]))
         >>> estimate = weights.nll().of_all(np.array([0, 1]), bounds.nll())
-        >>> round(estimate.nats, 3)  # 4 less the mean of 1 - ln 2 and 2 - ln 4
+        >>> round(estimate.nats, 3)  # 4 minus the mean of 1 - ln 2 and 2 - ln 4
         3.54
         """
         n, whole = self.n, bound.n
@@ -135,10 +136,9 @@ class NLL:
 
 
 class LogMeanExp:
-    """Log of the mean weight of each image, from log weights that come in portions of samples.
+    """Log of each image's mean weight, accumulated over portions of samples.
 
-    They are those of ``log_weights``. What is not finite shows as NaN or infinity in the image's
-    value.
+    Takes the values of ``log_weights``. Non-finite ones make the image's value NaN or infinite.
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
 
@@ -151,17 +151,17 @@ class LogMeanExp:
 
     def __init__(self) -> None:
         self.k = 0
-        """Samples that came so far."""
+        """Samples so far."""
         self._log_sum: Float64[np.ndarray, ...] = np.array(-np.inf)
         self._log_sum_of_squares: Float64[np.ndarray, ...] = np.array(-np.inf)
 
     def add(self, portion: Float[np.ndarray, "sample image"]) -> None:
-        """Counts more samples of the same images."""
+        """Add more samples of the same images."""
         samples, images = portion.shape
         if self.k and self._log_sum.shape != (images,):
             raise UserError(
-                f"log weights of {images} images after those of {len(self._log_sum)}: all "
-                "portions are of the same images; give each set of images its own LogMeanExp"
+                f"log weights of {images} images after those of {len(self._log_sum)}: all portions must "
+                "be of the same images; use one LogMeanExp per set of images"
             )
         portion = portion.astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -174,11 +174,11 @@ class LogMeanExp:
     def value(self) -> Float64[np.ndarray, " image"]:
         """Estimate of log p(x) of each image."""
         if not self.k:
-            raise UserError("no log weights came: a mean needs one sample or more; add some first")
+            raise UserError("no log weights: a mean needs at least one sample; add some first")
         return self._log_sum - math.log(self.k)
 
     def nll(self) -> NLL:
-        """The estimate for the set, with its errors."""
+        """The estimate for the set of images, with its errors."""
         per_image = -self.value()
         n = len(per_image)
         with np.errstate(invalid="ignore"):
@@ -196,7 +196,7 @@ class LogMeanExp:
 
 
 def bits_per_dim(nats: float, dims: int, offset: float) -> float:
-    """Bits that one value of an image costs.
+    """Bits per value of an image.
 
     Args:
         nats: Negative log-likelihood, or negative ELBO, of an image.
@@ -215,11 +215,11 @@ class ActiveUnits:
 
     count: int
     variances: Float[np.ndarray, " latent"]
-    """Of the posterior mean over images, a unit each."""
+    """Variance over images of the posterior mean of each unit."""
 
 
 def active_units(mu: Float[np.ndarray, "image latent"], threshold: float = 0.01) -> ActiveUnits:
-    """Units whose posterior mean has a variance above ``threshold`` over images.
+    """Units whose posterior mean has a variance over images above ``threshold``.
 
     Source: Burda et al. 2016 (arXiv:1509.00519), section 5.2.
 
@@ -227,14 +227,14 @@ def active_units(mu: Float[np.ndarray, "image latent"], threshold: float = 0.01)
     1
     """
     if len(mu) < 2:
-        raise UserError(f"{len(mu)} image: a variance needs 2 or more; give more images")
+        raise UserError(f"{len(mu)} image: a variance needs at least 2; pass more")
     variances = mu.var(axis=0, dtype=np.float64)
     return ActiveUnits(int((variances > threshold).sum()), variances)
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of n cases; 0 of 0 has no value, and anything may be true of it."""
+    """A share of n cases, with its interval."""
 
     successes: int
     n: int
@@ -242,7 +242,7 @@ class Proportion:
     def __post_init__(self) -> None:
         if not 0 <= self.successes <= self.n:
             raise UserError(
-                f"{self.successes} successes of {self.n}: must be 0 .. n; count the cases again"
+                f"{self.successes} successes of {self.n}: must be 0 .. n; check the counts"
             )
 
     @property
@@ -264,7 +264,7 @@ class Proportion:
         return float(interval.low), float(interval.high)
 
     def named(self, name: str) -> dict[str, float]:
-        """The share under this name, and both ends of its interval.
+        """The share under this name, and the ends of its interval.
 
         >>> list(Proportion(1, 2).named("cas"))
         ['cas', 'cas_low', 'cas_high']
@@ -276,33 +276,33 @@ class Proportion:
 def wrong_labels(
     labels: Integer[np.ndarray, " n"], num_labels: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
-    """For each label another one, uniform over the others.
+    """For each label a different one, uniform over the others.
 
     >>> wrong_labels(np.array([0, 1, 1]), 2, np.random.default_rng(0))
     array([1, 0, 0])
     """
     if num_labels < 2:
-        raise UserError(f"{num_labels} label: a wrong one needs 2 or more; add images of another")
+        raise UserError(f"{num_labels} label: a wrong one needs at least 2; add images of another")
     if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
         raise UserError(
-            f"labels run from {labels.min()} to {labels.max()} but there are {num_labels}: a label "
-            f"is 0 .. {num_labels - 1}; mend the labels or their number"
+            f"labels are {labels.min()} .. {labels.max()} but there are {num_labels} classes: a label "
+            f"is 0 .. {num_labels - 1}; correct the labels or the number"
         )
     return (labels.astype(np.int64) + rng.integers(1, num_labels, labels.shape)) % num_labels
 
 
 @dataclass(frozen=True)
 class SwapMetrics:
-    """What a judge sees in images made under a wrong label."""
+    """How often the judge finds which label in images generated under a wrong label."""
 
     success: Proportion
-    """It sees the label given."""
+    """The given label."""
     leakage: Proportion
-    """It sees the true label."""
+    """The true label."""
     other: Proportion
-    """It sees neither."""
+    """Any other label."""
     success_by_given: dict[int, Proportion]
-    """Of each label that was given."""
+    """Success for each given label."""
 
 
 def swap_metrics(
@@ -310,10 +310,10 @@ def swap_metrics(
     given: Integer[np.ndarray, " n"],
     judged: Integer[np.ndarray, " n"],
 ) -> SwapMetrics:
-    """Shares of images that the judge gives the label given, the true one, or neither.
+    """Shares of images in which the judge finds the given label, the true one, or another.
 
     Raises:
-        UserError: If a label given is the true one, or the three are not of the same images.
+        UserError: If a given label is the true one, or the lengths differ.
 
     >>> metrics = swap_metrics(np.array([0, 0]), np.array([1, 2]), np.array([1, 0]))
     >>> metrics.success.value, metrics.leakage.value
@@ -325,30 +325,31 @@ def swap_metrics(
             f"image {same[0]} is given its true label {true[same[0]]}: a swap needs a wrong one; "
             "draw them with wrong_labels"
         )
-    obeys = judged == given
-    stays = judged == true
+    is_given, is_true = judged == given, judged == true
     return SwapMetrics(
-        success=_share(obeys),
-        leakage=_share(stays),
-        other=_share(~obeys & ~stays),
-        success_by_given={int(label): _share(obeys[given == label]) for label in np.unique(given)},
+        success=_share(is_given),
+        leakage=_share(is_true),
+        other=_share(~is_given & ~is_true),
+        success_by_given={
+            int(label): _share(is_given[given == label]) for label in np.unique(given)
+        },
     )
 
 
 def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
-    """Squared Fréchet distance of the Gaussians that fit two sets of features; 0 or more.
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features; 0 or more.
 
-    It grows as sets shrink: compare only at one size, with the distance of two real sets of
-    that size beside it. The trace of the root of the product of the covariances is the sum of
-    singular values of the product of their roots, which no rounding makes complex.
+    Small sets bias it upwards: compare only at one size, next to the distance of two real sets of
+    that size. The trace of the root of the product of the covariances is computed as the sum of
+    singular values of the product of their roots, which rounding cannot make complex.
 
     Source: Heusel et al. 2017, GANs trained by a two time-scale update rule
-    (arXiv:1706.08500), equation 6, in whatever features are handed in.
+    (arXiv:1706.08500), equation 6, for any features.
     """
     if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise UserError(
-            f"features have shapes {a.shape} and {b.shape}: each set needs 2 images or more and "
-            "both the same features; take both from one network"
+            f"features have shapes {a.shape} and {b.shape}: each set needs at least 2 images, and both "
+            "the same features; compute both with one network"
         )
     means = [x.mean(axis=0, dtype=np.float64) for x in (a, b)]
     covariances = [np.atleast_2d(np.cov(x, rowvar=False, dtype=np.float64)) for x in (a, b)]
@@ -363,11 +364,11 @@ def _share(holds: Bool[np.ndarray, " n"]) -> Proportion:
 
 
 def check_shapes(*parts: np.ndarray) -> None:
-    """Reject arrays that are not of the same images."""
+    """Reject arrays of different numbers of images."""
     lengths = [len(part) for part in parts]
     if len(set(lengths)) > 1:
         raise UserError(
-            f"lengths {lengths} differ: all are of the same images; give one row an image"
+            f"lengths {lengths} differ: all must be of the same images; pass one row per image"
         )
 
 

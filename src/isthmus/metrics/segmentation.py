@@ -1,7 +1,6 @@
 """Metrics of predicted masks: per class and mean, per image and over a whole set.
 
-Plain numpy and scipy on class indices. Everything but the boundary metric is read off the
-confusion matrix, so that one count of pixels decides all of them.
+Numpy and scipy on class indices. All but the boundary metric are computed from one confusion matrix.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from isthmus.metrics.metric import Metric
 from isthmus.recipe.rules import IGNORE_INDEX
 
 TOLERANCE_PX = 2.0
-"""How far from a true boundary a predicted one may lie, in pixels."""
+"""Largest distance between matching boundary pixels, in pixels."""
 
 EMPTY_MASK_RULE = (
-    "A class absent from both the true and the predicted mask has no metric and is left out "
-    "of means; a class absent from only one of them metrics 0."
+    "A class absent from both the true and the predicted mask has no value and is left out of "
+    "means; a class absent from only one of them has the value 0."
 )
-"""Printed where a report explains its metrics."""
+"""How a report explains the metrics of absent classes."""
 
 
 METRICS: tuple[Metric, ...] = (
     Metric("mean_iou", True, "Intersection over union of each class, mean over classes."),
     Metric("mean_dice", True, "Dice coefficient of each class, mean over classes."),
-    Metric("pixel_accuracy", True, "Share of the counted pixels that get their true class."),
+    Metric("pixel_accuracy", True, "Share of the counted pixels with the true class."),
     Metric(
         "boundary_f",
         True,
@@ -47,10 +46,10 @@ METRICS: tuple[Metric, ...] = (
 class SegmentationMetrics:
     """All metrics of the predictions for one test set.
 
-    ``over_set`` holds the ``METRICS`` and ``iou_CLASS``, ``dice_CLASS``, ``boundary_f_CLASS``.
-    Pixels of all images are counted together, except for ``boundary_f``: that is the mean
-    over the images that show the class, then over classes. ``per_image`` holds the
-    ``METRICS`` and ``iou_CLASS``, one value an image. NaN means that there is no metric.
+    ``over_set`` has the ``METRICS`` and ``iou_CLASS``, ``dice_CLASS``, ``boundary_f_CLASS``. Pixels
+    of all images are counted together, except for ``boundary_f``, which is the mean over the images
+    with the class, then over classes. ``per_image`` has the ``METRICS`` and ``iou_CLASS``, one value
+    per image. NaN means no value.
     """
 
     over_set: dict[str, float]
@@ -70,7 +69,7 @@ def segmentation_metrics(
         class_names: Names of the classes in the order of their indices.
 
     Raises:
-        UserError: If a name stands twice or the masks hold what they may not.
+        UserError: If a name is not unique, the masks differ in shape or a pixel has an unknown class.
 
     >>> truth = np.array([[[0, 1, 1, 255]]], np.uint8)
     >>> prediction = np.array([[[0, 0, 1, 1]]], np.uint8)
@@ -84,7 +83,7 @@ def segmentation_metrics(
     boundary_of_set = _mean_of_evaluated(boundary, axis=0)
     in_set = _by_name(matrices.sum(axis=0), boundary_of_set, class_names)
     by_image = _by_name(matrices, boundary, class_names)
-    kept = [s.name for s in METRICS] + [f"iou_{name}" for name in class_names]
+    kept = [metric.name for metric in METRICS] + [f"iou_{name}" for name in class_names]
     return SegmentationMetrics(
         over_set={name: float(value) for name, value in in_set.items()},
         per_image={name: by_image[name] for name in kept},
@@ -96,12 +95,12 @@ def confusion(
     prediction: UInt8[np.ndarray, "image height width"],
     num_classes: int,
 ) -> Int64[np.ndarray, "image class class"]:
-    """Pixels of each true class (rows) that got each class (columns), of every image.
+    """Confusion matrix of each image: pixels by true class (rows) and predicted class (columns).
 
-    Pixels whose truth is ``IGNORE_INDEX`` are in no cell, whatever is predicted there.
+    Pixels whose truth is ``IGNORE_INDEX`` are not counted.
 
     Raises:
-        UserError: If the masks differ in shape or a counted pixel is in no class.
+        UserError: If the masks differ in shape or a counted pixel has an unknown class.
 
     >>> confusion(np.array([[[0, 1, 255]]], np.uint8), np.array([[[1, 1, 0]]], np.uint8), 2)
     array([[[0, 1],
@@ -144,7 +143,7 @@ def dice(confusion: Int64[np.ndarray, "*stack class class"]) -> Float[np.ndarray
 def pixel_accuracy(
     confusion: Int64[np.ndarray, "*stack class class"],
 ) -> Float[np.ndarray, "*stack"]:
-    """Share of the counted pixels that got their true class; NaN where none counts.
+    """Share of the counted pixels with the true class; NaN where none is counted.
 
     >>> float(pixel_accuracy(np.array([[3, 1], [0, 4]])))
     0.875
@@ -159,16 +158,15 @@ def boundary_f(
     num_classes: int,
     tolerance_px: float = TOLERANCE_PX,
 ) -> Float[np.ndarray, "image class"]:
-    """F of boundary precision and recall of each class in each image; lies in [0, 1].
+    """Boundary F score, of precision and recall, of each class in each image; lies in [0, 1].
 
-    The boundary of a class are its pixels with a pixel of another class above, below, left
-    or right. Precision is the share of predicted boundary pixels within ``tolerance_px``
-    (Euclidean, inclusive) of a true one, recall the converse. NaN where neither mask has a
-    boundary of the class, 0 where only one has. The image's edge makes no boundary, nor
-    do ignored pixels: where they hide a class's true boundary, there is none to find.
+    The boundary of a class consists of its pixels with a 4-neighbour of another class. Precision is
+    the share of predicted boundary pixels within ``tolerance_px`` (Euclidean, inclusive) of a true
+    one, recall the converse. NaN if neither mask has a boundary of the class, 0 if only one has. The
+    edge of the image is not a boundary, and neither is an ignored pixel's.
 
     Raises:
-        UserError: If the masks differ in shape or a counted pixel is in no class.
+        UserError: If the masks differ in shape or a counted pixel has an unknown class.
 
     Source: Martin et al. 2004, Learning to detect natural image boundaries, section 3.1, for
     precision, recall and F; Csurka et al. 2013, What is a good evaluation measure for semantic
@@ -200,7 +198,7 @@ def _changes(
     masks: UInt8[np.ndarray, "image height width"],
     counted: Bool[np.ndarray, "image height width"],
 ) -> Bool[np.ndarray, "image height width"]:
-    """Where a counted pixel has a counted 4-neighbour of another class."""
+    """Counted pixels with a counted 4-neighbour of another class."""
     edges = np.zeros_like(counted)
     for axis in (1, 2):
         here = (slice(None),) * axis + (slice(None, -1),)
@@ -228,7 +226,7 @@ def _by_name(
     boundary: Float[np.ndarray, "*stack class"],
     class_names: Sequence[str],
 ) -> dict[str, Float[np.ndarray, "*stack"]]:
-    """Every metric under its name; those of ``METRICS`` first."""
+    """All metrics by name, ``METRICS`` first."""
     of_classes = {"iou": iou(confusion), "dice": dice(confusion), "boundary_f": boundary}
     metrics = {
         "mean_iou": _mean_of_evaluated(of_classes["iou"]),
@@ -244,13 +242,13 @@ def _by_name(
 def _areas_px(
     confusion: Int64[np.ndarray, "*stack class class"],
 ) -> tuple[Int64[np.ndarray, "*stack class"], ...]:
-    """Of each class: pixels in both masks, in the true one, in the predicted one."""
+    """Pixels of each class in both masks, in the true mask, in the predicted mask."""
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
     return both, confusion.sum(axis=-1), confusion.sum(axis=-2)
 
 
 def _ratio(above: ArrayLike, below: ArrayLike) -> Float[np.ndarray, "*shape"]:
-    """Quotient; NaN where there is nothing to divide by."""
+    """Quotient; NaN where the denominator is 0."""
     quotient = np.full(np.shape(below), np.nan)
     np.divide(above, below, out=quotient, where=np.asarray(below) != 0)
     return quotient
@@ -259,29 +257,27 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> Float[np.ndarray, "*shape"]:
 def _mean_of_evaluated(
     metrics: Float[np.ndarray, "*shape"], axis: int = -1
 ) -> Float[np.ndarray, "*rest"]:
-    """Mean without the NaN; NaN where there is nothing else."""
+    """Mean without NaN; NaN if there is no other value."""
     return _ratio(np.nansum(metrics, axis=axis), np.isfinite(metrics).sum(axis=axis))
 
 
 def _check_shapes(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> None:
     if truth.shape != prediction.shape:
         raise UserError(
-            f"prediction has shape {prediction.shape} but truth {truth.shape}: masks are "
-            "compared pixel by pixel; resize the prediction to the size of the truth"
+            f"prediction has shape {prediction.shape} but truth {truth.shape}: masks are compared pixel "
+            "by pixel; resize the prediction to the size of the truth"
         )
     counted = truth != IGNORE_INDEX
     for what, masks in (("truth", truth), ("prediction", prediction)):
         largest = int(masks.max(where=counted, initial=0))
         if largest >= num_classes:
             raise UserError(
-                f"{what} holds class {largest} but there are {num_classes} classes: a counted "
-                f"pixel is 0 .. {num_classes - 1}; mend the masks or the number of classes"
+                f"{what} has class {largest} but there are {num_classes} classes: a counted pixel is "
+                f"0 .. {num_classes - 1}; correct the masks or the number of classes"
             )
 
 
 def _check_unique(class_names: Sequence[str]) -> None:
     for name in class_names:
         if class_names.count(name) > 1:
-            raise UserError(
-                f"class {name} stands twice: each class has a name of its own; rename one"
-            )
+            raise UserError(f"class {name} is there twice: class names must be unique; rename one")

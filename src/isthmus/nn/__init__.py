@@ -1,1 +1,1 @@
-"""Networks as topologies, and the parts that are handed to them."""
+"""Networks and their parts; no recipes."""

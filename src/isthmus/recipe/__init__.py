@@ -4,11 +4,13 @@ Field docstrings are the only description of a field: the command line's help is
 Each task defines its own recipe class in ``isthmus.tasks``.
 """
 
-from isthmus.recipe.labelled import LabelledData
 from isthmus.recipe.parsing import flattened, nested, parse, settings_of
-from isthmus.recipe.recipe import (
+from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive, Setting
+from isthmus.recipe.tables import (
     AnyRecipe,
+    LabelledData,
     Recipe,
+    Train,
     differing_fields,
     recipe_as_toml,
     recipe_tables,
@@ -16,8 +18,6 @@ from isthmus.recipe.recipe import (
     with_data_from,
     with_settings,
 )
-from isthmus.recipe.rules import IGNORE_INDEX, STRICT, Positive, Setting
-from isthmus.recipe.train import Train
 
 __all__ = [
     "IGNORE_INDEX",

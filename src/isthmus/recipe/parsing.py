@@ -1,4 +1,4 @@
-"""The one door through which all settings come: plain tables in, checked dataclasses out."""
+"""Parsing of settings: plain tables to validated dataclasses, and back."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def parse(kind: type[Part], tables: Mapping[str, Any], prefix: str = "") -> Part
     """Plain tables as a pydantic dataclass.
 
     Raises:
-        UserError: One line that names the key, the rule and, for a name, the nearest right one.
+        UserError: One line with the key, the rule and, for a misspelt name, the nearest known one.
     """
     try:
-        # Through JSON, because pydantic's strict mode then still takes a list for a tuple
-        # and text for a path, which is all that TOML can write.
+        # Through JSON, because pydantic's strict mode then accepts a list for a tuple and text for
+        # a path, which is all that TOML has.
         return TypeAdapter(kind).validate_json(json.dumps(tables, default=str))
     except ValidationError as error:
         raise UserError(_sentence(error, kind, prefix)) from None
 
 
 def build(kind: type[Part], values: Mapping[str, Any], prefix: str = "") -> Part:
-    """A pydantic dataclass of values that are parsed already.
+    """A pydantic dataclass of values that have been parsed already.
 
     Raises:
         UserError: As ``parse`` does.
@@ -90,7 +90,7 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
-    """The first fault as one line: key, rule, nearest right name."""
+    """The first error as one line: key, rule, nearest known name."""
     fault = error.errors()[0]
     path = [str(step) for step in fault["loc"]]
     key = prefix + ".".join(path)
@@ -112,7 +112,7 @@ def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
 
 
 def _owner(kind: type, path: list[str]) -> type:
-    """The dataclass that holds the last key of a dotted path."""
+    """The dataclass with the last key of a dotted path."""
     for step in path:
         kind = get_type_hints(kind)[step]
     return kind

@@ -1,4 +1,4 @@
-"""The rules that fields of recipes share."""
+"""Types and rules of recipe fields."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 IGNORE_INDEX = 255
-"""Mask value of a pixel that no loss and no metric may look at."""
+"""Mask value of a pixel that losses and metrics ignore."""
 
 Setting = bool | int | float | str
-"""What a recipe field can hold once written down as TOML."""
+"""A single value of a recipe field in TOML."""
 
 STRICT = ConfigDict(
     extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
@@ -29,20 +29,20 @@ AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def check_unused_fields(data: Any, readers: Mapping[str, str]) -> None:
-    """Reject one's own images without their folder, and a field that this data set does not read.
+    """Reject own images without a folder, and fields that have no effect on this data set.
 
     Args:
         data: The data table of a recipe.
-        readers: For a field, the name of the data set that alone reads it.
+        readers: Field -> name of the only data set that uses it.
     """
     if data.name == readers["folder"] and data.folder is None:
         raise ValueError(
-            f'data.folder is missing: data.name = "{data.name}" needs the path of your folder'
+            f'data.folder is missing: data.name = "{data.name}" needs the path of your folder; set it'
         )
     for field in dataclasses.fields(data):
         only_name = readers.get(field.name, data.name)
         if only_name != data.name and getattr(data, field.name) != field.default:
             raise ValueError(
-                f'data.{field.name} does nothing for data.name = "{data.name}": only "{only_name}" reads it; '
-                f'set data.name = "{only_name}" or take the key out'
+                f'data.{field.name} does nothing for data.name = "{data.name}": only "{only_name}" uses it; '
+                f'set data.name = "{only_name}" or remove the key'
             )

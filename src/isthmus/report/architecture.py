@@ -1,4 +1,4 @@
-"""The design of a label-conditioned VAE as boxes and arrows, computed from its recipe: where does the label enter?
+"""The design of a label-conditioned VAE as boxes and arrows, made from its recipe: where the label enters.
 
 Solid: what is computed from an image. Dashed: what only the objective uses.
 """
@@ -34,8 +34,8 @@ _NAMES = {
     "hsic": "HSIC",
     "mmd": "MMD",
 }
-_SIZE, _SMALL, _GAP = 15, 13, 26
-_ABOVE, _ROW, _PRIOR, _READER, _LABEL = 38, 150, 240, 270, 316
+_SIZE, _SMALL, _GAP = 16, 14, 28
+_ABOVE, _ROW, _PRIOR, _READER, _LABEL = 38, 150, 236, 276, 322
 """The heights of what stands above the row of parts, of the row itself, and of three rows below it."""
 
 
@@ -126,13 +126,15 @@ def _row(settings: Settings) -> dict[str, _Box]:
 
 
 def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
-    """Label, prior, and where there are such: the auxiliary classifier, the penalty, the label consistency."""
+    """Label and prior; where the recipe has them, auxiliary classifier, penalty and label consistency."""
     has_prior = settings["model.prior"] != "standard"
     is_used = bool(_entered(settings)) or has_prior
     code = "one-hot or unconditional" if settings["model.label_dropout"] > 0 else "one-hot"
     words = (f"label y: {code}" if is_used else "label y: enters nowhere",)
+    right = row["output"].x + row["output"].width / 2
     left = row["z"].x - 40 if _reads(settings) else row["encoder"].x - 30
     width = max(_width(words) + 20, row["decoder"].x + 50 - left)
+    left = min(left, right - width)
     ink, dashes = ("validation", None) if is_used else ("quiet", "6 4")
     boxes = {"label": _Box(left + width / 2, _LABEL, words, width, ink=ink, dashes=dashes)}
 
@@ -143,10 +145,10 @@ def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
     dashed("prior", row["z"].x, _PRIOR, "p(z | y)" if has_prior else "N(0, 1)")
     penalty = str(settings["objective.invariance"])
     if penalty != "none":
-        dashed("penalty", row["z"].x - 30, _ABOVE, _NAMES.get(penalty, penalty), "keeps y out of z")
+        dashed("penalty", row["z"].x - 60, _ABOVE, _NAMES.get(penalty, penalty), "keeps y out of z")
     if settings.get(LABEL_CONSISTENCY) is not None:
         lines = ("auxiliary classifier", "checks y′ in x̂(z, y′)")  # noqa: RUF001
-        dashed("consistency", row["decoder"].x + 26, _ABOVE, *lines)
+        dashed("consistency", right - _width(lines) / 2 - 12, _ABOVE, *lines)
     if _reads(settings):
         words = ("auxiliary classifier: ŷ(x)",)
         width = _width(words) + 20
@@ -222,12 +224,12 @@ def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _
     of_q = "x, y" if "encoder" in _entered(settings) else "x"
     of_p = "z, y" if "decoder" in _entered(settings) else "z"
     likelihood = str(settings["objective.likelihood"])
+    last = (f"p(x | {of_p})", *_NAMES.get(likelihood, likelihood).split())
     right = drawing.width - 10
     for x, y, words, anchor in (
         (boxes["posterior"].x, _ROW - 34, f"q(z | {of_q})", "middle"),
         (10, _ROW + 44, "image", "start"),
-        (right, _ROW + 84, f"p(x | {of_p})", "end"),
-        (right, _ROW + 102, _NAMES.get(likelihood, likelihood), "end"),
+        *((right, _ROW + 84 + 19 * k, words, "end") for k, words in enumerate(last)),
     ):
         drawing.text((x, y), words, _SMALL, text_anchor=anchor)
 

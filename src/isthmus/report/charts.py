@@ -10,7 +10,7 @@ import pandas as pd
 from isthmus.metrics.wording import count_text, seconds_text
 from isthmus.report.axes import SMALL_PX, Axes, padded, tick_text, ticks
 from isthmus.report.svg import Drawing, beside, text_width
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("train_seconds", "Training time", seconds_text),
@@ -34,9 +34,8 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
         return None
     left, height = 20 + max(map(text_width, names)), _LINE * len(names)
     width = left + (1 + len(COSTS)) * (_PANEL + _GAP)
-    drawing = Drawing(
-        width, height + 44, f"{judged.heading} beside training time, parameters and GFLOP"
-    )
+    label = f"{judged.heading} beside training time, parameters and GFLOP"
+    drawing = Drawing(width, height + 44, label)
     for row, name in enumerate(names):
         y = 24 + (row + 0.5) * _LINE
         drawing.line((0, y), (width - _GAP, y), "faint", stroke_width=0.5)
@@ -44,28 +43,18 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
     columns = ((judged.name, judged.heading, tick_text), *COSTS)
     for k, (column, title, as_text) in enumerate(columns):
         values = [study.values(name, column) for name in names]
-        means = [float(of.mean()) if of.size else np.nan for of in values]
-        spreads = [float(of.std(ddof=1)) if of.size > 1 else 0.0 for of in values]
-        if k == 0:
-            ends = padded(
-                [
-                    mean + side * sd
-                    for mean, sd in zip(means, spreads, strict=True)
-                    for side in (-1, 1)
-                ]
-            )
-        else:
-            ends = 0.0, 1.1 * max([mean for mean in means if mean > 0], default=1.0)
-        box = (left + k * (_PANEL + _GAP), 24, _PANEL, height)
-        axes = Axes(drawing, *box, ends, (len(names), 0))
+        means = np.array([of.mean() if of.size else np.nan for of in values])
+        spreads = np.array([of.std(ddof=1) if of.size > 1 else 0.0 for of in values])
+        low, high = padded([means - spreads, means + spreads])
+        ends = (min(0.0, low), max(high, 1e-9)) if k else (low, high)
+        axes = Axes(drawing, left + k * (_PANEL + _GAP), 24, _PANEL, height, ends, (len(names), 0))
         drawing.text((axes.left, 12), title, SMALL_PX, fill="quiet")
         axes.grid(ticks(ends, 2 if k else 3), (), as_text)
-        for row, (mean, sd) in enumerate(zip(means, spreads, strict=True)):
+        for row, mean in enumerate(means.tolist()):
             if np.isfinite(mean):
-                y = axes.y(row + 0.5)
-                drawing.line(
-                    (axes.x(mean - sd), y), (axes.x(mean + sd), y), "training", stroke_width=1.5
-                )
+                y, sd = axes.y(row + 0.5), float(spreads[row])
+                start, end = (axes.x(mean - sd), y), (axes.x(mean + sd), y)
+                drawing.line(start, end, "training", stroke_width=1.5)
                 axes.dot(mean, row + 0.5, "training", "training")
     return drawing
 

@@ -14,11 +14,10 @@ from markupsafe import escape
 from isthmus.metrics.wording import count_text, metric_text
 from isthmus.report.axes import SMALL_PX, Axes, Ends, padded, ticks
 from isthmus.report.svg import Drawing, Px, beside, element
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 PARTS = {"train": "training", "validation": "validation"}
-"""What a curve is measured on, as columns of metrics.csv begin, and its name; also the ink of its line."""
-_INKS = {"train": "training", "validation": "validation"}
+"""What a curve is measured on, as columns of metrics.csv begin: its name, which is its line's ink too."""
 
 _WIDTH, _PLOT, _PANEL, _NAME = 340, 124, 172, 18
 _LEFT, _RIGHT = 46, 10
@@ -81,7 +80,7 @@ def learning_curves(charts: Mapping[str, Drawing]) -> Drawing | None:
         return None
     drawing = beside(named, 3)
     for k, (part, words) in enumerate(PARTS.items()):
-        drawing.text((24 + 90 * k, 16), words, fill=_INKS[part], font_weight="bold")
+        drawing.text((24 + 90 * k, 16), words, fill=PARTS[part], font_weight="bold")
     return drawing
 
 
@@ -133,7 +132,7 @@ def _draw(drawing: Drawing, top: Px, panel: _Panel, epochs: Ends, height: Ends) 
     for part in PARTS:
         sound = [line for line in panel.lines if line.part == part and not line.is_failed]
         if any(line.values.size for line in sound):
-            _draw_mean(axes, sound, _INKS[part])
+            _draw_mean(axes, sound, PARTS[part])
     for line in panel.lines:
         _draw_run(axes, panel.variant, line)
 
@@ -169,7 +168,7 @@ def _draw_run(axes: Axes, variant: str, line: _Line) -> None:
         look = {"stroke_width": 1.2, "stroke_dasharray": "1.5 2.5"}
     inside = replace(axes, drawing=run)
     inside.curve(xs, ys, "none", stroke_width=9, pointer_events="stroke")
-    inside.curve(xs, ys, _INKS[line.part], class_="own", **look)
+    inside.curve(xs, ys, PARTS[line.part], class_="own", **look)
     name = f"run {line.part}{' failed' if line.is_failed else ''}"
     axes.drawing.parts.append(element("g", "".join(run.parts), class_=name))
 

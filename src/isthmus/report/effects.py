@@ -12,9 +12,9 @@ from isthmus.metrics.wording import counted, interval_text, signed_text
 from isthmus.report.axes import SMALL_PX, Axes, Ends, ticks
 from isthmus.report.svg import Drawing, Point, Px, fitted, points, text_width
 from isthmus.report.verdict_rows import MARKS
-from isthmus.study.folder import StudyFolder
 from isthmus.study.recommendation import decimals_of, shown_effects
 from isthmus.study.records import StudyRecord, Verdict
+from isthmus.study.study_folder import StudyFolder
 
 WIDE, NARROW = 1180, 370
 """Widths in px: words left of the bars, or above them as on a phone."""

@@ -15,7 +15,7 @@ from isthmus.engine.run_folder import write_atomically
 from isthmus.report.architecture import READ, architecture_drawing
 from isthmus.report.sample_grids import KINDS, sample_grid
 from isthmus.report.svg import Drawing, encoded
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 MOST_DESIGNS = 6
 """As many designs stand on the page; all are written as files."""

@@ -1,14 +1,13 @@
-"""How the report looks: the only place of its colours, its resolution and its number formats."""
+"""How the report looks: the only place of its colours and its number formats."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import UInt8
-
-DPI = 140
-"""Pixels an inch of every figure."""
+from PIL import ImageColor
 
 IGNORED_COLOUR = "#999999"
 """Pixels that no metric looks at; no class has this colour."""
@@ -56,9 +55,9 @@ def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
     ('#E69F00', '#262B36')
     """
     things = [name for name in names if name != "background"]
+    cycles = (divmod(k, len(_OKABE_ITO)) for k in range(len(things)))
     of_thing = {
-        name: _paler(_OKABE_ITO[k % len(_OKABE_ITO)], k // len(_OKABE_ITO))
-        for k, name in enumerate(things)
+        n: _paler(_OKABE_ITO[k], cycle) for n, (cycle, k) in zip(things, cycles, strict=True)
     }
     return tuple(of_thing.get(name, BACKGROUND_COLOUR) for name in names)
 
@@ -72,32 +71,14 @@ def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return (*zip(names, class_colours(names), strict=True), ("ignored", IGNORED_COLOUR))
 
 
+@cache
 def palette(names: tuple[str, ...]) -> UInt8[np.ndarray, "256 3"]:
     """RGB of each mask value: the classes' colours, grey for every other value."""
-    colours = np.full((256, 3), rgb(IGNORED_COLOUR), dtype=np.uint8)
-    for value, colour in enumerate(class_colours(names[:255])):
-        colours[value] = rgb(colour)
-    return colours
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue of a CSS hex colour, 0 .. 255 each.
-
-    >>> rgb("#ff8000")
-    (255, 128, 0)
-    """
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def mixed(ground: str, ink: str, share: float) -> str:
-    """The ground with a share of the ink, as a CSS hex colour.
-
-    >>> mixed("#ffffff", "#000000", 0.2)
-    '#CCCCCC'
-    """
-    parts = zip(rgb(ground), rgb(ink), strict=True)
-    return "#{:02X}{:02X}{:02X}".format(*(round(a + share * (b - a)) for a, b in parts))
+    colours = [*class_colours(names[:255]), *[IGNORED_COLOUR] * 256][:256]
+    return np.array([ImageColor.getrgb(colour) for colour in colours], dtype=np.uint8)
 
 
 def _paler(colour: str, cycle: int) -> str:
-    return mixed("#ffffff", colour, 0.55**cycle)
+    """The colour on white, more so with every cycle."""
+    parts = (round(255 + 0.55**cycle * (part - 255)) for part in ImageColor.getrgb(colour))
+    return "#{:02X}{:02X}{:02X}".format(*parts)

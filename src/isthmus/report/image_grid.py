@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from isthmus.report.svg import FONT_PX, Drawing, Point, fitted, png_uri, text_width, wrapped
+from isthmus.report.svg import FONT_PX, Drawing, Point, encoded, fitted, text_width, wrapped
 
 _SIDE_PX = 84
 """An image is drawn at the whole multiple of its side that comes nearest to this."""
@@ -114,7 +114,7 @@ def drawn_grid(grid: ImageGrid) -> Drawing:
     _write_around(drawing, grid, sides, (left, y))
     mosaic = grid.mosaic
     height, across = mosaic.shape[0] * grid.scale, mosaic.shape[1] * grid.scale
-    drawing.image((left, y), (across, height), png_uri(mosaic))
+    drawing.image((left, y), (across, height), encoded(Image.fromarray(mosaic), "png"))
     drawing.height = y + height + (0 if grid.captions else _EDGE // 2)
     return drawing
 

@@ -13,8 +13,8 @@ from PIL import Image
 from isthmus.metrics.wording import metric_text
 from isthmus.report.formatting import class_legend, palette
 from isthmus.report.svg import Drawing, encoded, fitted, wrapped
-from isthmus.study.folder import StudyFolder
 from isthmus.study.records import ShownImage
+from isthmus.study.study_folder import StudyFolder
 
 _ROLES = {
     "differing": "Where two variants differ most",

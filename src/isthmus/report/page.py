@@ -17,8 +17,8 @@ from isthmus.report.formatting import DARK, LIGHT, class_legend
 from isthmus.report.image_grid import as_png
 from isthmus.report.mask_grid import by_role, image_rows, mask_grid
 from isthmus.report.svg import Drawing
-from isthmus.study.folder import StudyFolder, read_study
 from isthmus.study.recommendation import interacting
+from isthmus.study.study_folder import StudyFolder, read_study
 
 _SECTIONS = {
     "metrics": "Metrics",
@@ -92,7 +92,7 @@ def _html(study: StudyFolder) -> str:
         curves=curves,
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
         groups=by_role(rows),
-        legend=class_legend(study.record.class_names),
+        class_legend=class_legend(study.record.class_names),
         light=LIGHT,
         dark=DARK,
     )

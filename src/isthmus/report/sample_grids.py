@@ -159,7 +159,8 @@ def _unconditional_note(of: Samples) -> str:
 def _interpolation_note(of: Samples) -> str:
     changes = (of.arrays["interpolation_label"] != of.arrays["interpolation_to"]).any()
     change = "; the label changes half-way" if changes and of.decoder_is_conditioned else ""
-    return f"z moves in a straight line; 0 % and 100 % are the reconstructions of two {of.source_word}s{change}."
+    ends = f"0 % and 100 % are the reconstructions of two {of.source_word}s"
+    return f"z moves in a straight line; {ends}{change}."
 
 
 def _interpolation_sides(of: Samples) -> list[str]:
@@ -239,7 +240,7 @@ KINDS: dict[str, Kind] = {
         sides=lambda of: [f"unit {unit}" for unit in of.arrays["traversal_unit"]],
     ),
 }
-"""The kinds by name, the most telling first: with a conditioned encoder, the protocol that gives it a wrong label."""
+"""The kinds by name, the most telling first: encoded with a wrong label, where the encoder is conditioned."""
 
 
 def sample_grid(kind: str, arrays: Arrays, class_names: Sequence[str]) -> Drawing | None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
 from markupsafe import Markup, escape
 from PIL import Image, ImageFont
 
@@ -110,23 +108,11 @@ def beside(drawings: Sequence[Drawing], columns: int, gap: Px = 24) -> Drawing:
     return whole
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """An image file as an address that holds it; nothing stays nothing."""
-    return (
-        f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}" if content else ""
-    )
-
-
 def encoded(image: Image.Image, kind: str, **options: Any) -> str:
     """An image as an address that holds its file."""
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
-    return data_uri(buffer.getvalue(), kind)
-
-
-def png_uri(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
-    """Pixels as an address that holds them without loss."""
-    return encoded(Image.fromarray(pixels), "png")
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 
 from isthmus.metrics.metric import Metric
 from isthmus.metrics.wording import NO_NUMBER, metric_text, percent_text
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def number_cell(value: float, text: str) -> Cell:
     return Cell(text, value if np.isfinite(value) else None)
 
 
-def count_cell(value: float) -> Cell:
+def count_cell(value: float | int) -> Cell:
     """A whole number; a dash where it is not known."""
     return number_cell(value, f"{value:.0f}" if np.isfinite(value) else NO_NUMBER)
 

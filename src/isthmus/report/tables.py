@@ -35,7 +35,7 @@ from isthmus.report.table import (
     table_of,
     words,
 )
-from isthmus.study.folder import StudyFolder
+from isthmus.study.study_folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
 """Column prefix of each metric that exists for every class, and its name on the page."""

@@ -21,9 +21,9 @@ from isthmus.report.table import (
     words,
 )
 from isthmus.report.verdict_rows import KINDS, MARKS
-from isthmus.study.folder import StudyFolder
 from isthmus.study.recommendation import decimals_of
 from isthmus.study.records import Verdict
+from isthmus.study.study_folder import StudyFolder
 
 _KINDS = {
     "factor": (

@@ -1,112 +1,77 @@
-"""The tables of a study that settle it: verdicts, ranks, and where metrics vary."""
+"""The tables that a study's results amount to: verdicts, ranks, learning curves, variance, images."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from isthmus.engine.task import task_of
-from isthmus.errors import UserError, nearest_name
 from isthmus.metrics.metric import Metric
-from isthmus.recipe.parsing import settings_of
 from isthmus.stats.corrections import Looks, planned_looks
-from isthmus.stats.means import rank_shares, variance_shares
-from isthmus.study.by_image import image_differences
-from isthmus.study.comparisons import Settings, comparisons_of, free_factors
+from isthmus.stats.means import rank_shares, seed_mean, variance_shares
+from isthmus.stats.paired import image_difference
+from isthmus.stats.power_law import power_law
+from isthmus.study.comparisons import Levels, comparisons_of, free_factors, level_text
 from isthmus.study.differences import by_seed, found_in, is_complete
-from isthmus.study.folder import StudyFolder
-from isthmus.study.learning_curve import learning_curves
-from isthmus.study.plan import StudyPlan
+from isthmus.study.plan import StudyPlan, metrics_of
 from isthmus.study.records import AnalysisRecord
+from isthmus.study.study_folder import StudyFolder
 from isthmus.study.verdicts import ALPHA, verdicts_on
 
-_ENTROPY = 0
-"""Of what is drawn here: the same folder gives the same tables."""
+SIZE = "data.limit"
+"""The factor that limits the number of labelled images."""
 
+MORE = 200
+"""Labelled images, beyond the most that a study has, for which the learning curve is extrapolated."""
 
-def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
-    """The metrics that a study's verdicts speak of.
-
-    Raises:
-        UserError: If the plan names a metric that its task has not, or that no verdict speaks of.
-    """
-    task = task_of(plan.recipe)
-    known = {metric.name: metric for metric in task.metrics}
-    recipes = [plan.recipe_of(variant) for variant in plan.variants]
-    names = dict.fromkeys(plan.metrics or task.verdict_metrics(recipes))
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"study.metrics: no metric {name!r} of this task; {nearest_name(name, known)}"
-            )
-    for key, named in (("margins", plan.margins), ("expected_sd", plan.expected_sd)):
-        for name in named:
-            if name not in names:
-                raise UserError(
-                    f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
-                    "to study.metrics"
-                )
-    task.check_metrics(list(names), recipes)
-    kept = task.comparable([known[name] for name in names], recipes)
-    lost = {name for name in names if known[name] not in kept}
-    asked: dict[str, Iterable[str]] = {
-        "metrics": plan.metrics,
-        "margins": plan.margins,
-        "expected_sd": plan.expected_sd,
-    }
-    for key, wanted in asked.items():
-        if of_other_things := next((name for name in wanted if name in lost), None):
-            raise UserError(
-                f"study.{key}: {of_other_things} is of other things under another objective.likelihood, so "
-                "no verdict can speak of it; take it out, or keep to one likelihood"
-            )
-    return kept
-
-
-def factor_settings(plan: StudyPlan) -> dict[str, Settings]:
-    """Each variant's level of every factor."""
-    settings = {v.name: settings_of(plan.recipe_of(v)) for v in plan.variants}
-    return {name: {key: of[key] for key in plan.factors} for name, of in settings.items()}
+_SEED = 0
+"""Of all resampling, so that the same folder gives the same tables."""
+_DRAWS = 2_000
 
 
 def looks_of(plan: StudyPlan) -> Looks:
-    """The counts of seeds after which this study's verdicts are drawn; one seed has none."""
-    counts = {count for count in plan.looks if count > 1} | {max(2, len(plan.seeds))}
-    return planned_looks(sorted(counts), np.random.default_rng(_ENTROPY))
+    """The interim looks of a plan and the last one."""
+    return looks_at(plan.looks, len(plan.seeds))
+
+
+def looks_at(interim: Iterable[int], seeds: int) -> Looks:
+    """Looks at these numbers of seeds and at the last one; a look needs two or more seeds."""
+    counts = {count for count in interim if count > 1} | {max(2, seeds)}
+    return planned_looks(sorted(counts), np.random.default_rng(_SEED))
 
 
 def analyse(
-    plan: StudyPlan, study: Path, results: pd.DataFrame, per_image: pd.DataFrame
+    plan: StudyPlan, folder: StudyFolder, results: pd.DataFrame, per_image: pd.DataFrame
 ) -> AnalysisRecord:
-    """Write the tables of verdicts; return how they were computed."""
-    metrics, looks, variants = metrics_of(plan), looks_of(plan), factor_settings(plan)
+    """Write the tables of verdicts, ranks, learning curves, images and variance.
+
+    All but the verdicts and the variance stay empty until every run is done: before, they would be
+    one more look at the results.
+
+    Args:
+        plan: The study.
+        folder: Where the tables are written.
+        results: One row a run, as in ``results.csv``.
+        per_image: One row a finished run and test image.
+
+    Returns:
+        How the verdicts were computed.
+    """
+    metrics, looks, variants = metrics_of(plan), looks_of(plan), plan.levels
     found = found_in(results, comparisons_of(variants), metrics)
-    whole = is_complete(results)
-    condition = (
-        results if whole else results[:0]
-    )  # what is told before the end would be one look more
-    verdicts = verdicts_on(found, plan.margins, looks, is_complete=whole)
-    rng = np.random.default_rng(_ENTROPY)
-    folder = StudyFolder(study)
+    is_done = is_complete(results)
+    shown = results if is_done else results[:0]
+    verdicts = verdicts_on(found, plan.margins, looks, is_complete=is_done)
     folder.write_verdicts(verdicts)
-    tables = {
-        "learning_curve": learning_curves(condition, variants, metrics),
-        "ranks": pd.DataFrame(
-            _ranks(condition, metrics), columns=["metric", "variant", "rank", "share"]
-        ),
-        "by_image": image_differences(condition, per_image, metrics[0], rng),
-        "variance": pd.DataFrame(
-            _variance(variants, per_image, metrics), columns=["metric", "source", "share"]
-        ),
-    }
-    for name, table in tables.items():
-        folder.write_table(name, table)
+    folder.write_table("learning_curve", learning_curves(shown, variants, metrics))
+    folder.write_table("ranks", _ranks(shown, metrics))
+    folder.write_table("by_image", image_differences(shown, per_image, metrics[0]))
+    folder.write_table("variance", _variance(variants, per_image, metrics))
     return AnalysisRecord(
         alpha=ALPHA,
         looks=looks.seeds,
@@ -115,27 +80,119 @@ def analyse(
     )
 
 
-def _ranks(results: pd.DataFrame, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """How often each variant has each rank when seeds are drawn anew, all variants together."""
-    rows = []
+def image_differences(
+    results: pd.DataFrame, per_image: pd.DataFrame, metric: Metric
+) -> pd.DataFrame:
+    """The variant with the best mean less every other one, paired by test image; a row each.
+
+    The metric of an image is first averaged over the finished seeds. So the interval (BCa bootstrap,
+    95 %, not corrected for the number of variants) is about these networks on other images.
+
+    Args:
+        results: One row a run, as in ``results.csv``.
+        per_image: One row a run and image; empty where the metric exists for whole test sets only.
+        metric: By which variants are compared.
+    """
+    rows, rng = [], np.random.default_rng(_SEED)
+    means = by_seed(results, metric).mean().sort_values(ascending=not metric.higher_is_better)
+    if len(means) > 1 and metric.name in per_image:
+        by_name = per_image.pivot_table(index="image", columns="variant", values=metric.name)
+        known = [name for name in means.index if name in by_name]
+        for other in known[1:]:
+            both = by_name[[known[0], other]].dropna()
+            if len(both) > 1:
+                a, b = both.to_numpy().T
+                found = image_difference(a, b, rng, draws=_DRAWS)
+                ends = (found.n, found.mean, found.low, found.high)
+                rows.append((metric.name, known[0], other, *ends))
+    return pd.DataFrame(rows, columns=["metric", "a", "b", "n", "difference", "low", "high"])
+
+
+def learning_curves(
+    results: pd.DataFrame, variants: Mapping[str, Levels], metrics: Sequence[Metric]
+) -> pd.DataFrame:
+    """Mean metric by number of labelled images, and its extrapolation by a power law to ``MORE`` images.
+
+    One curve for each setting of the other factors that has three sizes or more, over the seeds that
+    have all of its sizes, with 95 % t intervals over seeds. The sentence of the extrapolated row gives
+    the expected gain.
+
+    Args:
+        results: One row a run, as in ``results.csv``.
+        variants: Variant -> factor -> level.
+        metrics: Those that get verdicts.
+    """
+    rows: list[dict[str, Any]] = []
     for metric in metrics:
-        table = by_seed(results, metric).dropna()  # seeds that every variant has finished
-        if len(table) < 2 or table.shape[1] < 2:
-            continue
-        rng = np.random.default_rng(_ENTROPY)
-        shares = rank_shares(table.to_numpy(), rng, higher_is_better=metric.higher_is_better)
-        rows += [
-            {"metric": metric.name, "variant": variant, "rank": rank + 1, "share": share}
-            for variant, of_variant in zip(table.columns, shares, strict=True)
-            for rank, share in enumerate(of_variant)
-        ]
+        of_metric = by_seed(results, metric)
+        for name, sizes in _variants_by_size(variants).items():
+            wanted = list(sizes.values())
+            if len(wanted) < 3 or not set(wanted) <= set(of_metric.columns):
+                continue
+            table = of_metric[wanted].dropna()
+            counts = results.groupby("variant")["labelled_images"].max()
+            used = [int(counts[variant]) for variant in wanted]
+            if len(table) and len(set(used)) == len(used):  # equal where a limit exceeds the data
+                rows += _curve(metric, name, used, table.to_numpy())
+    columns = ["metric", "variant", "images", "source", "n", "mean", "low", "high", "sentence"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _variants_by_size(variants: Mapping[str, Levels]) -> dict[str, dict[float, str]]:
+    """Setting of the other factors -> size, increasing -> variant; a variant without a limit is last."""
+    settings: dict[str, dict[float, str]] = {}
+    for variant, levels in variants.items():
+        if SIZE in levels:
+            others = [level_text(level) for key, level in levels.items() if key != SIZE]
+            size = math.inf if levels[SIZE] is None else float(levels[SIZE])
+            settings.setdefault("_".join(others) or "all", {})[size] = variant
+    return {name: dict(sorted(sizes.items())) for name, sizes in settings.items()}
+
+
+def _curve(
+    metric: Metric, name: str, sizes: list[int], values: Float[np.ndarray, "seed size"]
+) -> list[dict[str, Any]]:
+    law, most, n = power_law(values, np.array(sizes)), sizes[-1], len(values)
+    gained = law.gained(most, most + MORE)
+    low, high = gained.interval()
+    between = f" [{low:+.3g}, {high:+.3g}]" if n > 1 else ""
+    sentence = (
+        f"{MORE} more labelled images ({most} to {most + MORE}) would change {metric.title} of "
+        f"{name} by {gained.mean:+.3g}{between}, if the law holds beyond the data; "
+        f"{n} seed{'s' if n > 1 else ''}."
+    )
+    means = {size: (seed_mean(values[:, i]), "measured", "") for i, size in enumerate(sizes)}
+    means[most + MORE] = (law.predicted(most + MORE), "predicted", sentence)
+    rows = []
+    for images, (mean, source, said) in means.items():
+        ends = mean.interval() if n > 1 else (None, None)
+        row = {"metric": metric.name, "variant": name, "images": images, "source": source}
+        row |= {"n": n, "mean": mean.mean, "low": ends[0], "high": ends[1], "sentence": said}
+        rows.append(row)
     return rows
 
 
+def _ranks(results: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
+    """Share of resampled seeds in which each variant has each rank, over seeds that all have finished."""
+    rows = []
+    for metric in metrics:
+        table = by_seed(results, metric).dropna()
+        if len(table) < 2 or table.shape[1] < 2:
+            continue
+        rng = np.random.default_rng(_SEED)
+        shares = rank_shares(table.to_numpy(), rng, higher_is_better=metric.higher_is_better)
+        rows += [
+            (metric.name, variant, rank + 1, share)
+            for variant, of_variant in zip(table.columns, shares, strict=True)
+            for rank, share in enumerate(of_variant)
+        ]
+    return pd.DataFrame(rows, columns=["metric", "variant", "rank", "share"])
+
+
 def _variance(
-    settings: Mapping[str, Settings], per_image: pd.DataFrame, metrics: Sequence[Metric]
-) -> list[dict[str, Any]]:
-    """Shares of variance of the metrics that single images have too."""
+    variants: Mapping[str, Levels], per_image: pd.DataFrame, metrics: Sequence[Metric]
+) -> pd.DataFrame:
+    """Shares of the variance of metrics of single images by factor, seed and image."""
     rows = []
     for metric in metrics:
         if metric.name not in per_image:
@@ -145,27 +202,27 @@ def _variance(
         ).dropna()
         seeds = table.index.get_level_values("seed").nunique()
         in_seeds = table.groupby("image").size()
-        of_all = in_seeds.index[in_seeds == seeds]  # some metrics have no value on some images
-        table, images = table[table.index.isin(of_all, level="image")], len(of_all)
-        if set(table.columns) != set(settings) or min(seeds, images, len(settings)) < 2:
+        complete = in_seeds.index[in_seeds == seeds]  # some metrics are undefined on some images
+        table, images = table[table.index.isin(complete, level="image")], len(complete)
+        if set(table.columns) != set(variants) or min(seeds, images, len(variants)) < 2:
             continue
-        if np.ptp(table.to_numpy()) == 0:  # nothing varies
+        if np.ptp(table.to_numpy()) == 0:
             continue
-        factors, order, shape = _grid(settings)
+        factors, order, shape = _grid(variants)
         shares = variance_shares(table[order].to_numpy().reshape(seeds, images, *shape), factors)
-        rows += [{"metric": metric.name, "source": k, "share": v} for k, v in shares.items()]
-    return rows
+        rows += [(metric.name, source, share) for source, share in shares.items()]
+    return pd.DataFrame(rows, columns=["metric", "source", "share"])
 
 
-def _grid(settings: Mapping[str, Settings]) -> tuple[list[str], list[str], tuple[int, ...]]:
-    """Factors, variants in their order, levels a factor; variants that span no grid are one factor."""
-    factors, cells = free_factors(settings)
+def _grid(variants: Mapping[str, Levels]) -> tuple[list[str], list[str], tuple[int, ...]]:
+    """Factors, variants in grid order, levels per factor; variants without a grid are one factor."""
+    factors, cells = free_factors(variants)
     levels = [list(dict.fromkeys(of)) for of in zip(*cells.values(), strict=True)]
-    is_grid = len(set(cells.values())) == len(settings) == math.prod(map(len, levels))
+    is_grid = len(set(cells.values())) == len(variants) == math.prod(map(len, levels))
     if not is_grid:
-        return ["variant"], list(settings), (len(settings),)
+        return ["variant"], list(variants), (len(variants),)
 
     def place(variant: str) -> list[int]:
         return [of.index(level) for of, level in zip(levels, cells[variant], strict=True)]
 
-    return factors, sorted(settings, key=place), tuple(map(len, levels))
+    return factors, sorted(variants, key=place), tuple(map(len, levels))

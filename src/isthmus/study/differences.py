@@ -1,4 +1,4 @@
-"""The difference that every comparison of a study makes, by every metric, seed by seed."""
+"""The paired difference of every comparison by every metric."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from isthmus.metrics.metric import Metric
 from isthmus.stats.paired import PairedDifference, paired_difference
 from isthmus.study.comparisons import Comparison
 
+OUTSTANDING = ("missing", "broken off")
+"""Statuses in ``results.csv`` of runs that the next call trains."""
+
 
 @dataclass(frozen=True)
 class Found:
-    """One comparison by one metric, over the seeds whose runs have all finished."""
+    """One comparison by one metric, over the seeds in which all its runs have finished."""
 
     comparison: Comparison
     metric: Metric
     groups: tuple[tuple[str, ...], ...]
-    """Of variants; a seed's difference is the mean over them."""
+    """The groups of the comparison that are used; a seed's difference is the mean over them."""
     means: tuple[float, float]
-    """Of a and of b."""
+    """Of a and of b; NaN for an interaction."""
     difference: PairedDifference | None
     """None where no seed has all the runs."""
 
 
-OUTSTANDING = ("missing", "broken off")
-"""What stands in results.csv of a run that the next call trains, anew or for the first time."""
-
-
 def is_complete(results: pd.DataFrame) -> bool:
-    """Whether every planned run is done, well or not."""
+    """Whether every planned run has finished or failed."""
     return not results["status"].isin(OUTSTANDING).any()
 
 
 def by_seed(results: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """One metric of the finished runs: a row a seed, a column a variant, NaN where a run lacks."""
+    """One metric of the finished runs: a row a seed, a column a variant, NaN for other runs."""
     finished = results[results["status"] == "finished"]
     if metric.name not in finished:
         return pd.DataFrame()
@@ -49,31 +48,28 @@ def by_seed(results: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 def found_in(
     results: pd.DataFrame, comparisons: Sequence[Comparison], metrics: Sequence[Metric]
 ) -> tuple[Found, ...]:
-    """Every comparison by every metric.
+    """Every comparison by every metric that the results have.
 
-    A group with a failed run is left out, of every seed, while another group is left: so no
-    seed compares other variants than the next; where every group has one, those are kept that are
-    whole under the most seeds. A seed that lacks a run is left out.
+    Each seed of a comparison uses the same groups. Groups with a failed run are dropped, in every
+    seed; if all groups have one, those that are complete in the most seeds are kept. Seeds that lack
+    a run of these groups are dropped.
 
     Args:
-        results: A row a run, as results.csv has them.
+        results: One row a run, as in ``results.csv``.
         comparisons: What is compared.
-        metrics: By what.
+        metrics: By which metrics.
     """
     failed = frozenset(results.loc[results["status"] == "failed", "variant"])
-    found = []
-    for metric in metrics:
-        if metric.name not in results:
-            continue
-        table = by_seed(results, metric)
-        found += [_found(comparison, metric, table, failed) for comparison in comparisons]
-    return tuple(found)
+    tables = [(metric, by_seed(results, metric)) for metric in metrics if metric.name in results]
+    return tuple(
+        _found(of, metric, table, failed) for metric, table in tables for of in comparisons
+    )
 
 
 def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]:
-    """Whether seeds differ, so that a test can speak.
+    """Whether seeds differ. If not, their scatter is unknown and there is no test.
 
-    Shares of few images are coarse: two seeds with one and the same difference are no proof.
+    Metrics over few images are coarse, so two seeds can have exactly the same difference by chance.
     """
     return difference is not None and difference.sd > 0
 
@@ -81,7 +77,6 @@ def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]
 def _most_complete(
     groups: tuple[tuple[str, ...], ...], table: pd.DataFrame
 ) -> tuple[tuple[str, ...], ...]:
-    """Those that have all their runs under the most seeds."""
     seeds = [len(table.reindex(columns=list(group)).dropna()) for group in groups]
     return tuple(group for group, count in zip(groups, seeds, strict=True) if count == max(seeds))
 
@@ -89,15 +84,15 @@ def _most_complete(
 def _found(
     comparison: Comparison, metric: Metric, table: pd.DataFrame, failed: frozenset[str]
 ) -> Found:
-    whole = tuple(group for group in comparison.groups if not failed.intersection(group))
-    groups = whole or _most_complete(comparison.groups, table)
+    sound = tuple(group for group in comparison.groups if not failed.intersection(group))
+    groups = sound or _most_complete(comparison.groups, table)
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
         return Found(comparison, metric, groups, (math.nan, math.nan), None)
     places = [[wanted.index(variant) for variant in group] for group in groups]
     values = block.to_numpy()[:, places]  # [seed, group, variant]
-    signs = np.array(comparison.weights)
-    of_a, of_b = ((values @ np.maximum(side, 0)).mean(axis=1) for side in (signs, -signs))
+    weights = np.array(comparison.weights)
+    of_a, of_b = ((values @ np.maximum(side, 0)).mean(axis=1) for side in (weights, -weights))
     means = (math.nan, math.nan)
     if comparison.kind != "interaction":
         means = (float(of_a.mean()), float(of_b.mean()))

@@ -1,4 +1,4 @@
-"""What a study will run and what it will cost, before anything is trained."""
+"""What a study will run, what it will cost and what it can detect, before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,74 +10,65 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from isthmus.data.store import Store
 from isthmus.engine.cost import Cost, cost_of, seconds_per_step
 from isthmus.engine.loaders import leaves_one_over, split_for
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
-from isthmus.study.analysis import factor_settings, looks_of, metrics_of
+from isthmus.study.analysis import looks_of
 from isthmus.study.comparisons import comparisons_of
-from isthmus.study.folder import StudyFolder
-from isthmus.study.plan import StudyPlan
-from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
+from isthmus.study.plan import StudyPlan, metrics_of
 from isthmus.study.power import POWER, visible_differences
+from isthmus.study.schedule import Schedule
+from isthmus.study.study_folder import StudyFolder
 from isthmus.study.verdicts import ALPHA
 
 
 def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None:
-    """Print what a study will cost and what it can see.
+    """Print what a study will cost and what it can detect.
 
-    The cost of a run is the median of three training steps times the number of steps.
+    The cost of a run is the median time of three training steps times the number of steps.
 
     Args:
         plan: The study.
-        study: Its folder; runs that it holds say how much seeds scatter.
-        data_root: Where data sets lie.
+        study: Its folder; its finished runs tell the standard deviation over seeds.
+        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
     """
-    console = Console()
-    _print_cost(plan, study, data_root, console)
-    _print_visible(plan, study, console)
+    console, schedule = Console(), Schedule(plan, StudyFolder(study))
+    _print_cost(schedule, data_root, console)
+    _print_visible(schedule, console)
     console.print("nothing was trained")
 
 
 @dataclass(frozen=True)
 class _RunCost:
-    """What one run costs on this machine."""
+    """The cost of one run on this machine."""
 
     network: Cost
     steps: int
     minutes: float
 
 
-class _Stopwatch:
-    """Times a training step of each recipe once."""
-
-    def __init__(self, seed: int, data_root: Path | None) -> None:
-        self._seed = seed
-        self._data_root = data_root
-        self._store_of = functools.cache(self._open)
-        self.cost_of_run = functools.cache(self._cost_of_run)
-
-    def _open(self, recipe: Recipe) -> Store:
-        return task_of(recipe).open_store(recipe.data, self._data_root)
-
-    def _cost_of_run(self, recipe: Recipe) -> _RunCost:
-        store = self._store_of(recipe)
-        images = len(split_for(recipe, store, self._seed).train)
-        batch = recipe.train.batch
-        batches = math.ceil(images / batch) - leaves_one_over(images, batch)
-        steps = recipe.train.epochs * batches
-        network = cost_of(task_of(recipe).new_module(recipe, store, steps=4))
-        phases = task_of(recipe).phases(recipe)
-        seconds = sum(share * steps * seconds_per_step(of, store) for share, of in phases)
-        return _RunCost(network, steps, seconds / 60)
+def _cost_of_run(recipe: Recipe, seed: int, data_root: Path | None) -> _RunCost:
+    task = task_of(recipe)
+    store = task.open_store(recipe.data, data_root)
+    images = len(split_for(recipe, store, seed).train)
+    batch = recipe.train.batch
+    steps = recipe.train.epochs * (math.ceil(images / batch) - leaves_one_over(images, batch))
+    network = cost_of(task.new_module(recipe, store, steps=4))
+    phases = task.phases(recipe)
+    seconds = sum(share * steps * seconds_per_step(of, store) for share, of in phases)
+    return _RunCost(network, steps, seconds / 60)
 
 
-def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: Console) -> None:
+def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) -> None:
+    plan = schedule.plan
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
     for heading in ("run", "parameters", "GFLOP", "steps", "minutes a run", "to come"):
         table.add_column(heading, justify="left" if heading == "run" else "right")
-    stopwatch = _Stopwatch(plan.seeds[0], data_root)
+
+    @functools.cache
+    def cost_of_run(recipe: Recipe) -> _RunCost:
+        return _cost_of_run(recipe, plan.seeds[0], data_root)
 
     def add_row(name: str, cost: _RunCost, count: int) -> float:
         network = (f"{cost.network.parameters:,}", f"{cost.network.gflop:.2f}")
@@ -85,19 +76,17 @@ def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: C
         return cost.minutes * count
 
     minutes, minutes_of_seed, is_open = 0.0, 0.0, False
-    runs, to_come = planned_runs(plan, study), runs_to_come(plan, study)
+    runs, to_come = schedule.runs(), schedule.to_come()
     for variant in plan.variants:
-        tuning = [run for run in tuning_runs(plan, study) if run.variant == variant]
-        tuned = [stopwatch.cost_of_run(run.recipe) for run in tuning]
-        for run, cost in zip(tuning, tuned, strict=True):
+        tuning = schedule.tuning_runs(variant)
+        for run in tuning:
             setting = ", ".join(f"{key} {level}" for key, level in run.setting.items())
-            minutes += add_row(
-                f"{variant.name}, tuning {setting}", cost, int(not run.folder.is_finished)
-            )
-        may_be = [stopwatch.cost_of_run(next(run.recipe for run in runs if run.variant == variant))]
+            count = int(not run.folder.is_finished)
+            minutes += add_row(f"{variant.name}, tuning {setting}", cost_of_run(run.recipe), count)
+        costs = [cost_of_run(next(run.recipe for run in runs if run.variant == variant))]
         if any(not run.folder.is_finished for run in tuning):
-            may_be, is_open = tuned, True
-        cost = max(may_be, key=lambda of: of.minutes)
+            costs, is_open = [cost_of_run(run.recipe) for run in tuning], True
+        cost = max(costs, key=lambda of: of.minutes)
         minutes += add_row(variant.name, cost, sum(run.variant == variant for run in to_come))
         minutes_of_seed += cost.minutes
     console.print(table)
@@ -114,11 +103,11 @@ def _print_cost(plan: StudyPlan, study: Path, data_root: Path | None, console: C
     )
 
 
-def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
-    """The smallest difference that each factor's and two variants' comparison can find."""
-    results = StudyFolder(study).results
+def _print_visible(schedule: Schedule, console: Console) -> None:
+    """Print the smallest difference that each factor's and two variants' comparison can detect."""
+    plan, results = schedule.plan, schedule.folder.results
     visible = visible_differences(
-        comparisons_of(factor_settings(plan)),
+        comparisons_of(plan.levels),
         metrics_of(plan),
         len(plan.seeds),
         looks_of(plan),
@@ -137,10 +126,8 @@ def _print_visible(plan: StudyPlan, study: Path, console: Console) -> None:
     for heading in ("comparison", "metric", "smallest difference", "from the scatter of"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
     for of in visible:
-        unit = "" if of.source else " SD"
-        table.add_row(
-            of.words, of.metric.title, f"{of.smallest:.2g}{unit}", of.source or "not known"
-        )
+        smallest = f"{of.smallest:.2g}{'' if of.source else ' SD'}"
+        table.add_row(of.words, of.metric.title, smallest, of.source or "not known")
     console.print(table)
     if any(not of.source for of in visible):
         console.print(

@@ -1,4 +1,4 @@
-"""StudyPlan: variants x seeds of one recipe; recipes and plans as TOML, in and out."""
+"""A study's plan: the variants and seeds of one recipe, read from and written as TOML."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ import tomli_w
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError, nearest_name
-from isthmus.recipe import Recipe, recipe_tables, with_data_from, with_settings
+from isthmus.metrics.metric import Metric
+from isthmus.recipe import Recipe, recipe_tables, settings_of, with_data_from, with_settings
 from isthmus.recipe.parsing import build, flattened, nested, parse
 from isthmus.recipe.rules import STRICT, AboveZero, Setting
-from isthmus.study.factorial import Entry, full_factorial, levels_of, named_variant
 from isthmus.tasks import recipe_from
 
 DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
-"""What changes the training images only, of the tables that say what is evaluated and how."""
+"""Fields of the data table that change the training images only, so that variants may differ in them."""
 
 _NEVER_TUNED = ("objective.", "data.limit")
-"""How the names of fields begin that say what is asked of a network, or what it learns from."""
+"""Prefixes of fields that change the problem itself: validation metrics cannot choose between them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Variant:
-    """One setting of all factors of a study."""
+    """A name, and a value for each field in which the variants of a study differ."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9+_.-]*[A-Za-z0-9+_-])?$")]
-    """Of the folder of its runs too: no disk may take it for another, or cut it."""
+    """Also the name of the folder of its runs, so it must be valid on every file system."""
     settings: Mapping[str, Setting]
 
 
@@ -45,30 +46,30 @@ class StudyTable:
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     variants: tuple[Variant, ...] = ()
     metrics: tuple[str, ...] = ()
-    """Test metrics that verdicts speak of; none: the task's own."""
+    """Test metrics that get verdicts; empty: those that the task chooses."""
     margins: Mapping[str, AboveZero] = Field(default_factory=dict)
-    """Metric -> the largest difference that makes none: what lies within it is equivalent."""
+    """Metric -> equivalence margin: a smaller difference does not matter."""
     expected_sd: Mapping[str, AboveZero] = Field(default_factory=dict)
-    """Metric -> standard deviation over seeds of the difference of two variants, from an earlier
-    study: what the forecast says it can see."""
+    """Metric -> standard deviation over seeds of the difference of two variants, known from an
+    earlier study; the forecast uses it."""
     tune: Mapping[str, Annotated[tuple[Setting, ...], Field(min_length=2)]] = Field(
         default_factory=dict
     )
-    """Fields tuned for each variant before it may be compared, and their grid."""
+    """Hyperparameters that are tuned for each variant before it is compared -> their values."""
     looks: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Counts of seeds after which verdicts are drawn, if after more than one; corrected for."""
+    """Numbers of seeds at the interim looks; verdicts are corrected for them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StudyPlan(StudyTable):
-    """Variants x seeds of one recipe: what a study file says."""
+    """The content of a study file: the ``[study]`` table and the recipe that its variants share."""
 
     recipe: Recipe
 
     def __post_init__(self) -> None:
-        """Build every variant's recipe once, so that a bad one is rejected before anything runs."""
+        """Reject fields that cannot be compared or tuned, and variants whose recipe is invalid."""
         for what, values in (("seed", self.seeds), ("variant", [v.name for v in self.variants])):
-            folders = [str(value).lower() for value in values]  # some disks know no case
+            folders = [str(value).lower() for value in values]  # some file systems ignore case
             twice = [v for v, of in zip(values, folders, strict=True) if folders.count(of) > 1]
             if twice:
                 raise ValueError(
@@ -81,6 +82,15 @@ class StudyPlan(StudyTable):
                     f"{key} differs between variants: they would be evaluated on other images or "
                     "labels, or by other rules, and not compare; make a study of each"
                 )
+        self._check_tuning()
+        for variant in self.variants:
+            for setting in self.tuning_grid:
+                try:
+                    with_settings(self.recipe_of(variant), setting)
+                except UserError as error:
+                    raise ValueError(f"variant {variant.name}: {error}") from None
+
+    def _check_tuning(self) -> None:
         if tuned := [key for key in self.tune if key.startswith(_NEVER_TUNED)]:
             raise ValueError(
                 f"{tuned[0]} is tuned: it changes what is asked of a network, which validation metrics "
@@ -95,12 +105,6 @@ class StudyPlan(StudyTable):
             raise ValueError(
                 f"{both[0]} is a factor and tuned: a field is compared or tuned; choose one"
             )
-        for variant in self.variants:
-            for setting in self.tuning_grid:
-                try:
-                    with_settings(self.recipe_of(variant), setting)
-                except UserError as error:
-                    raise ValueError(f"variant {variant.name}: {error}") from None
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -108,19 +112,27 @@ class StudyPlan(StudyTable):
         return tuple(dict.fromkeys(key for variant in self.variants for key in variant.settings))
 
     @property
+    def levels(self) -> dict[str, dict[str, Any]]:
+        """Variant -> factor -> level, where a variant that does not set a factor has the recipe's."""
+        settings = {v.name: settings_of(self.recipe_of(v)) for v in self.variants}
+        return {name: {key: of[key] for key in self.factors} for name, of in settings.items()}
+
+    @property
     def tuning_grid(self) -> tuple[dict[str, Setting], ...]:
-        """The whole grid that each variant is tuned over; a single empty setting without one."""
-        fields = sorted(self.tune)  # whatever the file's order: their place names their folder
+        """All combinations of the values of the tuned hyperparameters; without any, one empty one."""
+        fields = sorted(
+            self.tune
+        )  # the place in the grid names a folder, whatever the file's order
         values = itertools.product(*(self.tune[field] for field in fields))
         return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 
     def recipe_of(self, variant: Variant) -> Recipe:
-        """The complete recipe of one variant, its tuned hyperparameters as the recipe has them."""
+        """The recipe of one variant, before tuning."""
         return with_settings(self.recipe, variant.settings)
 
 
 def load_plan(path: Path) -> StudyPlan:
-    """The study that a TOML file describes; a file without [study] is a study of one variant.
+    """The study that a TOML file describes; a file without ``[study]`` is a study of one variant.
 
     A relative ``data.folder`` is relative to the file.
 
@@ -141,8 +153,43 @@ def load_plan(path: Path) -> StudyPlan:
     return dataclasses.replace(plan, recipe=with_data_from(path.parent, plan.recipe))
 
 
+def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
+    """The metrics that get verdicts; the first decides which variant is best.
+
+    Raises:
+        UserError: If the plan names a metric that its task does not have, that its variants do not
+            measure, or that cannot be compared between them.
+    """
+    task = task_of(plan.recipe)
+    known = {metric.name: metric for metric in task.metrics}
+    recipes = [plan.recipe_of(variant) for variant in plan.variants]
+    names = dict.fromkeys(plan.metrics or task.verdict_metrics(recipes))
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"study.metrics: no metric {name!r} of this task; {nearest_name(name, known)}"
+            )
+    for key, named in (("margins", plan.margins), ("expected_sd", plan.expected_sd)):
+        for name in named:
+            if name not in names:
+                raise UserError(
+                    f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
+                    "to study.metrics"
+                )
+    task.check_metrics(list(names), recipes)
+    kept = task.comparable([known[name] for name in names], recipes)
+    lost = {name for name in names if known[name] not in kept}
+    for key in ("metrics", "margins", "expected_sd"):
+        if of_other := next((name for name in getattr(plan, key) if name in lost), None):
+            raise UserError(
+                f"study.{key}: {of_other} is of other things under another objective.likelihood, so "
+                "no verdict can speak of it; take it out, or keep to one likelihood"
+            )
+    return kept
+
+
 def shipped_recipe(path: Path) -> Path:
-    """The path itself, or the recipe of that name that comes with isthmus if there is none."""
+    """The path itself or, if nothing is there, the recipe of that name that isthmus ships."""
     here = Path(__file__).parents[1]
     for home in (here, here.parents[1]):  # an installed wheel, a checkout
         shipped = home / path
@@ -152,18 +199,10 @@ def shipped_recipe(path: Path) -> Path:
 
 
 def plan_as_toml(plan: StudyPlan) -> str:
-    """The whole plan as TOML that ``load_plan`` reads back to an equal plan."""
-    study = {
-        "name": plan.name,
-        "question": plan.question,
-        "seeds": list(plan.seeds),
-        "metrics": list(plan.metrics),
-        "looks": list(plan.looks),
-        "margins": dict(plan.margins),
-        "expected_sd": dict(plan.expected_sd),
-        "tune": nested({key: list(values) for key, values in plan.tune.items()}),
-        "variants": [{"name": v.name, **nested(v.settings)} for v in plan.variants],
-    }
+    """The plan as TOML that ``load_plan`` reads back to an equal plan."""
+    study = {field.name: getattr(plan, field.name) for field in dataclasses.fields(StudyTable)}
+    study["tune"] = nested(plan.tune)
+    study["variants"] = [{"name": v.name, **nested(v.settings)} for v in plan.variants]
     written = {key: value for key, value in study.items() if value or key == "question"}
     return tomli_w.dumps({"study": written, **recipe_tables(plan.recipe)})
 
@@ -176,12 +215,12 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     recipe = recipe_from(tables)
     variants = _variants(study) or [{"name": default_name, "settings": {}}]
     if "tune" in study:
-        study["tune"] = levels_of(study["tune"], "study.tune")
+        study["tune"] = _values_by_field(study["tune"], "study.tune")
     known = {field.name for field in dataclasses.fields(StudyTable)}
     for key in study:
         if key not in known:
             raise UserError(f"study.{key}: unknown key; {nearest_name(key, known)}")
-    if type(study.get("seeds")) is int:  # true is one too
+    if type(study.get("seeds")) is int:  # isinstance would take true for 1
         study["seeds"] = list(range(study["seeds"]))
     named = {"name": default_name, **study, "variants": variants}
     table = parse(StudyTable, named, prefix="study.")
@@ -189,8 +228,8 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     return build(StudyPlan, {**fields, "recipe": recipe}, prefix="study.")
 
 
-def _variants(study: dict[str, Any]) -> list[Entry]:
-    """The variants that a [study] table lists or spans with its factors, taken out of it."""
+def _variants(study: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take the variants out of a ``[study]`` table: those it lists, or combinations of its factors."""
     listed, factors, only = (study.pop(key, None) for key in ("variants", "factors", "only"))
     if factors is None:
         if only is not None:
@@ -203,9 +242,56 @@ def _variants(study: dict[str, Any]) -> list[Entry]:
             raise UserError(
                 "study.variants holds no tables: write each one under [[study.variants]]"
             )
-        return [named_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed]
+        return [_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed]
     if listed:
         raise UserError(
             "study.factors and study.variants: a study spans its variants or lists them; take one out"
         )
-    return list(full_factorial(factors, only, "study.factors"))
+    return _full_factorial(factors, only)
+
+
+def _full_factorial(factors: Any, only: Any) -> list[dict[str, Any]]:
+    """Every combination of the factors' levels, the last factor changing fastest.
+
+    Args:
+        factors: The value of ``study.factors``, which may be invalid.
+        only: The value of ``study.only``, which may be invalid: names of the variants to keep.
+    """
+    levels = _values_by_field(factors, "study.factors")
+    combinations = itertools.product(*levels.values())
+    variants = [_variant(None, dict(zip(levels, of, strict=True))) for of in combinations]
+    if only is None:
+        return variants
+    if not isinstance(only, list) or not only:
+        raise UserError(
+            f"study.only = {only!r}: give the names of variants in a list, or take it out"
+        )
+    names = [variant["name"] for variant in variants]
+    if unknown := [name for name in only if name not in names]:
+        raise UserError(
+            f"study.only: no variant {unknown[0]}; {nearest_name(str(unknown[0]), names)}"
+        )
+    return [variant for variant in variants if variant["name"] in only]
+
+
+def _values_by_field(tables: Any, key: str) -> dict[str, list[Any]]:
+    """Dotted field -> its list of values; ``key`` is where the tables stand, for errors."""
+    if not isinstance(tables, Mapping) or not tables:
+        raise UserError(f"{key} = {tables!r}: give a table of fields, each with its list of values")
+    levels = dict(flattened(tables))
+    for field, values in levels.items():
+        if not isinstance(values, list) or len(values) < 2:
+            raise UserError(f"{key}.{field} = {values!r}: give two or more values in a list")
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise UserError(f"{key}.{field} has {twice[0]!r} twice: each value stands once")
+        if many := [value for value in values if isinstance(value, list | dict)]:
+            raise UserError(
+                f"{key}.{field} has {many[0]!r}: a value is a word, a number, true or false"
+            )
+    return levels
+
+
+def _variant(name: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant as plain data; one without a name is named after its values."""
+    derived = "_".join(str(value).replace(" ", "-") for value in settings.values())
+    return {"name": name or derived or "base", "settings": dict(settings)}

@@ -1,4 +1,4 @@
-"""The smallest differences that a study can see, before it is paid for."""
+"""The smallest differences that a study can detect, before it is run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from isthmus.study.differences import found_in, scatters
 from isthmus.study.verdicts import ALPHA
 
 POWER = 0.8
-"""Chance that a true difference of that size is found."""
+"""Probability of detecting a true difference of the size that is printed."""
 
 
 @dataclass(frozen=True)
 class Visible:
-    """What comparisons of one kind, factor and size can see, by one metric."""
+    """The smallest difference that comparisons of one factor, or of two variants, can detect."""
 
     words: str
+    """The factor, or "two variants"."""
     metric: Metric
     smallest: float
-    """In the metric's unit, or in standard deviations of the difference of two variants."""
+    """In the metric's unit or, where ``source`` is empty, in standard deviations over seeds."""
     source: str
-    """Where the standard deviation is from."""
+    """Where the standard deviation comes from."""
 
 
 def visible_differences(
@@ -39,48 +40,47 @@ def visible_differences(
     expected_sd: Mapping[str, float],
     results: pd.DataFrame | None,
 ) -> tuple[Visible, ...]:
-    """The smallest true difference that each factor's and two variants' comparison will find.
+    """The smallest true difference that each factor's and two variants' comparison will detect.
 
-    With a chance of ``POWER``, by a two-sided paired t test over seeds, even if nothing else in the
-    study differs: at the level of its whole family, and of all families. The standard deviation over
-    seeds is that of runs already done, else the expected one of two variants, which a factor's
-    matched pairs average out (they are taken to scatter independently), else 1. Runs that do not
-    scatter do not say how they would.
+    Detected means significant with probability ``POWER`` by a two-sided paired t test over seeds, at
+    the level that Bonferroni's correction gives for all comparisons of its family and all families;
+    so it holds even if nothing else in the study differs. The standard deviation over seeds
+    is estimated from finished runs; else it is the expected one of two variants, divided by the root of
+    the number of matched pairs of a factor, as if these were independent; else 1.
 
     Args:
-        comparisons: Those of the study.
-        metrics: Those that its verdicts speak of.
-        seeds: How many it plans.
-        looks: After how many seeds verdicts are drawn.
+        comparisons: All comparisons of the study.
+        metrics: Those that get verdicts.
+        seeds: Planned number of seeds.
+        looks: The interim looks.
         expected_sd: Metric -> standard deviation over seeds of the difference of two variants.
-        results: results.csv, if some runs are done.
+        results: One row a run, if some have finished.
     """
     visible = []
     families = count_families((of.kind, of.groups) for of in comparisons)
     for metric in metrics:
-        seen = _seen(results, comparisons, metric)
-        hardest: dict[tuple[str, str], tuple[float, str]] = {}  # of several levels or pairs
-        for comparison, sd_seen in zip(comparisons, seen, strict=True):
-            sd, source = sd_seen, "runs already done"
+        largest: dict[tuple[str, str], tuple[float, str]] = {}  # over levels, or over pairs
+        for comparison, seen in zip(comparisons, _sds(results, comparisons, metric), strict=True):
+            sd, source = seen, "runs already done"
             if math.isnan(sd):
                 one = expected_sd.get(metric.name)
                 spread = 4 if comparison.kind == "interaction" else 2
                 sd = (one or 1.0) * math.sqrt(spread / 2 / len(comparison.groups))
                 source = "study.expected_sd" if one else ""
             key = (comparison.kind, comparison.factor or "two variants")
-            hardest[key] = max(hardest.get(key, (0.0, source)), (sd, source))
-        for (kind, words), (sd, source) in hardest.items():
+            largest[key] = max(largest.get(key, (0.0, source)), (sd, source))
+        for (kind, words), (sd, source) in largest.items():
             family = len(metrics) * sum(c.kind == kind for c in comparisons)
             alpha = looks.nominal_alpha(ALPHA / family / families)
-            visible.append(
-                Visible(words, metric, smallest_visible(sd, seeds, alpha, POWER), source)
-            )
+            smallest = smallest_visible(sd, seeds, alpha, POWER)
+            visible.append(Visible(words, metric, smallest, source))
     return tuple(visible)
 
 
-def _seen(
+def _sds(
     results: pd.DataFrame | None, comparisons: Sequence[Comparison], metric: Metric
 ) -> list[float]:
+    """Standard deviation over seeds of each comparison; NaN where it is not known."""
     found = found_in(results, comparisons, (metric,)) if results is not None else ()
     seen = [of.difference.sd if scatters(of.difference) else math.nan for of in found]
     return seen or [math.nan] * len(comparisons)

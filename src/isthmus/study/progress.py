@@ -1,4 +1,4 @@
-"""Two bars: the study, with an estimate of what is left, and the run that is under way."""
+"""Progress bars: of a study, of the run in progress, and of images that are decoded."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from isthmus.engine.task_module import ProgressCallback
 
 
 class StudyProgress:
-    """Shows which run of how many is under way, and how long all of them will take."""
+    """Two bars: the runs of a study with the time left, and the run in progress."""
 
     def __init__(self, bars: Progress, runs: int, what: str) -> None:
         self._bars = bars
         self._what = what
-        self._runs = runs
-        self._done = 0
         self._study = bars.add_task(what, total=float(runs))
         self._run = bars.add_task("", total=1.0, visible=False)
+        self._begun = 0
 
     def skip_run(self) -> None:
-        """Count a run that was finished before."""
-        self._done += 1
-        self._bars.update(self._study, completed=self._done)
+        """Count a run that had finished before."""
+        self._begun += 1
+        self._bars.update(self._study, completed=self._begun)
 
     def callback_of_run(self, name: str) -> ProgressCallback:
-        """A watcher for the next run."""
-        self._done += 1
-        before = self._done - 1
-        self._bars.update(self._study, description=f"{self._what} {self._done} of {self._runs}")
+        """Begin the next run; return its callback."""
+        before, self._begun = self._begun, self._begun + 1
+        total = self._bars.tasks[self._study].total or 0
+        words = f"{self._what} {self._begun} of {total:.0f}"
+        self._bars.update(self._study, description=words)
         self._bars.reset(self._run, description=name, visible=True, total=1.0)
 
         def on_progress(steps_done: int, steps: int, words: str) -> None:
@@ -50,23 +50,18 @@ class StudyProgress:
 
 
 @contextmanager
-def study_progress(console: Console, runs: int, what: str = "run") -> Iterator[StudyProgress]:
-    """Bars on this console while the block runs; without a terminal, a line a run instead."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+def study_progress(console: Console, runs: int, what: str) -> Iterator[StudyProgress]:
+    """Show the bars of a study on this console while the block runs."""
+    text, left = TextColumn("{task.description}"), TextColumn("left")
+    share = TextColumn("{task.percentage:>3.0f}%")
+    columns = (text, BarColumn(), share, TimeElapsedColumn(), left, TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
         yield StudyProgress(bars, runs, what)
 
 
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar for images that are decoded for the first time; nothing where none is."""
+    """A bar for images that are decoded for the first time; hidden until there are some."""
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", visible=False)

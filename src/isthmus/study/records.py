@@ -1,4 +1,4 @@
-"""What a study writes of itself: one class a file, which writes it and reads it back."""
+"""What a study writes about itself; each class writes and reads its own file."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ class AnalysisRecord(Record):
     """How verdicts were computed."""
 
     alpha: float = 0.05
-    """Chance of any false claim in a family of comparisons."""
+    """Probability of any false claim in a family of comparisons."""
     looks: tuple[int, ...] = ()
-    """Numbers of seeds at which verdicts are drawn."""
+    """Numbers of seeds at the interim looks and at the last one."""
     family: dict[str, int] = Field(default_factory=dict)
-    """Kind of comparison -> how many there are."""
+    """Kind of comparison -> their number."""
     metrics: tuple[str, ...] = ()
-    """Those of the verdicts; the first says which variant is best."""
+    """Metrics with verdicts; the first decides which variant is best."""
 
 
 class Recommendation(Record):
-    """Which variant to take, as far as these seeds can tell."""
+    """Which variant to take, as far as the verdicts say."""
 
     text: str
     details: tuple[str, ...] = ()
-    """The sentences that it rests on."""
+    """Sentences with the reasons."""
     variants: tuple[str, ...] = ()
-    """Those that may be taken, the best mean first; empty where nothing can be told."""
+    """The recommended variants, best mean first; empty where the verdicts do not suffice."""
     start: str = ""
-    """The variant to start from where one is needed: the best mean of those that may be taken."""
+    """The variant to use where one is needed: the recommended one with the best mean, or the best mean."""
 
 
 class StudyRecord(Record):
-    """The content of ``study.json``: what the study is, and what its tables rest on."""
+    """The content of ``study.json``: what the study is, what its tables rest on, what they amount to."""
 
     name: str = ""
     question: str = ""
@@ -65,40 +65,45 @@ class StudyRecord(Record):
     """Whether variants minimise different losses, whose values do not compare."""
     analysis: AnalysisRecord = AnalysisRecord()
     looks_taken: tuple[int, ...] = ()
-    """Numbers of seeds whose verdicts may have been seen."""
+    """Numbers of seeds at which verdicts may have been seen."""
     looked_last: tuple[int, ...] = ()
-    """Those of them that used up the level of the last planned look."""
+    """Those of them after which no planned look was left."""
     variants_seen: tuple[str, ...] = ()
-    """The variants whose verdicts were seen first."""
+    """The variants of the first verdicts that were seen."""
     command: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     mixed: tuple[str, ...] = ()
-    """In what the finished runs were not trained alike."""
+    """Fields of the environment in which the finished runs differ."""
     headline: str = ""
-    """What ran, in a sentence."""
+    """What was run, in a sentence."""
     recommendation: Recommendation | None = None
-    """None with nothing to compare."""
+    """None with fewer than two variants."""
     warnings: tuple[Remark, ...] = ()
-    """What limits what may be said of this study."""
+    """Limits of what this study can show."""
     notes: TaskNotes = TaskNotes()
-    """What the task says of its finished runs."""
+    """Remarks of the task on the finished runs."""
     machine: str = ""
     precision: str = ""
 
     @property
     def judged(self) -> Metric:
-        """The metric that says which variant is best."""
+        """The metric that decides which variant is best."""
         name = next(iter(self.analysis.metrics), self.metrics[0].name)
         found = (metric for metric in self.metrics if metric.name == name)
         return next(found, Metric(name, True, ""))
 
     @property
+    def seen_first(self) -> tuple[str, ...]:
+        """The variants of the first verdicts that were seen; empty before the first look."""
+        return self.variants_seen or (self.variants if self.looks_taken else ())
+
+    @property
     def confidence(self) -> str:
-        """The level of an interval, in words."""
+        """The confidence level of an interval, as text."""
         return f"{100 * (1 - self.analysis.alpha):g} %"
 
     def title_of(self, column: str) -> str:
-        """What heads the column of a metric, a loss or a setting."""
+        """The heading of the column of a metric, a loss or a setting."""
         if column == "loss":
             return self.loss_title
         found = (metric for metric in self.metrics if metric.name == column)
@@ -110,11 +115,11 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 class Verdict(Record):
-    """What may be said of ``a`` against ``b``; NaN where a number is not known.
+    """One comparison of ``a`` with ``b`` by one metric; unknown numbers are NaN.
 
-    ``difference`` is a - b in the metric's unit, whatever its direction; ``verdict`` has
-    the direction in it. ``low`` to ``high`` is the t interval over ``n`` paired seeds, and
-    ``family_low`` to ``family_high`` the one that holds for all comparisons of its kind at once.
+    ``difference`` is a - b in the metric's unit, averaged over ``n`` paired seeds; ``verdict`` takes the
+    metric's direction into account. ``low`` to ``high`` is its t interval; ``family_low`` to ``family_high``
+    are simultaneous for all comparisons of its kind.
     """
 
     kind: str
@@ -123,6 +128,7 @@ class Verdict(Record):
     a: str
     b: str
     matched: int = 0
+    """Number of groups, as in ``Comparison``."""
     n: int = 0
     mean_a: Number = _NAN
     mean_b: Number = _NAN
@@ -141,20 +147,21 @@ class Verdict(Record):
     needs_seeds: Number = _NAN
     sentence: str = ""
     groups: str = ""
+    """Groups of variants, each separated by spaces, separated by semicolons."""
 
     @property
     def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """Variants that were subtracted, a's first; of an interaction four each."""
+        """The variants of each group, a's first; four in an interaction."""
         return tuple(tuple(group.split()) for group in self.groups.split(";") if group.strip())
 
     @property
     def has_interval(self) -> bool:
-        """Whether more than one seed stands behind it."""
+        """Whether there is an interval, for which it takes two seeds that differ."""
         return math.isfinite(self.low + self.high)
 
     @property
     def field(self) -> str:
-        """The factor without those that go with it: "loss.name (with loss.weight)" is loss.name."""
+        """The factor alone: "loss.name (with loss.weight)" gives "loss.name"."""
         return self.factor.split(" (")[0]
 
     def seen_from(self, name: str) -> Verdict:
@@ -173,7 +180,7 @@ class Verdict(Record):
 
 
 class StudyOutcome(Record):
-    """All that a study says, as ``--json`` prints it."""
+    """What ``--json`` prints of a study."""
 
     study: StudyRecord
     verdicts: tuple[Verdict, ...]
@@ -182,7 +189,7 @@ class StudyOutcome(Record):
 
 
 class ShownImage(Record):
-    """One test image that the report shows; file names are relative to ``STUDY/images``."""
+    """A test image that the report shows; file names are relative to ``STUDY/images``."""
 
     name: str
     role: str
@@ -192,5 +199,6 @@ class ShownImage(Record):
     """Variant -> file of its predicted mask."""
     mean_iou: dict[str, Number] = Field(default_factory=dict)
     a: str = ""
-    """Of the two variants that it was chosen for, if it was, the better one."""
+    """If the image was chosen because two variants differ on it, the one with the higher mean IoU."""
     b: str = ""
+    """The other one."""

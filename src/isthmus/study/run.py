@@ -1,39 +1,32 @@
-"""Run a study: every variant with every seed, one after the other, going on where it stopped."""
+"""Run a study: tune and train what has not finished, and publish the results after every run."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from isthmus.engine.run_result import RunResult
+from isthmus.engine.run_folder import Busy, RunFolder, write_text
+from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.engine.task import task_of
-from isthmus.engine.train import LoggerName, train_run
-from isthmus.study.analysis import metrics_of
-from isthmus.study.attempt import attempt
-from isthmus.study.claim import (
-    check_same_content,
-    claimed_plan,
-    note_look,
-    shared_by,
-    write_plan,
-    written_plan,
-)
-from isthmus.study.collect import collect
-from isthmus.study.folder import StudyFolder
-from isthmus.study.plan import StudyPlan
-from isthmus.study.planned_runs import (
-    planned_runs,
-    tuning_runs,
-    untrainable_variants,
-    untuned_variants,
-)
+from isthmus.engine.task_module import ProgressCallback
+from isthmus.engine.train import LoggerName, train_run, tune_run
+from isthmus.errors import UserError
+from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
+from isthmus.study.differences import is_complete
+from isthmus.study.plan import StudyPlan, metrics_of
 from isthmus.study.progress import decoding_progress, study_progress
+from isthmus.study.publish import publish
+from isthmus.study.schedule import PlannedRun, Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
-from isthmus.study.tuning import tune_variants
+from isthmus.study.study_folder import StudyFolder
+
+Result = RunResult | TuningResult
 
 
 def run_study(
@@ -47,136 +40,166 @@ def run_study(
     console: Console | None = None,
     command: str = "",
 ) -> StudyPlan:
-    """Run what is not finished yet; write the study's tables and images after every run.
+    """Run what has not finished yet; write the study's tables and images after every run.
 
-    A run that breaks off leaves ``error.txt`` and is tried again by the next call; before it is
-    done there is no verdict. A run that another process trains is passed over, so several calls
-    share a study's work.
+    A run that breaks off leaves ``error.txt``; the next call tries it again, and until then there are
+    no verdicts. Several calls may run one study at once: each skips the runs that another one trains.
 
     Args:
-        plan: What to run. It may add seeds and variants to those the folder has.
-        study: The study folder; made if it is not there.
-        only: Whether to run this plan alone, and leave the plan of a folder that has one as it is.
-        rule: Says when seeds are enough; None: the plan's are all.
+        plan: What to run. It may add seeds and variants to those of the folder.
+        study: The study folder, which is made if it is absent.
+        only: Whether to run this plan alone. It does not join the plan of a folder that has verdicts, for
+            its seed would leave them incomplete.
+        rule: When to stop adding seeds; None: run the seeds of the plan.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
-        logger: A tracker that follows every run too.
-        console: Where progress goes; None: standard error.
+        logger: A tracker that records every run too.
+        console: Where progress is printed; None: standard error.
         command: The command line that asked for this; the report prints it.
 
     Returns:
-        The plan as the folder now has it, older seeds and variants included.
+        The plan that the folder now has, with older seeds and variants.
 
     Raises:
         UserError: If the data break a rule or the folder holds another study.
     """
-    asked, plan = plan, claimed_plan(plan, study, adds=not only)
-    console = console or Console(stderr=True)
-
-    def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-        names = [variant.name for variant in (asked if only else plan).variants]
-        return _run_claimed(plan, names, seeds, study, data_root, logger, console, command)
-
-    if only:
-        plan = _run_beside(plan, asked, study, run, console)
-    elif rule is None:
-        plan = run(plan, plan.seeds)
-    else:
-        plan, reason = run_with_rule(plan, study, rule, run)
-        said = f"{len(plan.seeds)} seeds: {reason}"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
-    note_look(study)
-    return plan
-
-
-def _run_beside(
-    plan: StudyPlan,
-    asked: StudyPlan,
-    study: Path,
-    run: Callable[[StudyPlan, Collection[int]], StudyPlan],
-    console: Console,
-) -> StudyPlan:
-    """Run what is asked for; seeds that the folder's plan has not stay out of its tables."""
-    beside = [seed for seed in asked.seeds if seed not in plan.seeds]
-    plan = run(plan, asked.seeds)
-    if beside:
-        console.print(
-            f"seed {', '.join(map(str, beside))} is not among the {len(plan.seeds)} seeds of the study in "
-            f"{study}: its run is there and its tables are as before; isthmus study with more --seeds "
-            "takes it in",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return plan
-
-
-def _with_seeds(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-    return dataclasses.replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))))
-
-
-def _run_claimed(
-    plan: StudyPlan,
-    names: Collection[str],
-    seeds: Collection[int],
-    study: Path,
-    data_root: Path | None,
-    logger: LoggerName,
-    console: Console,
-    command: str,
-) -> StudyPlan:
-    """Run these variants and seeds of the plan; the tables that are written tell of all of it."""
-    wanted = _with_seeds(plan, seeds)
-    runs = planned_runs(wanted, study)
-    with decoding_progress(console) as on_progress:  # bad data are rejected before all else
-        for data in dict.fromkeys(run.recipe.data for run in runs):
-            store = task_of(plan.recipe).open_store(data, data_root, on_progress)
-    check_same_content((*tuning_runs(plan, study), *runs), store.content, study)
-    plan = write_plan(plan, study)
-    tune_variants(plan, names, study, data_root, console)
-    runs = planned_runs(wanted, study)  # with what tuning has chosen
-    ready = set(names) - untrainable_variants(plan, study) - untuned_variants(plan, study)
-    is_published = False
-
-    def publish() -> None:
-        """Write the tables of all that the folder holds, runs of other commands included.
-
-        The plan is written again: another command's budget may have left out what this one runs.
-        """
-        whole = write_plan(plan, study)
-        shared_by(planned_runs(whole, study), study)
-        collect(whole, study, data_root=data_root, command=command)
-
-    with study_progress(console, len(runs)) as progress:
-        for run in runs:
-            if run.folder.is_finished:
-                progress.skip_run()
-                continue
-            if run.seed not in seeds or run.variant.name not in ready:
-                continue
-            name = f"{run.variant.name}, seed {run.seed}"
-            train = functools.partial(
-                train_run,
-                run.recipe,
-                run.seed,
-                run.folder,
-                data_root=data_root,
-                logger=logger,
-                on_progress=progress.callback_of_run(name),
-                shared=StudyFolder(study).shared,
-                alike=shared_by(planned_runs(written_plan(plan, study), study), study),
+    folder, console = StudyFolder(study), console or Console(stderr=True)
+    has_verdicts = _has_verdicts(StudyFolder(study))
+    claimed = claimed_plan(plan, folder, adds=not (only and has_verdicts))
+    names = frozenset(variant.name for variant in (plan if only else claimed).variants)
+    run = StudyRun(folder, names, data_root, logger, console, command)
+    if rule is None:
+        seeds = plan.seeds if only else claimed.seeds
+        beside = [seed for seed in seeds if seed not in claimed.seeds]
+        claimed = run.train_seeds(claimed, seeds)
+        if beside:
+            run.say(
+                f"seed {', '.join(map(str, beside))} is not among the {len(claimed.seeds)} seeds of the "
+                f"study in {study}: its run is there and its tables are as before; isthmus study with more "
+                "--seeds takes it in"
             )
-            if result := attempt(train, run.folder, name, console):
-                words = result.reason or _metric_in_words(plan, result)
-                console.print(f"{name}: {result.status}, {words}", markup=False)
-            publish()
-            is_published = True
-    if not is_published:
-        publish()
-    return plan
+    else:
+        claimed, reason = run_with_rule(claimed, folder, rule, run.train_seeds)
+        run.say(f"{len(claimed.seeds)} seeds: {reason}")
+    note_look(folder)
+    return claimed
 
 
-def _metric_in_words(plan: StudyPlan, result: RunResult) -> str:
-    """The first metric of verdicts, and the judge's accuracy where one evaluated the run."""
+def _has_verdicts(folder: StudyFolder) -> bool:
+    return bool(folder.verdicts) and is_complete(folder.results)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One call of ``run_study``: what all its steps share."""
+
+    folder: StudyFolder
+    names: frozenset[str]
+    """The variants that this call trains."""
+    data_root: Path | None
+    logger: LoggerName
+    console: Console
+    command: str
+
+    def train_seeds(self, plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
+        """Train these seeds, which need not be in the plan; publish all runs of the plan; return it."""
+        wanted = dataclasses.replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))))
+        schedule = Schedule(wanted, self.folder)
+        schedule.check_content(self._content(schedule))
+        schedule.shared()
+        plan = write_plan(plan, self.folder)
+        planned = Schedule(plan, self.folder)
+        tuning = [run for run in planned.tuning_runs() if run.variant.name in self.names]
+        self.train_each(plan, tuning, tuning, "tuning")
+        ready = self.names - planned.untrainable() - planned.untuned()
+        runs = schedule.runs()  # with what tuning has chosen
+        chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
+        if not self.train_each(plan, runs, chosen, "run"):
+            self._publish(plan)
+        return plan
+
+    def say(self, text: str) -> None:
+        """Print a line as it is."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _content(self, schedule: Schedule) -> str:
+        """Hash of the images; all data are opened first, so that faulty data are rejected early."""
+        with decoding_progress(self.console) as on_progress:
+            for data in dict.fromkeys(run.recipe.data for run in schedule.runs()):
+                task = task_of(schedule.plan.recipe)
+                store = task.open_store(data, self.data_root, on_progress)
+        return store.content
+
+    def train_each(
+        self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
+    ) -> int:
+        """Train the wanted runs that have not finished; return how many were tried."""
+        tried = 0
+        if not runs:
+            return tried
+        with study_progress(self.console, len(runs), what) as progress:
+            for run in runs:
+                if run.folder.is_finished:
+                    progress.skip_run()
+                elif run in wanted:
+                    train = functools.partial(
+                        self._train, plan, run, progress.callback_of_run(run.name)
+                    )
+                    result = attempt(train, run.folder, run.name, self.console)
+                    if isinstance(result, RunResult):
+                        self.say(f"{run.name}: {result.status}, {_result_text(plan, result)}")
+                    if not run.setting:
+                        self._publish(plan)
+                    tried += 1
+        return tried
+
+    def _train(self, plan: StudyPlan, run: PlannedRun, on_progress: ProgressCallback) -> Result:
+        own = (run.recipe, run.seed, run.folder)
+        shared = self.folder.shared
+        if run.setting:
+            return tune_run(*own, data_root=self.data_root, on_progress=on_progress, shared=shared)
+        alike = Schedule(written_plan(plan, self.folder), self.folder).shared()
+        return train_run(
+            *own,
+            data_root=self.data_root,
+            logger=self.logger,
+            on_progress=on_progress,
+            shared=shared,
+            alike=alike,
+        )
+
+    def _publish(self, plan: StudyPlan) -> None:
+        """Publish all runs of the folder, those of other commands too.
+
+        The plan is written again, because the budget of another command may have taken seeds out of it.
+        """
+        schedule = Schedule(write_plan(plan, self.folder), self.folder)
+        schedule.shared()
+        publish(schedule, data_root=self.data_root, command=self.command)
+
+
+def attempt(
+    train: Callable[[], Result], folder: RunFolder, name: str, console: Console
+) -> Result | None:
+    """What training returns; None if it breaks off, or if another command trains or has trained the run.
+
+    Raises:
+        UserError: If the request is wrong, since it is then wrong for every run.
+    """
+    try:
+        with folder.held():
+            return None if folder.is_finished else train()
+    except Busy:
+        console.print(f"{name}: another command trains it", markup=False)
+    except UserError:
+        raise
+    except Exception as error:  # the other runs of the study go on
+        write_text(folder.error, traceback.format_exc())
+        console.print(f"{name}: broke off: {error}", style="red", markup=False)
+    return None
+
+
+def _result_text(plan: StudyPlan, result: RunResult) -> str:
+    """Why a run failed, or its first metric with the accuracy of the judge."""
     first = metrics_of(plan)[0]
-    by = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
-    return f"{first.title} {result.metrics[first.name]:.3f}{by}"
+    judge = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
+    return result.reason or f"{first.title} {result.metrics[first.name]:.3f}{judge}"

@@ -1,4 +1,4 @@
-"""Add seeds to a study until it knows enough, or has spent enough."""
+"""Add seeds to a study until its intervals are narrow enough or its budget is spent."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from isthmus.errors import UserError
+from isthmus.metrics.wording import counted
 from isthmus.study.claim import leave_out
 from isthmus.study.differences import is_complete
-from isthmus.study.folder import StudyFolder
 from isthmus.study.plan import StudyPlan
-from isthmus.study.planned_runs import planned_runs, runs_to_come, tuning_runs
 from isthmus.study.records import Verdict
+from isthmus.study.schedule import Schedule
+from isthmus.study.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When a study has seeds enough; seeds are run, and added, one at a time."""
+    """When a study has enough seeds; they are run, and added, one at a time."""
 
     width: float | None
-    """Width of the widest interval of a factor's effect on the first metric, in its unit."""
+    """Largest width of the interval of any factor's effect on the first metric, in its unit."""
     budget_minutes: float | None
     """Training time of all runs together."""
     max_seeds: int
 
     def looked_at(self, plan: StudyPlan) -> StudyPlan:
-        """The plan with every count of seeds after which this rule may look at the metrics.
+        """The plan with an interim look at every number of seeds at which this rule may stop.
 
-        All of them are corrected for, those too that an early end will spare. A budget alone
-        looks at no metric, so it costs nothing.
+        All of them are corrected for, even if the study stops early. A budget alone looks at no
+        metric and adds no look.
 
         Raises:
-            UserError: If no seed can be added, or no look can come.
+            UserError: If the study already has more seeds than allowed, or can have no interval.
         """
         first = len(plan.seeds)
         if first > self.max_seeds:
@@ -57,16 +57,15 @@ class StoppingRule:
         looks = tuple(sorted({*plan.looks, *range(first, self.max_seeds + 1)}))
         return dataclasses.replace(plan, looks=looks)
 
-    def stops(self, plan: StudyPlan, study: Path) -> str:
-        """Why no seed is added to a plan that was run, in words; nothing if one is."""
-        folder = StudyFolder(study)
+    def stops(self, plan: StudyPlan, folder: StudyFolder) -> str:
+        """Why no seed is added to a plan that was run; empty if one is."""
         results = folder.results
         if not is_complete(results):
             return "not every run is done, and before that there is no verdict"
         if not (results["status"] == "finished").any():
             return "every run has failed, and more seeds would not mend that"
         if self.width is not None:
-            widest = _widest(folder.verdicts)
+            widest = widest_interval(folder.verdicts)
             finished = results.loc[results["status"] == "finished", "variant"]
             if math.isnan(widest) and finished.nunique() < 2:
                 return "fewer than two variants have a finished run, and more seeds would hardly mend that"
@@ -76,19 +75,18 @@ class StoppingRule:
             return f"{self.max_seeds} seeds are the most that were allowed"
         return ""
 
-    def overspends(self, plan: StudyPlan, study: Path, seed: int) -> str:
-        """Why a seed of the plan would cost too much, in words; nothing if it would not.
+    def overspends(self, schedule: Schedule, seed: int) -> str:
+        """Why a seed would exceed the budget; empty if it would not.
 
-        What it will cost is told by the runs that have finished; before one has begun, it may.
+        Its cost is estimated from the finished runs. The first run is always within the budget.
         """
-        runs = planned_runs(plan, study)
+        runs = schedule.runs()
         if self.budget_minutes is None or not any(run.folder.is_claimed for run in runs):
             return ""
-        all_runs = (*tuning_runs(plan, study), *runs)
-        spent = sum(run.folder.train_seconds() for run in all_runs) / 60
+        spent = sum(run.folder.train_seconds() for run in (*schedule.tuning_runs(), *runs)) / 60
         finished = [run.folder for run in runs if run.folder.is_finished]
         of_run = sum(folder.train_seconds() for folder in finished) / max(1, len(finished)) / 60
-        cost = of_run * sum(run.seed == seed for run in runs_to_come(plan, study))
+        cost = of_run * sum(run.seed == seed for run in schedule.to_come())
         if spent + cost <= self.budget_minutes:
             return ""
         return (
@@ -98,57 +96,47 @@ class StoppingRule:
 
 
 Run = Callable[[StudyPlan, Collection[int]], StudyPlan]
-"""Runs some seeds of a claimed plan."""
+"""Trains some seeds of a plan, and returns the plan as the folder then has it."""
 
 
 def run_with_rule(
-    plan: StudyPlan, study: Path, rule: StoppingRule, run: Run
+    plan: StudyPlan, folder: StudyFolder, rule: StoppingRule, run: Run
 ) -> tuple[StudyPlan, str]:
-    """Run the plan seed by seed, then with one more at a time; return the last plan and why it ended.
+    """Run the plan seed by seed, then add seeds one at a time until the rule stops.
 
-    A planned seed that would go beyond the budget is left out of the plan, unless a run of it has
-    begun: what is there is not hidden.
+    A planned seed that would exceed the budget is left out of the plan, unless one of its runs has
+    begun.
 
     Args:
-        plan: What ``claimed_plan`` has given; seeds that are added here are no looks of their own.
-        study: Its folder.
-        rule: When there are seeds enough.
-        run: Runs some seeds of a claimed plan.
+        plan: What ``claimed_plan`` returned; seeds that are added here are no looks of their own.
+        folder: The study.
+        rule: When to stop.
+        run: Trains seeds.
+
+    Returns:
+        The last plan, and why it stopped.
     """
     plan = rule.looked_at(plan)
-    to_come = {of.seed for of in runs_to_come(plan, study)}
+    to_come = {of.seed for of in Schedule(plan, folder).to_come()}
     for seed in [seed for seed in plan.seeds if seed in to_come]:
-        if reason := rule.overspends(plan, study, seed):
-            return _stopped_early(plan, study, reason, run)
+        if reason := rule.overspends(Schedule(plan, folder), seed):
+            return _stopped_early(Schedule(plan, folder), reason, run)
         plan = run(plan, (seed,))
     if not to_come:
         plan = run(plan, ())
-    while not (reason := rule.stops(plan, study)):
+    while not (reason := rule.stops(plan, folder)):
         seed = max(plan.seeds) + 1
         more = dataclasses.replace(plan, seeds=(*plan.seeds, seed))
-        if reason := rule.overspends(more, study, seed):
+        if reason := rule.overspends(Schedule(more, folder), seed):
             break
         plan = run(more, (seed,))
     return plan, reason
 
 
-def _stopped_early(plan: StudyPlan, study: Path, reason: str, run: Run) -> tuple[StudyPlan, str]:
-    """The plan without the seeds of which nothing is there, and the reason with what it means."""
-    begun = {of.seed for of in planned_runs(plan, study) if of.folder.is_claimed}
-    not_begun = [seed for seed in plan.seeds if seed not in begun]
-    left = len(not_begun)
-    what = (
-        f"{left} planned {'seeds are' if left > 1 else 'seed is'} left out"
-        if left
-        else ("seeds that have begun wait for more")
-    )
-    return run(leave_out(not_begun, study), ()), f"{reason}; {what}"
+def widest_interval(verdicts: Sequence[Verdict]) -> float:
+    """Width of the widest interval of a factor, or of a pair if there is no factor, by the first metric.
 
-
-def _widest(verdicts: Sequence[Verdict]) -> float:
-    """Width of the widest interval of the factors, or of the pairs where no factor is, by the first metric.
-
-    NaN where no comparison has a seed; infinite where one that has seeds has no interval.
+    NaN if no comparison has a seed; infinite if one that has seeds has no interval.
     """
     if not verdicts:
         return math.inf
@@ -158,3 +146,13 @@ def _widest(verdicts: Sequence[Verdict]) -> float:
     if not widths:
         return math.nan
     return max(widths) if all(map(math.isfinite, widths)) else math.inf
+
+
+def _stopped_early(schedule: Schedule, reason: str, run: Run) -> tuple[StudyPlan, str]:
+    """The plan without the seeds that have not begun, and the reason with what became of them."""
+    begun = {of.seed for of in schedule.runs() if of.folder.is_claimed}
+    left = [seed for seed in schedule.plan.seeds if seed not in begun]
+    verb = "are" if len(left) > 1 else "is"
+    what = f"{counted(len(left), 'planned seed')} {verb} left out"
+    said = what if left else "seeds that have begun wait for more"
+    return run(leave_out(left, schedule.folder), ()), f"{reason}; {said}"

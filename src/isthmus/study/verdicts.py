@@ -1,28 +1,27 @@
-"""What may be said of every comparison of a study: better, worse, equivalent, or cannot tell."""
+"""The verdict on every comparison of a study: better, worse, equivalent, interacts or cannot tell."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from isthmus.metrics.metric import decimals_for
+from isthmus.metrics.wording import counted
 from isthmus.stats.corrections import Looks, holm, planned_looks
-from isthmus.stats.paired import (
-    PairedDifference,
-    needed_seeds,
-    needed_seeds_for_equivalence,
-)
+from isthmus.stats.paired import PairedDifference, needed_seeds, needed_seeds_for_equivalence
 from isthmus.study.comparisons import count_families
 from isthmus.study.differences import Found, scatters
 from isthmus.study.records import Verdict
-from isthmus.study.sentences import CANNOT_TELL, sentence_of
 
 ALPHA = 0.05
-"""Chance of any false "better", "worse" or "interacts" in a family; the same for "equivalent"."""
+"""Probability of any false "better", "worse" or "interacts" in a family; likewise of "equivalent"."""
+
+CANNOT_TELL = "cannot tell"
+"""The verdict where neither a difference nor equivalence is significant."""
 
 
 def verdicts_on(
@@ -32,51 +31,63 @@ def verdicts_on(
     *,
     is_complete: bool,
 ) -> tuple[Verdict, ...]:
-    """For each comparison its difference, intervals, p-values, verdict, seeds that it would take.
+    """Difference, intervals, p-values, verdict and needed seeds of every comparison.
 
-    Two-sided paired t tests over seeds. Holm's correction holds the chance of any false claim
-    in a family at ``ALPHA``; a family is all comparisons of one kind, by all metrics. Looks at
-    the study before its end are corrected for first. Equivalence within a margin is shown by
-    two one-sided tests (Schuirmann 1987), corrected likewise, and goes before better and worse.
+    The tests are two-sided paired t tests over seeds. Their p-values are corrected for the interim
+    looks, then by Holm's method for the family: all comparisons of one kind, by all metrics.
+    Equivalence within a margin is tested by two one-sided tests (Schuirmann 1987), corrected
+    likewise, and is stated before better or worse.
 
-    A study has several families, each with its own chance of a false claim. So nothing is claimed
-    better, worse or interacting where no p-value of any family stands Bonferroni's correction over
-    families too: with no effect anywhere, the chance of any such claim is ``ALPHA`` at most. Claims of
-    equivalence are wrong in other studies than those, and have ``ALPHA`` in each family.
+    To bound the probability of any false claim of a difference in the whole study by ``ALPHA``, nothing
+    is better, worse or interacting unless the smallest p-value of all families remains significant
+    after Bonferroni's correction for the number of families. Claims of equivalence have ``ALPHA`` in each
+    family.
 
-    Assumes that differences of a seed are drawn from one normal distribution, each seed by itself.
+    Assumes that the differences of different seeds are independent draws from one normal distribution.
 
     Args:
         found: The comparisons.
-        margins: Metric -> the largest difference that makes none.
-        looks: After how many seeds verdicts are drawn.
-        is_complete: Whether every planned run is done; until then nothing is claimed.
+        margins: Metric -> equivalence margin.
+        looks: The interim looks.
+        is_complete: Whether every planned run is done; if not, nothing is tested.
     """
     kinds = dict.fromkeys(of.comparison.kind for of in found)
     families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
-    p_families = [_family_wise([_p_value(of) for of in family], looks) for family in families]
+    p_families = [_corrected([_p_value(of) for of in family], looks) for family in families]
     different = count_families((of.comparison.kind, of.groups) for of in found)
-    least = min((p for p_values in p_families for p in p_values if p <= 1), default=1.0)
-    p_least = min(1.0, different * least)
+    smallest = min((p for p_values in p_families for p in p_values if p <= 1), default=1.0)
+    p_smallest = min(1.0, different * smallest)
     verdicts: list[Verdict] = []
     for family, p_values in zip(families, p_families, strict=True):
-        equivalences = _family_wise([_p_equivalent(of, margins) for of in family], looks)
-        to_tell = len(family) * (1 if p_least < ALPHA else different)
+        equivalences = _corrected([_p_equivalent(of, margins) for of in family], looks)
+        tests = len(family) * (1 if p_smallest < ALPHA else different)
         for of, p, equivalent in zip(family, p_values, equivalences, strict=True):
-            ps = {"p_family": p, "p_study": np.maximum(p, p_least)}
-            margin = margins.get(of.metric.name)
-            sizes = (len(family), to_tell)
-            verdicts.append(
-                _row(
-                    of,
-                    ps | {"p_equivalent": equivalent},
-                    margin,
-                    looks,
-                    sizes,
-                    is_complete=is_complete,
-                )
-            )
+            verdict = _measured(of, margins.get(of.metric.name), looks, len(family))
+            if is_complete and of.difference:
+                p_study = np.maximum(p, p_smallest)
+                tested = {"p": _p_value(of), "p_family": p, "p_study": p_study}
+                update = tested | {"p_equivalent": equivalent}
+                update["verdict"] = _verdict(of, p_study, equivalent)
+                if update["verdict"] == CANNOT_TELL:
+                    update["needs_seeds"] = _needs_of(of, margins, ALPHA / tests, looks)
+                verdict = verdict.model_copy(update=update)
+            sentence = _sentence(of, verdict, is_complete=is_complete)
+            verdicts.append(verdict.model_copy(update={"sentence": sentence}))
     return tuple(verdicts)
+
+
+def difference_text(mean: float, low: float, high: float) -> str:
+    """A difference with its interval, if it has one, with enough decimals to see both.
+
+    >>> difference_text(-0.0001, -0.25, 0.125), difference_text(12.0, float("nan"), float("nan"))
+    ('+0.000 [-0.250, +0.125]', '+12.00')
+    >>> difference_text(-0.0004, -0.00043, -0.00037)
+    '-0.000400 [-0.000430, -0.000370]'
+    """
+    usual = 3 if abs(mean) < 10 else 2
+    digits = max(usual, decimals_for((high - low) / 2)) if math.isfinite(low) else usual
+    numbers = [f"{round(of, digits) + 0.0:+.{digits}f}" for of in (mean, low, high)]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if math.isfinite(low) else numbers[0]
 
 
 def _p_value(found: Found) -> float:
@@ -90,49 +101,36 @@ def _p_equivalent(found: Found, margins: Mapping[str, float]) -> float:
     return found.difference.p_equivalent(margin)
 
 
-def _family_wise(p_values: Sequence[float], looks: Looks) -> Float[np.ndarray, " comparison"]:
+def _corrected(p_values: Sequence[float], looks: Looks) -> Float[np.ndarray, " comparison"]:
+    """P-values of a family after both corrections."""
     return holm(looks.corrected(np.array(p_values)))
 
 
-def _row(
-    found: Found,
-    p_values: Mapping[str, float],
-    margin: float | None,
-    looks: Looks,
-    sizes: tuple[int, int],
-    *,
-    is_complete: bool,
-) -> Verdict:
-    """One comparison; ``sizes``: of its family, and over how many tests Bonferroni's correction claims."""
+def _measured(found: Found, margin: float | None, looks: Looks, family: int) -> Verdict:
+    """Means, difference and intervals of a comparison in a family of this size, without a verdict."""
     comparison, difference = found.comparison, found.difference
-    row: dict[str, Any] = {
-        "kind": comparison.kind,
-        "metric": found.metric.name,
-        "factor": comparison.factor,
-        "a": comparison.a,
-        "b": comparison.b,
-        "matched": len(found.groups),
-        "n": difference.n if difference else 0,
-        "mean_a": found.means[0],
-        "mean_b": found.means[1],
-    }
-    verdict, needs = CANNOT_TELL, None
+    numbers: dict[str, float] = {}
     if difference:
-        row |= {"difference": difference.mean, "sd": difference.sd}
-        for prefix, count in (("", 1), ("family_", sizes[0])):
-            alpha = looks.nominal_alpha(ALPHA / count)
-            ends = difference.interval(1 - alpha) if scatters(difference) else (math.nan, math.nan)
-            row |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
-        if is_complete:
-            row |= {"p": _p_value(found), **p_values}
-            verdict = _verdict(found, p_values["p_study"], p_values["p_equivalent"])
-        if is_complete and verdict == CANNOT_TELL and scatters(difference):
-            needs = _needs(difference, margin, ALPHA / sizes[1], looks)
-    row |= {"margin": margin, "verdict": verdict, "needs_seeds": needs}
-    ends = (row.get("low", math.nan), row.get("high", math.nan))
-    sentence = sentence_of(found, ends, verdict, margin, needs, is_complete=is_complete)
-    groups = "; ".join(map(" ".join, found.groups))
-    return Verdict(**row, sentence=sentence, groups=groups)
+        numbers = {"difference": difference.mean, "sd": difference.sd}
+        for prefix, count in (("", 1), ("family_", family)):
+            if scatters(difference):
+                ends = difference.interval(1 - looks.nominal_alpha(ALPHA / count))
+                numbers |= {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
+    return Verdict(
+        kind=comparison.kind,
+        metric=found.metric.name,
+        factor=comparison.factor,
+        a=comparison.a,
+        b=comparison.b,
+        matched=len(found.groups),
+        n=difference.n if difference else 0,
+        mean_a=found.means[0],
+        mean_b=found.means[1],
+        margin=math.nan if margin is None else margin,
+        verdict=CANNOT_TELL,
+        groups="; ".join(map(" ".join, found.groups)),
+        **numbers,
+    )
 
 
 def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:
@@ -146,13 +144,21 @@ def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:
     return "better" if (found.difference.mean > 0) == found.metric.higher_is_better else "worse"
 
 
+def _needs_of(found: Found, margins: Mapping[str, float], alpha: float, looks: Looks) -> float:
+    """Seeds that a comparison would need at this level, or NaN."""
+    if not scatters(found.difference):
+        return math.nan
+    needs = _needs(found.difference, margins.get(found.metric.name), alpha, looks)
+    return math.nan if needs is None else float(needs)
+
+
 def _needs(
     difference: PairedDifference, margin: float | None, alpha: float, looks: Looks
 ) -> int | None:
-    """Seeds that would tell if the truth were what was seen, the sooner of either way.
+    """Seeds for a difference or equivalence to be significant, if the truth is what was measured.
 
-    To add them is to look again: at the level that the last of all looks would then have, which
-    falls with their number. So the count rises until it suffices at its own level.
+    Adding seeds is one more look, which lowers the level of each look. So the count rises until it
+    suffices at the level that it has itself.
     """
     count: int | None = difference.n + 1
     while count is not None:
@@ -164,7 +170,7 @@ def _needs(
 
 
 def _enough(difference: PairedDifference, margin: float | None, level: float) -> int | None:
-    """Seeds that would tell at this level of one test."""
+    """Seeds that suffice at this level of one test."""
     ways = [needed_seeds(difference.mean, difference.sd, level)]
     if margin is not None:
         ways.append(needed_seeds_for_equivalence(difference.mean, difference.sd, margin, level))
@@ -172,12 +178,49 @@ def _enough(difference: PairedDifference, margin: float | None, level: float) ->
 
 
 def _level(looks: Looks, count: int, alpha: float) -> float:
-    """Of one test in a study that looks at so many seeds too, beside the looks it has."""
+    """Level of one test in a study with one more look, at ``count`` seeds."""
     seeds = tuple(sorted({*looks.seeds, count}))
     return (looks if seeds == looks.seeds else _more_looks(seeds)).nominal_alpha(alpha)
 
 
 @functools.cache
 def _more_looks(seeds: tuple[int, ...]) -> Looks:
-    """Of a study that is not run yet: fewer draws do for a count that is a guess anyway."""
+    """Looks with fewer simulated studies, which suffice for an estimate of needed seeds."""
     return planned_looks(seeds, np.random.default_rng(0), draws=20_000)
+
+
+def _sentence(found: Found, verdict: Verdict, *, is_complete: bool) -> str:
+    """The verdict as a sentence."""
+    a, b, difference = verdict.a, verdict.b, found.difference
+    factor = f" ({verdict.factor})" if verdict.factor else ""
+    doubt = f"{a} from {b}{factor}"
+    if verdict.kind == "interaction":
+        doubt = f"whether what {a} does depends on {b}{factor}"
+    if difference is None:
+        return f"Cannot tell {doubt}: no seed has all the runs that it takes."
+    seeds = counted(difference.n, "seed")
+    if verdict.kind == "factor":
+        seeds += f", {counted(verdict.matched, 'pair')} of variants"
+    size = difference_text(difference.mean, verdict.low, verdict.high)
+    measured = f"{found.metric.title} {size}, {seeds}"
+    if not is_complete:
+        return f"No verdict before all runs are done. So far {a} against {b}{factor}: {measured}."
+    if verdict.verdict == CANNOT_TELL:
+        return f"Cannot tell {doubt}: {measured}; {_what_would(difference, verdict.needs_seeds)}."
+    if verdict.kind == "interaction":
+        less = "" if verdict.verdict == "interacts" else f" by less than {verdict.margin:g}"
+        return f"What {a} does depends{less} on {b}{factor}: {measured}."
+    if verdict.verdict == "equivalent":
+        return f"{a} and {b}{factor} are equivalent within {verdict.margin:g}: {measured}."
+    return f"{a} is {verdict.verdict} than {b}{factor}: {measured}."
+
+
+def _what_would(difference: PairedDifference, needs: float) -> str:
+    """How many seeds would suffice, or why that is not known."""
+    if difference.n < 2:
+        return "one seed has no spread to judge it by"
+    if not scatters(difference):
+        return "all seeds say the same, so how they scatter is not known"
+    if math.isnan(needs):
+        return "no affordable number of seeds would tell"
+    return f"about {needs:.0f} seeds would tell"

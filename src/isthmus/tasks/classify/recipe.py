@@ -1,4 +1,4 @@
-"""The recipe of a classifier, which serves as the judge of generated images."""
+"""The recipe of a classifier, such as the judge of generated images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from isthmus.recipe.labelled import LabelledData
-from isthmus.recipe.recipe import Recipe
 from isthmus.recipe.rules import STRICT, AboveZero, Even, Positive
-from isthmus.recipe.train import Train
+from isthmus.recipe.tables import LabelledData, Recipe, Train
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Classifier:
-    """The classifier."""
+    """The network."""
 
     name: Literal["judge"] = "judge"
     """Network."""
@@ -36,7 +34,7 @@ class ClassifyTrain(Train):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClassifyRecipe(Recipe):
-    """All that decides a classifier's run except its seed."""
+    """Everything that decides a classifier's run except its seed."""
 
     task: Literal["classify"] = "classify"
     """What the network learns."""

@@ -1,0 +1,383 @@
+"""A study on disk: the only code that knows its files, writes them and reads them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tomllib
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Shaped
+from pydantic import TypeAdapter
+
+from isthmus.engine.run_folder import RunFolder, write_atomically, write_table, write_text
+from isthmus.errors import UserError
+from isthmus.metrics.metric import Metric
+from isthmus.recipe.parsing import flattened
+from isthmus.study.records import ShownImage, StudyOutcome, StudyRecord, Verdict
+
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
+
+_REQUIRED = {
+    "variance": ("metric", "source", "share"),
+    "ranks": ("metric", "variant", "rank", "share"),
+    "learning_curve": ("metric", "variant", "images", "source", "mean", "low", "high", "sentence"),
+    "by_image": ("metric", "a", "b", "n", "difference", "low", "high"),
+    "tuning": ("variant", "seed", "metric", "value", "chosen"),
+    "verdicts": ("kind", "metric", "a", "b", "difference", "verdict"),
+    "results": ("variant", "seed", "status"),
+}
+"""Name of a CSV file -> the columns that it must have."""
+
+_TEXT = (
+    *("metric", "source", "variant", "sentence", "a", "b", "kind", "factor", "verdict", "groups"),
+    *("status", "reason"),
+)
+"""Columns of text. Columns of recipe fields, whose names have a dot, are text too."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of a study.
+
+    A file that is absent reads as empty. Files are replaced completely or not at all. What was read is
+    kept until this object writes; a new object sees what other commands have written.
+    """
+
+    path: Path
+
+    @property
+    def plan_file(self) -> Path:
+        """The recipe and the ``[study]`` table, as TOML."""
+        return self.path / "study.toml"
+
+    @property
+    def record_file(self) -> Path:
+        """The ``StudyRecord``, as JSON."""
+        return self.path / "study.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def images_folder(self) -> Path:
+        """The test images and masks that the report shows."""
+        return self.path / "images"
+
+    @property
+    def shared(self) -> Path:
+        """The folder of what several runs share: the judges."""
+        return self.path / "judges"
+
+    def table_file(self, name: str) -> Path:
+        """The CSV file of a table."""
+        return self.path / f"{name}.csv"
+
+    def run(self, variant: str, seed: int) -> RunFolder:
+        """The run of a variant with a seed."""
+        return RunFolder(self.path / "runs" / variant / f"seed-{seed}")
+
+    def tuning_run(self, variant: str, place: int) -> RunFolder:
+        """The run of a variant with the setting at this place of the tuning grid."""
+        return RunFolder(self.path / "tuning" / variant / f"setting-{place}")
+
+    def write_plan(self, text: str) -> None:
+        """Write ``study.toml``."""
+        write_text(self.plan_file, text)
+        self._forget()
+
+    def write_record(self, record: StudyRecord) -> None:
+        """Write ``study.json``."""
+        write_text(self.record_file, record.model_dump_json(indent=1) + "\n")
+        self._forget()
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table as CSV."""
+        write_table(self.table_file(name), table)
+        self._forget()
+
+    def write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        """Write ``verdicts.csv``, one row a comparison."""
+        rows = [verdict.model_dump() for verdict in verdicts]
+        self.write_table("verdicts", pd.DataFrame(rows, columns=list(Verdict.model_fields)))
+
+    def write_per_image(self, table: pd.DataFrame) -> None:
+        """Write ``per_image.parquet``, one row a finished run and test image."""
+        path = self.path / "per_image.parquet"
+        write_atomically(path, lambda file: table.to_parquet(file, index=False))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the cached properties."""
+        for name in set(vars(self)) - {"path"}:
+            del vars(self)[name]
+
+    @cached_property
+    def plan_text(self) -> str:
+        """The content of ``study.toml``."""
+        return self.plan_file.read_text(encoding="utf-8")
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        """The record; what it lacks comes from the plan and the results."""
+        written = self.written_record()
+        if written.variants or not self.plan_file.is_file():
+            return written
+        with _reading(self.plan_file):
+            study = tomllib.loads(self.plan_text).get("study", {})
+        known = {
+            "name": study.get("name") or self.path.resolve().name,
+            "question": study.get("question", ""),
+            "variants": tuple(entry["name"] for entry in study.get("variants", []))
+            or tuple(self.results["variant"].unique()),
+            "seeds": tuple(study.get("seeds", ()))
+            or tuple(int(seed) for seed in sorted(self.results["seed"].unique())),
+            "metrics": (Metric("mean_iou"),),
+        }
+        return written.model_copy(update=known)
+
+    def written_record(self) -> StudyRecord:
+        """The content of ``study.json`` as it is now; an empty record where there is none."""
+        if not self.record_file.is_file():
+            return StudyRecord()
+        with _reading(self.record_file):
+            return StudyRecord.model_validate_json(self.record_file.read_bytes())
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """One row a run: variant, seed, status, reason, settings, metrics and costs."""
+        table = self._table("results")
+        return table if "reason" in table else table.assign(reason="")
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The results, and a row of status ``missing`` for each planned run that they lack."""
+        there = set(zip(self.results["variant"], self.results["seed"], strict=True))
+        lacking = [
+            {"variant": variant, "seed": seed, "status": "missing", "reason": "not in results.csv"}
+            for variant in self.record.variants
+            for seed in self.record.seeds
+            if (variant, seed) not in there
+        ]
+        if not lacking:
+            return self.results
+        rows = [*self.results.to_dict("records"), *lacking]
+        return pd.DataFrame(rows, columns=self.results.columns)
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The runs of status ``finished``, the only ones that enter a mean."""
+        return self.runs[self.runs["status"] == "finished"]
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of every run that wrote ``metrics.csv``."""
+        tables = list(self._epoch_tables())
+        if not tables:
+            return pd.DataFrame(columns=["variant", "seed", "epoch"])
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def per_image(self) -> pd.DataFrame:
+        """One row a finished run and test image."""
+        path = self.path / "per_image.parquet"
+        if not path.is_file():
+            return pd.DataFrame(columns=["variant", "seed", "image"])
+        with _reading(path):
+            return pd.read_parquet(path)
+
+    @cached_property
+    def images(self) -> tuple[ShownImage, ...]:
+        """The test images that the report shows."""
+        path = self.images_folder / "images.json"
+        if not path.is_file():
+            return ()
+        with _reading(path):
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            return TypeAdapter(tuple[ShownImage, ...]).validate_python(entries)
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict, in the order of the file."""
+        rows = self._table("verdicts").to_dict("records")
+        with _reading(self.table_file("verdicts")):
+            return TypeAdapter(tuple[Verdict, ...]).validate_python(rows)
+
+    @cached_property
+    def variance(self) -> pd.DataFrame:
+        """Shares of the variance of each metric by source."""
+        return self._table("variance")
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """Share of resampled seeds in which each variant has each rank."""
+        return self._table("ranks")
+
+    @cached_property
+    def sizes(self) -> pd.DataFrame:
+        """Learning curves over the number of labelled images."""
+        return self._table("learning_curve")
+
+    @cached_property
+    def tuning(self) -> pd.DataFrame:
+        """One row a variant and setting of the tuned hyperparameters."""
+        return self._table("tuning")
+
+    @cached_property
+    def by_image(self) -> pd.DataFrame:
+        """The variant with the best mean against every other one, paired by image."""
+        return self._table("by_image")
+
+    def values(self, variant: str, column: str) -> Float[np.ndarray, " run"]:
+        """Finite values of one column over the finished runs of one variant, by seed."""
+        rows = self._finished_of.get(variant)
+        if rows is None or column not in rows:
+            return np.empty(0)
+        values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64)
+        return values[np.isfinite(values)]
+
+    @cached_property
+    def _finished_of(self) -> dict[str, pd.DataFrame]:
+        return {
+            str(variant): rows.sort_values("seed")
+            for variant, rows in self.finished.groupby("variant")
+        }
+
+    def mean(self, variant: str, column: str) -> float:
+        """Mean over the finished runs of one variant; NaN without any."""
+        values = self.values(variant, column)
+        return float(values.mean()) if values.size else float("nan")
+
+    @cached_property
+    def by_judged_metric(self) -> tuple[str, ...]:
+        """Variants by their mean of the first metric of the verdicts, best first, then those without."""
+        metric = self.record.judged
+        sign = -1.0 if metric.higher_is_better else 1.0
+
+        def place(variant: str) -> tuple[bool, float]:
+            mean = self.mean(variant, metric.name)
+            return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
+
+        return tuple(sorted(self.record.variants, key=place))
+
+    def settings_of(self, variant: str, prefix: str = "") -> tuple[str, ...]:
+        """A variant's levels of the factors whose names have this prefix; empty text where unknown."""
+        rows = self.runs[self.runs["variant"] == variant]
+        keys = [key for key in self.record.factors if key.startswith(prefix)]
+        return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
+
+    def outcome(self) -> StudyOutcome:
+        """The record, the verdicts and the runs of the study."""
+        runs = self.runs.astype(object).where(self.runs.notna(), None)
+        rows = [{str(key): of for key, of in row.items()} for row in runs.to_dict("records")]
+        return StudyOutcome(study=self.record, verdicts=self.verdicts, runs=tuple(rows))
+
+    def recipe_of(self, variant: str) -> dict[str, Any]:
+        """A variant's recipe after tuning: dotted key -> value."""
+        with _reading(self.plan_file):
+            tables = tomllib.loads(self.plan_text)
+        variants = tables.pop("study", {}).get("variants", [])
+        own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
+        return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
+
+    def _tuned(self, variant: str) -> dict[str, Any]:
+        """The values that tuning chose for a variant; empty before it has chosen."""
+        if self.tuning.empty:
+            return {}
+        is_own = (self.tuning["variant"] == variant) & self.tuning["chosen"].astype(bool)
+        chosen = next(iter(self.tuning[is_own].to_dict("records")), {})
+        return {str(key): _value(text) for key, text in chosen.items() if "." in str(key)}
+
+    def sample_grids_of(self, variant: str) -> Arrays:
+        """The arrays of ``sample_grids.npz`` of a variant's lowest finished seed; empty without any."""
+        seeds = self.finished.loc[self.finished["variant"] == variant, "seed"]
+        if seeds.empty:
+            return {}
+        path = self.run(variant, int(seeds.min())).sample_grids
+        if not path.is_file():
+            return {}
+        with _reading(path), np.load(path) as arrays:
+            return dict(arrays)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        """A CSV file; its text columns stay text, for a level may be called "none" or "nan"."""
+        path, required = self.table_file(name), list(_REQUIRED[name])
+        if _is_empty(path):
+            return pd.DataFrame(columns=required)
+        with _reading(path):
+            header = pd.read_csv(path, nrows=0).columns
+            text = [key for key in header if "." in key or key in _TEXT]
+            blank = {key: ["", "nan"] for key in header if key not in text}
+            table = pd.read_csv(
+                path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=blank
+            )
+            if absent := [key for key in required if key not in table]:
+                raise ValueError(f"no column {absent[0]}")
+            return table
+
+    def _epoch_tables(self) -> Iterator[pd.DataFrame]:
+        for variant in self.record.variants:
+            for seed in self.record.seeds:
+                path = self.run(variant, seed).epoch_table
+                if _is_empty(path):
+                    continue
+                with _reading(path):
+                    table = pd.read_csv(path)
+                if "epoch" in table and len(table):
+                    yield table.assign(variant=variant, seed=seed)
+
+
+def read_study(folder: Path) -> StudyFolder:
+    """The study in a folder, finished or not.
+
+    Raises:
+        UserError: If the folder holds no ``study.toml``.
+    """
+    study = StudyFolder(folder)
+    if not study.plan_file.is_file():
+        raise UserError(
+            f"{folder}: not a study folder, for it holds no study.toml; "
+            "name the folder that isthmus study wrote"
+        )
+    return study
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file is absent or blank; pandas writes a table without columns as one line break."""
+    return not path.is_file() or not path.read_bytes().strip()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises into a ``UserError`` that names it."""
+    try:
+        yield
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        lines = str(error).strip().splitlines()
+        reason = ", ".join(line.strip() for line in lines[:3])
+        raise UserError(
+            f"{path}: cannot be read ({reason}); "
+            "take the file away to render without it, or run the study again"
+        ) from None
+
+
+def _value(text: str) -> Any:
+    """A setting in the type that the recipe gives it.
+
+    >>> _value("0.5"), _value("adamw")
+    (0.5, 'adamw')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
