@@ -367,7 +367,7 @@ def test_a_run_that_the_budget_of_another_command_leaves_out_meanwhile_is_condit
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attempt_beside_another(*of: Any) -> Any:
-        leave_out([1], tmp_path)
+        leave_out([1], StudyFolder(tmp_path))
         return attempt(*of)
 
     monkeypatch.setattr(study_run, "attempt", attempt_beside_another)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from isthmus.study.compare import _of_seeds
 
 from isthmus.cli.main import main
+from isthmus.engine.task import task_of
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.tasks import load_recipe
 from test_verdict_commands import assert_tells, said
@@ -108,4 +108,5 @@ def test_seeds_of_a_split_without_validation_part_differ_in_none() -> None:
     recipe = load_recipe(
         'task = "segment"\n[data]\nname = "oxford-pets"\nsplit = "reference"\n[train]\nkeep = "last"'
     )
-    assert _of_seeds(recipe) == "initial weights and the order of training images"
+    drawn = task_of(recipe).drawn_by_seed(recipe)
+    assert drawn == ("initial weights", "the order of training images")

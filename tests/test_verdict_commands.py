@@ -13,12 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from isthmus.study.planned_runs import (
-    planned_runs,
-    tuning_runs,
-    untrainable_variants,
-    untuned_variants,
-)
 from rich.console import Console
 
 from conftest import SMALL, run_result, tuning_result
@@ -29,9 +23,12 @@ from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
-from isthmus.study import forecast, tuning
+from isthmus.study import forecast
+from isthmus.study import run as study_run
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
+from isthmus.study.publish import tuning_table
+from isthmus.study.schedule import Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder, read_study
 from isthmus.study.warnings import study_warnings
@@ -290,7 +287,7 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
     tuned = tuned_recipe(recipe, tmp_path / "tuned.toml", "[1e-3, 1e-2]")
     study = tmp_path / "study"
     plan = load_plan(tuned)
-    for run in tuning_runs(plan, study):
+    for run in Schedule(plan, StudyFolder(study)).tuning_runs():
         run.folder.write_environment(environment("float32", content="other", prepared={}))
         run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
@@ -312,15 +309,18 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
             raise OSError("disk full")
         folder.finish(tuning_result())
 
-    monkeypatch.setattr(tuning, "tune_run", tune_run)
-    tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
+    monkeypatch.setattr(study_run, "tune_run", tune_run)
+    folder, quiet = StudyFolder(tmp_path), Console(quiet=True)
+    call = study_run.StudyRun(folder, frozenset("ab"), None, "none", quiet, "")
+    schedule = Schedule(tuned, folder)
+    call.tune(schedule)
     assert "disk full" in (broken / "error.txt").read_text()
-    assert untuned_variants(tuned, tmp_path) == {"a"}
-    assert not untrainable_variants(tuned, tmp_path)
-    assert list(pd.read_csv(tmp_path / "tuning.csv")["variant"]) == ["a", "b", "b"]
-    tuning.tune_variants(tuned, {"a", "b"}, tmp_path, None, Console(quiet=True))
-    assert not untuned_variants(tuned, tmp_path)
-    assert len(pd.read_csv(tmp_path / "tuning.csv")) == 4
+    assert schedule.untuned() == {"a"}
+    assert not schedule.untrainable()
+    assert list(tuning_table(schedule)["variant"]) == ["a", "b", "b"]
+    call.tune(schedule)
+    assert not schedule.untuned()
+    assert len(tuning_table(schedule)) == 4
 
 
 def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
@@ -361,8 +361,9 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
     """In place of training: tables as a study leaves them, narrower with every seed."""
 
     def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-        plan = write_plan(plan, study)
-        runs = planned_runs(plan, study)
+        folder = StudyFolder(study)
+        plan = write_plan(plan, folder)
+        runs = Schedule(plan, folder).runs()
         for of in [of for of in runs if of.seed in seeds]:
             of.folder.claim(of.recipe, "content")
             of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
@@ -398,28 +399,28 @@ WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
 
 def test_commands_that_begin_together_plan_together(plan: StudyPlan, tmp_path: Path) -> None:
     """Each has looked into the folder before the other has written its plan."""
-    first, second = plan.variants
-    ours = claimed_plan(dataclasses.replace(plan, variants=(first,), seeds=(0,)), tmp_path)
-    theirs = claimed_plan(dataclasses.replace(plan, variants=(second,), seeds=(1,)), tmp_path)
+    (first, second), folder = plan.variants, StudyFolder(tmp_path)
+    ours = claimed_plan(dataclasses.replace(plan, variants=(first,), seeds=(0,)), folder)
+    theirs = claimed_plan(dataclasses.replace(plan, variants=(second,), seeds=(1,)), folder)
     other = dataclasses.replace(theirs, recipe=with_settings(plan.recipe, {"train.epochs": 9}))
-    write_plan(ours, tmp_path)
-    joined = write_plan(theirs, tmp_path)
+    write_plan(ours, folder)
+    joined = write_plan(theirs, folder)
     assert {variant.name for variant in joined.variants} == {"a", "b"}
     assert joined.seeds == (0, 1)
-    assert written_plan(ours, tmp_path).seeds == (0, 1), "and the tables of the first tell of both"
+    assert written_plan(ours, folder).seeds == (0, 1), "and the tables of the first tell of both"
     with pytest.raises(UserError, match=r"holds a study of another recipe \(train.epochs differ\)"):
-        write_plan(other, tmp_path)
+        write_plan(other, folder)
 
 
 def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: StudyPlan, tmp_path: Path) -> None:
     """Another command has joined the folder, with a variant and a seed that has begun."""
-    first, second = plan.variants
-    write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), tmp_path)
-    (joined,) = planned_runs(load_plan(tmp_path / "study.toml"), tmp_path)
+    (first, second), folder = plan.variants, StudyFolder(tmp_path)
+    write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), folder)
+    (joined,) = Schedule(load_plan(folder.plan_file), folder).runs()
     joined.folder.claim(joined.recipe, "content")
     ours = dataclasses.replace(plan, variants=(first,), seeds=(0, 1, 2))
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
-    ended, reason = run_with_rule(ours, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+    ended, reason = run_with_rule(ours, StudyFolder(tmp_path), rule, pretended(tmp_path, [1.0] * 9))
     assert "planned seeds are left out" in reason
     written = load_plan(tmp_path / "study.toml")
     assert {variant.name for variant in written.variants} == {"a", "b"}
@@ -438,7 +439,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_
         return plan
 
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
-    ended, reason = run_with_rule(plan, tmp_path, rule, run)
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
     assert reason == (
         "fewer than two variants have a finished run, and more seeds would hardly mend that"
@@ -447,7 +448,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_
 
 def test_seeds_are_added_until_the_interval_is_narrow(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
-    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 4
     assert reason == "the widest interval is 0.1, within 0.2"
     assert ended.looks == (2, 3, 4, 5), "the look that was spared is corrected for too"
@@ -455,14 +456,14 @@ def test_seeds_are_added_until_the_interval_is_narrow(plan: StudyPlan, tmp_path:
 
 def test_the_most_seeds_end_it(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=3)
-    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 3
     assert reason == "3 seeds are the most that were allowed"
 
 
 def test_a_budget_ends_it_and_looks_at_no_metric(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=None, budget_minutes=4.5, max_seeds=20)
-    ended, reason = run_with_rule(plan, tmp_path, rule, pretended(tmp_path, [1.0] * 9))
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, [1.0] * 9))
     assert len(ended.seeds) == 4
     assert reason == "4 minutes of training are spent, and another seed of 1 would go beyond 4.5"
     assert ended.looks == ()
@@ -471,7 +472,7 @@ def test_a_budget_ends_it_and_looks_at_no_metric(plan: StudyPlan, tmp_path: Path
 def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) -> None:
     planned = dataclasses.replace(plan, seeds=(0, 1, 2, 3, 4))
     rule = StoppingRule(width=None, budget_minutes=3.5, max_seeds=20)
-    ended, reason = run_with_rule(planned, tmp_path, rule, pretended(tmp_path, WIDTHS))
+    ended, reason = run_with_rule(planned, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2)
     assert reason == (
         "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
@@ -481,7 +482,7 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) 
         "what was spent has verdicts"
     )
     more = dataclasses.replace(rule, budget_minutes=4.5)
-    ended, reason = run_with_rule(planned, tmp_path, more, pretended(tmp_path, WIDTHS))
+    ended, reason = run_with_rule(planned, StudyFolder(tmp_path), more, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2, 3)
     assert reason.endswith("; 1 planned seed is left out")
 
@@ -489,10 +490,10 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) 
 def test_a_budget_hides_no_run_that_has_begun(plan: StudyPlan, tmp_path: Path) -> None:
     run = pretended(tmp_path, WIDTHS)
     run(plan, (0,))
-    last = planned_runs(plan, tmp_path)[-1]
+    last = Schedule(plan, StudyFolder(tmp_path)).runs()[-1]
     last.folder.claim(last.recipe, "content")
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
-    ended, reason = run_with_rule(plan, tmp_path, rule, run)
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
     assert reason.endswith("would go beyond 1.5; seeds that have begun wait for more")
 
@@ -500,7 +501,7 @@ def test_a_budget_hides_no_run_that_has_begun(plan: StudyPlan, tmp_path: Path) -
 def test_where_every_run_has_failed_no_seed_is_added(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
     run = pretended(tmp_path, WIDTHS, status="failed")
-    ended, reason = run_with_rule(plan, tmp_path, rule, run)
+    ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
     assert reason == "every run has failed, and more seeds would not mend that"
 

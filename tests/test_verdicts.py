@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from isthmus.study.learning_curve import learning_curves
 from scipy.stats import bootstrap
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
@@ -20,12 +20,13 @@ import isthmus.study.verdicts
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.stats.corrections import planned_looks
-from isthmus.study.analysis import analyse, image_differences
+from isthmus.study.analysis import analyse, image_differences, learning_curves
 from isthmus.study.comparisons import Comparison, comparisons_of
 from isthmus.study.differences import found_in, is_complete
 from isthmus.study.plan import StudyPlan, Variant, metrics_of
 from isthmus.study.power import Visible, visible_differences
-from isthmus.study.records import AnalysisRecord
+from isthmus.study.records import AnalysisRecord, Verdict
+from isthmus.study.study_folder import StudyFolder
 from isthmus.study.verdicts import verdicts_on
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
@@ -61,6 +62,11 @@ def results(
     return table.assign(nll_nats=100 - table["mean_iou"])
 
 
+def as_table(drawn: Iterable[Verdict]) -> pd.DataFrame:
+    """One row a verdict."""
+    return pd.DataFrame([verdict.model_dump() for verdict in drawn])
+
+
 def verdicts(
     table: pd.DataFrame,
     margins: dict[str, float] | None = None,
@@ -73,7 +79,7 @@ def verdicts(
     planned = planned_looks(looks or [seeds], np.random.default_rng(0))
     comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
     found = found_in(table, comparisons, metrics)
-    return verdicts_on(found, margins or {}, planned, is_complete=is_complete(table))
+    return as_table(verdicts_on(found, margins or {}, planned, is_complete=is_complete(table)))
 
 
 def row_of(table: pd.DataFrame, factor: str, a: str, metric: str = "mean_iou") -> pd.Series:
@@ -184,7 +190,8 @@ def test_a_factor_of_two_variants_is_one_family_with_their_pair():
     two = table[table["variant"].isin(("pool_bilinear_dice", "strided_bilinear_dice"))]
     settings = {name: {"down": name.split("_")[0]} for name in two["variant"].unique()}
     found = found_in(two, comparisons_of(settings), (IOU,))
-    drawn = verdicts_on(found, {}, planned_looks([5], np.random.default_rng(0)), is_complete=True)
+    looks = planned_looks([5], np.random.default_rng(0))
+    drawn = as_table(verdicts_on(found, {}, looks, is_complete=True))
     assert list(drawn["kind"]) == ["factor", "pair"]
     np.testing.assert_allclose(drawn["p_study"], drawn["p"])
 
@@ -367,7 +374,7 @@ def test_images_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
         status="finished", mean_iou=[0.5, 0.5, 0.6, 0.6]
     )
     metric, draws = Metric("mean_iou", True, ""), 2_000
-    table = image_differences(results, per_image, metric, np.random.default_rng(0))
+    table = image_differences(results, per_image, metric)
     (row,) = table.to_dict("records")
     assert (row["a"], row["b"], row["n"]) == ("b", "a", 40)
     differences = images["b"] - images["a"]
@@ -376,7 +383,7 @@ def test_images_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
     ends = known.confidence_interval
     assert [row["low"], row["high"]] == pytest.approx([ends.low, ends.high], abs=0.005)
     fewer = results.assign(status=["finished", "finished", "failed", "failed"])
-    assert image_differences(fewer, per_image, metric, np.random.default_rng(0)).empty
+    assert image_differences(fewer, per_image, metric).empty
 
 
 def test_metrics_that_no_verdict_can_speak_of_are_rejected():
@@ -413,7 +420,7 @@ def test_the_tables_of_a_study(plan: StudyPlan, tmp_path: Path):
     images = pd.DataFrame({"image": [f"p{i}" for i in range(4)], "hard": [0.0, 0.1, 0.2, 0.3]})
     per_image = table.merge(images, how="cross")
     per_image["mean_iou"] -= per_image["hard"]
-    said = analyse(plan, tmp_path, table, per_image)
+    said = analyse(plan, StudyFolder(tmp_path), table, per_image)
     assert said == AnalysisRecord(
         alpha=0.05,
         looks=(5,),
@@ -434,11 +441,16 @@ def test_the_tables_of_a_study(plan: StudyPlan, tmp_path: Path):
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) == 78
     gone = (per_image["image"] == "p0") & (per_image["seed"] == 0)
     gone |= (per_image["image"] == "p3") & (per_image["seed"] == 1)
-    analyse(plan, tmp_path, table, per_image.assign(mean_iou=per_image["mean_iou"].mask(gone)))
+    analyse(
+        plan,
+        StudyFolder(tmp_path),
+        table,
+        per_image.assign(mean_iou=per_image["mean_iou"].mask(gone)),
+    )
     of_the_rest = pd.read_csv(tmp_path / "variance.csv").set_index("source")["share"]
     assert of_the_rest["image"] > 0.3, "images that every seed has, each with itself"
     assert of_the_rest["rest"] < 0.1
-    analyse(plan, tmp_path, table, per_image.assign(mean_iou=1.0))
+    analyse(plan, StudyFolder(tmp_path), table, per_image.assign(mean_iou=1.0))
     assert pd.read_csv(tmp_path / "variance.csv").empty, (
         "of what does not vary, nothing has a share"
     )

@@ -55,7 +55,7 @@ def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None
     folder.write_table("results", results)
     folder.write_per_image(per_image)
     if plan.tune:
-        folder.write_table("tuning", _tuning(schedule))
+        folder.write_table("tuning", tuning_table(schedule))
     task = task_of(plan.recipe)
     store = task.open_store(plan.recipe.data, data_root)
     record = _record(schedule, finished, store, command, analyse(plan, folder, results, per_image))
@@ -140,7 +140,7 @@ def _per_image(finished: Sequence[PlannedRun]) -> pd.DataFrame:
     return pd.concat(tables) if tables else pd.DataFrame(columns=["variant", "seed", "image"])
 
 
-def _tuning(schedule: Schedule) -> pd.DataFrame:
+def tuning_table(schedule: Schedule) -> pd.DataFrame:
     """One row a tuning run that has finished."""
     rows = []
     for run in schedule.tuning_runs():
