@@ -109,7 +109,9 @@ def test_a_project_that_was_moved_goes_on_and_trains_nothing(
     assert load_plan(study / "study.toml").recipe.data.folder == (moved / "discs").resolve()
     assert set(before["status"]) <= {"finished", "failed"}
     main([*words, "--seeds", "2"])
-    assert set(results_of(study)["status"]) <= {"finished", "failed"}, "a seed more is trained there"
+    assert set(results_of(study)["status"]) <= {"finished", "failed"}, (
+        "a seed more is trained there"
+    )
     assert len(results_of(study)) == 4
 
 

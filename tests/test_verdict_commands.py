@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import re
@@ -25,10 +24,10 @@ from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast
+from isthmus.study import run as study_run
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.publish import tuning_table
-from isthmus.study.run import StudyRun
 from isthmus.study.schedule import Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder, read_study
@@ -311,17 +310,17 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
         folder.finish(tuning_result())
 
     monkeypatch.setattr(study_run, "tune_run", tune_run)
-    folder = StudyFolder(tmp_path)
-    run = StudyRun(folder, frozenset("ab"), None, "none", Console(quiet=True), "")
-    tune = functools.partial(run.train_each, tuned, what="tuning")
-    tune(Schedule(tuned, folder).tuning_runs(), Schedule(tuned, folder).tuning_runs())
+    folder, quiet = StudyFolder(tmp_path), Console(quiet=True)
+    call = study_run.StudyRun(folder, frozenset("ab"), None, "none", quiet, "")
+    schedule = Schedule(tuned, folder)
+    call.tune(schedule)
     assert "disk full" in (broken / "error.txt").read_text()
-    assert Schedule(tuned, StudyFolder(tmp_path)).untuned() == {"a"}
-    assert not Schedule(tuned, StudyFolder(tmp_path)).untrainable()
-    assert list(tuning_table(Schedule(tuned, folder))["variant"]) == ["a", "b", "b"]
-    tune(Schedule(tuned, folder).tuning_runs(), Schedule(tuned, folder).tuning_runs())
-    assert not Schedule(tuned, folder).untuned()
-    assert len(tuning_table(Schedule(tuned, folder))) == 4
+    assert schedule.untuned() == {"a"}
+    assert not schedule.untrainable()
+    assert list(tuning_table(schedule)["variant"]) == ["a", "b", "b"]
+    call.tune(schedule)
+    assert not schedule.untuned()
+    assert len(tuning_table(schedule)) == 4
 
 
 def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
@@ -362,8 +361,9 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
     """In place of training: tables as a study leaves them, narrower with every seed."""
 
     def run(plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-        plan = write_plan(plan, StudyFolder(study))
-        runs = Schedule(plan, StudyFolder(study)).runs()
+        folder = StudyFolder(study)
+        plan = write_plan(plan, folder)
+        runs = Schedule(plan, folder).runs()
         for of in [of for of in runs if of.seed in seeds]:
             of.folder.claim(of.recipe, "content")
             of.folder.add_epoch({"epoch": 1.0, "seconds": 60 * minutes / 2})
@@ -399,30 +399,24 @@ WIDTHS = [9.0, 9.0, 0.5, 0.3, 0.1, 0.05]
 
 def test_commands_that_begin_together_plan_together(plan: StudyPlan, tmp_path: Path) -> None:
     """Each has looked into the folder before the other has written its plan."""
-    first, second = plan.variants
-    ours = claimed_plan(
-        dataclasses.replace(plan, variants=(first,), seeds=(0,)), StudyFolder(tmp_path)
-    )
-    theirs = claimed_plan(
-        dataclasses.replace(plan, variants=(second,), seeds=(1,)), StudyFolder(tmp_path)
-    )
+    (first, second), folder = plan.variants, StudyFolder(tmp_path)
+    ours = claimed_plan(dataclasses.replace(plan, variants=(first,), seeds=(0,)), folder)
+    theirs = claimed_plan(dataclasses.replace(plan, variants=(second,), seeds=(1,)), folder)
     other = dataclasses.replace(theirs, recipe=with_settings(plan.recipe, {"train.epochs": 9}))
-    write_plan(ours, StudyFolder(tmp_path))
-    joined = write_plan(theirs, StudyFolder(tmp_path))
+    write_plan(ours, folder)
+    joined = write_plan(theirs, folder)
     assert {variant.name for variant in joined.variants} == {"a", "b"}
     assert joined.seeds == (0, 1)
-    assert written_plan(ours, StudyFolder(tmp_path)).seeds == (0, 1), (
-        "and the tables of the first tell of both"
-    )
+    assert written_plan(ours, folder).seeds == (0, 1), "and the tables of the first tell of both"
     with pytest.raises(UserError, match=r"holds a study of another recipe \(train.epochs differ\)"):
-        write_plan(other, StudyFolder(tmp_path))
+        write_plan(other, folder)
 
 
 def test_a_budget_leaves_out_no_more_than_its_own_seeds(plan: StudyPlan, tmp_path: Path) -> None:
     """Another command has joined the folder, with a variant and a seed that has begun."""
-    first, second = plan.variants
-    write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), StudyFolder(tmp_path))
-    (joined,) = Schedule(load_plan(tmp_path / "study.toml"), StudyFolder(tmp_path)).runs()
+    (first, second), folder = plan.variants, StudyFolder(tmp_path)
+    write_plan(dataclasses.replace(plan, variants=(second,), seeds=(7,)), folder)
+    (joined,) = Schedule(load_plan(folder.plan_file), folder).runs()
     joined.folder.claim(joined.recipe, "content")
     ours = dataclasses.replace(plan, variants=(first,), seeds=(0, 1, 2))
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)

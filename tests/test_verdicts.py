@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,11 @@ def results(
     return table.assign(nll_nats=100 - table["mean_iou"])
 
 
+def as_table(drawn: Iterable[Verdict]) -> pd.DataFrame:
+    """One row a verdict."""
+    return pd.DataFrame([verdict.model_dump() for verdict in drawn])
+
+
 def verdicts(
     table: pd.DataFrame,
     margins: dict[str, float] | None = None,
@@ -73,12 +79,7 @@ def verdicts(
     planned = planned_looks(looks or [seeds], np.random.default_rng(0))
     comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
     found = found_in(table, comparisons, metrics)
-    return table_of(verdicts_on(found, margins or {}, planned, is_complete=is_complete(table)))
-
-
-def table_of(found: tuple[Verdict, ...]) -> pd.DataFrame:
-    """A row a verdict, as verdicts.csv has them."""
-    return pd.DataFrame([verdict.model_dump() for verdict in found])
+    return as_table(verdicts_on(found, margins or {}, planned, is_complete=is_complete(table)))
 
 
 def row_of(table: pd.DataFrame, factor: str, a: str, metric: str = "mean_iou") -> pd.Series:
@@ -190,7 +191,7 @@ def test_a_factor_of_two_variants_is_one_family_with_their_pair():
     settings = {name: {"down": name.split("_")[0]} for name in two["variant"].unique()}
     found = found_in(two, comparisons_of(settings), (IOU,))
     looks = planned_looks([5], np.random.default_rng(0))
-    drawn = table_of(verdicts_on(found, {}, looks, is_complete=True))
+    drawn = as_table(verdicts_on(found, {}, looks, is_complete=True))
     assert list(drawn["kind"]) == ["factor", "pair"]
     np.testing.assert_allclose(drawn["p_study"], drawn["p"])
 

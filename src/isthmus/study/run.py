@@ -108,14 +108,18 @@ class StudyRun:
         schedule.shared()
         plan = write_plan(plan, self.folder)
         planned = Schedule(plan, self.folder)
-        tuning = [run for run in planned.tuning_runs() if run.variant.name in self.names]
-        self.train_each(plan, tuning, tuning, "tuning")
+        self.tune(planned)
         ready = self.names - planned.untrainable() - planned.untuned()
         runs = schedule.runs()  # with what tuning has chosen
         chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
-        if not self.train_each(plan, runs, chosen, "run"):
+        if not self._train_each(plan, runs, chosen, "run"):
             self._publish(plan)
         return plan
+
+    def tune(self, schedule: Schedule) -> None:
+        """Train this call's variants with every setting of the tuned hyperparameters."""
+        runs = [run for run in schedule.tuning_runs() if run.variant.name in self.names]
+        self._train_each(schedule.plan, runs, runs, "tuning")
 
     def say(self, text: str) -> None:
         """Print a line as it is."""
@@ -129,7 +133,7 @@ class StudyRun:
                 store = task.open_store(data, self.data_root, on_progress)
         return store.content
 
-    def train_each(
+    def _train_each(
         self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
     ) -> int:
         """Train the wanted runs that have not finished; return how many were tried."""

@@ -59,6 +59,7 @@ class StoppingRule:
 
     def stops(self, plan: StudyPlan, folder: StudyFolder) -> str:
         """Why no seed is added to a plan that was run; empty if one is."""
+        folder = StudyFolder(folder.path)  # reads what was written since
         results = folder.results
         if not is_complete(results):
             return "not every run is done, and before that there is no verdict"
