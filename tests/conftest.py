@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isthmus.study.new_record import _conclusions
 from PIL import Image
 from torch.optim import optimizer
 
@@ -24,6 +23,7 @@ from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.errors import UserError
 from isthmus.report.page import write_report
 from isthmus.study.plan import load_plan
+from isthmus.study.publish import conclusions
 from isthmus.study.records import StudyRecord
 from isthmus.study.study_folder import StudyFolder
 from isthmus.tasks import TASKS
@@ -119,7 +119,7 @@ def concluded(study: Path) -> StudyRecord:
     folder = StudyFolder(study)
     plan, ran = load_plan(folder.plan_file), set(folder.finished["variant"])
     recipes = {v.name: plan.recipe_of(v) for v in plan.variants if v.name in ran}
-    record = folder.written_record().model_copy(update=_conclusions(folder, recipes))
+    record = folder.written_record().model_copy(update=conclusions(folder, recipes))
     folder.write_record(record)
     return record
 
