@@ -121,11 +121,8 @@ class ToyTask(Task):
             content="noise",
         )
 
-    def training_rows(self, recipe: Any, store: Any, rows: Any, seed: int) -> ToyRows:
-        return ToyRows(store, rows, seed)
-
-    def plain_rows(self, store: Any, rows: Any) -> ToyRows:
-        return ToyRows(store, rows, 0)
+    def rows(self, recipe: Any, store: Any, indices: Any, seed: int | None) -> ToyRows:
+        return ToyRows(store, indices, seed or 0)
 
     def new_module(self, recipe: Any, store: Any, steps: int) -> ToyModule:
         return ToyModule(recipe, steps)

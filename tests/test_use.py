@@ -423,7 +423,7 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
         "This decoder is not conditioned on the label, so none is named."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
-    assert said.endswith("true label → label given. This decoder is not told the label.")
+    assert said.endswith("true label → label given. This decoder is not conditioned on the label.")
 
 
 def test_a_prior_of_each_label_hears_it(tmp_path: Path, images: list[str], say: Say) -> None:

@@ -24,7 +24,7 @@ from isthmus.data.splits import Split
 from isthmus.data.store import Store
 from isthmus.engine.device import Precision, autocast
 from isthmus.engine.loaders import batches_in_order, split_for, training_batches
-from isthmus.engine.run_folder import RunFolder, write_atomically
+from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.seeds import torch_seed
 from isthmus.engine.task import task_of
 from isthmus.engine.task_module import ProgressCallback, TaskModule, no_progress
@@ -93,9 +93,7 @@ def fit(
     torch.manual_seed(torch_seed(seed, "init"))
     module = task_of(recipe).new_module(recipe, store, steps)
     # Saved at the end of an epoch: a resume would repeat an epoch that was saved before its end.
-    checkpoint = functools.partial(
-        ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True
-    )
+    checkpoint = functools.partial(_Checkpoint, folder.checkpoints, save_on_train_epoch_end=True)
     monitor = f"validation_{module.selection_metric}"
     best = checkpoint("best", monitor=monitor, mode=module.direction)
     last = checkpoint("last", enable_version_counter=False)
@@ -113,7 +111,8 @@ def fit(
             default_root_dir=folder.path,
         )
         validation = batches_in_order(recipe, store, split.validation)
-        trainer.fit(module, loader, validation, ckpt_path=_resumable(folder.checkpoints))
+        before = folder.checkpoints / "last.ckpt"
+        trainer.fit(module, loader, validation, ckpt_path=before if before.exists() else None)
     epoch = len(folder.epochs())  # fewer than recipe.train.epochs after a loss that is not finite
     if recipe.train.keep == "best":
         selected = torch.load(best.best_model_path, "cpu", weights_only=True)
@@ -160,29 +159,21 @@ class _Epochs(Callback):
             trainer.should_stop = True
 
 
-def _resumable(checkpoints: Path) -> Path | None:
-    """The checkpoint of the last complete epoch, if there is one, with paths that are valid here.
+class _Checkpoint(ModelCheckpoint):
+    """Lightning's checkpoints, in a folder that may be moved: Lightning compares absolute paths."""
 
-    Lightning recognises the best epoch so far by its absolute path, which a moved folder changes.
-    """
-    last, here = checkpoints / "last.ckpt", checkpoints.resolve()
-    if not last.exists():
-        return None
-    content = torch.load(last, "cpu", weights_only=True)
-    states = [state for state in content["callbacks"].values() if "best_model_path" in state]
-    if all(state["dirpath"] == str(here) for state in states):
-        return last
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume with the files of the same names in the folder as it is now."""
+        assert self.dirpath is not None
+        here = Path(self.dirpath)
 
-    def moved(path: str) -> str:
-        return path and str(here / Path(path).name)
+        def moved(path: str) -> str:
+            return path and str(here / Path(path).name)
 
-    for state in states:
-        state["dirpath"] = str(here)
-        state["best_k_models"] = {moved(path): of for path, of in state["best_k_models"].items()}
-        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = moved(state[key])
-    write_atomically(last, lambda file: torch.save(content, file))
-    return last
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        state = state_dict | {path: moved(state_dict[path]) for path in paths}
+        best = {moved(path): value for path, value in state["best_k_models"].items()}
+        super().load_state_dict(state | {"dirpath": self.dirpath, "best_k_models": best})
 
 
 @contextmanager

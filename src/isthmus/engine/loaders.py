@@ -53,7 +53,7 @@ def training_batches(
     A last batch of a single image is left out, because batch norm cannot train on one image.
     """
     augmentation = torch_seed(seed, "augmentation")
-    images = task_of(recipe).training_rows(recipe, store, rows, augmentation)
+    images = task_of(recipe).rows(recipe, store, rows, augmentation)
     return DataLoader(
         images,
         recipe.train.batch,
@@ -66,7 +66,7 @@ def training_batches(
 
 def batches_in_order(recipe: Recipe, store: Store, rows: Int[np.ndarray, " n"]) -> DataLoader[Any]:
     """Batches of these rows in order, without augmentation."""
-    images = task_of(recipe).plain_rows(store, rows)
+    images = task_of(recipe).rows(recipe, store, rows, None)
     return DataLoader(images, recipe.train.batch, collate_fn=images.collate)
 
 

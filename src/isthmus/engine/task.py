@@ -64,14 +64,10 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def training_rows(
-        self, recipe: Any, store: Any, rows: Int[np.ndarray, " n"], seed: int
+    def rows(
+        self, recipe: Any, store: Any, indices: Int[np.ndarray, " n"], seed: int | None
     ) -> Rows:
-        """These rows with the recipe's augmentation, drawn from ``seed`` and the epoch."""
-
-    @abstractmethod
-    def plain_rows(self, store: Any, rows: Int[np.ndarray, " n"]) -> Rows:
-        """These rows without augmentation."""
+        """These rows with the recipe's augmentation, drawn from seed and epoch; None: without."""
 
     @abstractmethod
     def new_module(self, recipe: Any, store: Any, steps: int) -> TaskModule:

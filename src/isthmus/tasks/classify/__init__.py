@@ -48,19 +48,15 @@ class LabelledTask(Task):
             source = labelled_set(data.name, *data_set_folder(data_root))
         return open_labelled_store(source, data.size_px, data.channels, cache_folder(), on_progress)
 
-    def training_rows(
-        self, recipe: Any, store: LabelledStore, rows: Int[np.ndarray, " n"], seed: int
+    def rows(
+        self, recipe: Any, store: LabelledStore, indices: Int[np.ndarray, " n"], seed: int | None
     ) -> LabelledImages:
-        """Images flipped and shifted at random, by the data table."""
+        """Images with their labels; augmentation flips and shifts them, by the data table."""
         from isthmus.data.batches import LabelledImages
 
-        return LabelledImages(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
-
-    def plain_rows(self, store: LabelledStore, rows: Int[np.ndarray, " n"]) -> LabelledImages:
-        """Images as they are stored."""
-        from isthmus.data.batches import LabelledImages
-
-        return LabelledImages(store, rows, 0.0, 0, 0)
+        if seed is None:
+            return LabelledImages(store, indices, 0.0, 0, 0)
+        return LabelledImages(store, indices, recipe.data.flip, recipe.data.shift_px, seed)
 
 
 class ClassifyTask(LabelledTask):
@@ -75,9 +71,9 @@ class ClassifyTask(LabelledTask):
         self, recipe: ClassifyRecipe, store: LabelledStore, steps: int
     ) -> ClassifierModule:
         """A classifier of the store's labels."""
-        from isthmus.tasks.classify.module import classifier_for
+        from isthmus.tasks.classify.module import ClassifierModule, judge_for
 
-        return classifier_for(recipe, store, steps)
+        return ClassifierModule(judge_for(recipe, len(store.class_names)), recipe, steps)
 
     def evaluate(self, trained: Trained) -> Evaluation:
         """Accuracy on the test part, with its interval."""

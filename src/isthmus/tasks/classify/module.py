@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor, nn
 
-from isthmus.data.store import LabelledStore
 from isthmus.engine.task_module import TaskModule
 from isthmus.nn.classifier import Judge
 from isthmus.tasks.classify.recipe import ClassifyRecipe
@@ -39,8 +38,3 @@ class ClassifierModule(TaskModule):
 def judge_for(recipe: ClassifyRecipe, num_labels: int) -> Judge:
     """The classifier of a recipe, with weights drawn from torch's global generator."""
     return Judge(recipe.data.channels, num_labels, recipe.model.width)
-
-
-def classifier_for(recipe: ClassifyRecipe, store: LabelledStore, steps: int) -> ClassifierModule:
-    """A new classifier of the store's labels, ready to be trained."""
-    return ClassifierModule(judge_for(recipe, len(store.class_names)), recipe, steps)

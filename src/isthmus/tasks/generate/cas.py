@@ -44,10 +44,10 @@ def cas_metrics(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, flo
     """
     drawn = with_drawn_images(trained.store, vae, count, trained.seed)
     real = with_real_images(trained.store, trained.split.train, count)
-    of_drawn, of_real = (_classifier_metrics(store, trained) for store in (drawn, real))
+    from_drawn, from_real = (_classifier_metrics(store, trained) for store in (drawn, real))
     return {
-        **{key.replace("accuracy", "cas"): value for key, value in of_drawn.items()},
-        "cas_real": of_real["accuracy"],
+        **{key.replace("accuracy", "cas"): value for key, value in from_drawn.items()},
+        "cas_real": from_real["accuracy"],
         "cas_real_images": float(np.count_nonzero(np.asarray(real.parts) == "train")),
     }
 

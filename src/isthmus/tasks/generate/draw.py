@@ -14,21 +14,9 @@ from jaxtyping import Float, Int, UInt8
 from isthmus.data.images import read_image, resized_image, size_in_words, with_channels
 from isthmus.data.store import as_float
 from isthmus.errors import UserError
+from isthmus.tasks.generate import sample_grids as grids
 from isthmus.tasks.generate.label_swap import wrong_labels_of
-from isthmus.tasks.generate.sample_grids import (
-    UNKNOWN_LABEL,
-    Arrays,
-    Sources,
-    conditioned_sides,
-    interpolations,
-    random_draws,
-    reconstructions,
-    sample_grid_noise,
-    shown,
-    swaps,
-    traversals,
-    unconditional_draws,
-)
+from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, Arrays, Sources
 from isthmus.tasks.generate.trained_vae import NO_LABEL, TrainedVAE
 from isthmus.tasks.generate.vae_on_arrays import Images, Labels
 
@@ -57,7 +45,7 @@ def drawn_sample_grid(
     Both kinds have the same noise, for one seed.
 
     Raises:
-        UserError: If the model has no unconditional label and shall draw with it.
+        UserError: If "unconditional" is asked of a model without an unconditional label.
     """
     if sample_grid == "unconditional" and not model.knows_unconditional:
         raise UserError(
@@ -65,10 +53,10 @@ def drawn_sample_grid(
             "label dropout (model.label_dropout = 0); use --grid random"
         )
     vae, draws = model.vae, torch.Generator().manual_seed(seed)
-    noise, sides = sample_grid_noise(vae, draws), conditioned_sides(model.recipe.model)
+    noise, sides = grids.sample_grid_noise(vae, draws), grids.conditioned_sides(model.recipe.model)
     if sample_grid == "random":
-        return sides | random_draws(vae, labels, noise, draws)
-    return sides | unconditional_draws(vae, noise)
+        return sides | grids.random_draws(vae, labels, noise, draws)
+    return sides | grids.unconditional_draws(vae, noise)
 
 
 @dataclass(frozen=True)
@@ -159,15 +147,15 @@ def redrawn_sample_grid(
     match sample_grid:
         case "swap" | "swap_wrong":
             given = _wrong_labels(model, images, seed)
-            arrays = swaps(vae, sources, given, encoder_too=encoder_too)
+            arrays = grids.swaps(vae, sources, given, encoder_too=encoder_too)
         case "reconstruction":
-            arrays = reconstructions(vae, sources)
+            arrays = grids.reconstructions(vae, sources)
         case "interpolation":
-            arrays = interpolations(vae, sources, _neighbours(images))
+            arrays = grids.interpolations(vae, sources, _neighbours(images))
         case "traversal":
-            arrays = traversals(vae, sources)
+            arrays = grids.traversals(vae, sources)
     source_word = {"source_word": np.array("image")}  # the captions' default is "test image"
-    return source_word | conditioned_sides(settings) | shown(sources) | arrays
+    return source_word | grids.conditioned_sides(settings) | grids.shown(sources) | arrays
 
 
 def _true_labels(model: TrainedVAE, files: Sequence[Path], names: Sequence[str]) -> Labels:

@@ -124,8 +124,8 @@ def _likelihood(
     chosen = in_proportion(labels, measure.nll_images, numpy_draws(0, "nll"))
     bound = vae.nll(test.target, labels, BOUND_SAMPLES, torch_draws(seed, "bound"))
     nll_draws, k = torch_draws(seed, "nll"), measure.importance_samples
-    of_chosen = vae.nll(test.target[chosen], labels[chosen], k, nll_draws)
-    nll = of_chosen.of_all(chosen, bound)
+    nll_of_chosen = vae.nll(test.target[chosen], labels[chosen], k, nll_draws)
+    nll = nll_of_chosen.of_all(chosen, bound)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
     means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
@@ -157,9 +157,9 @@ def _label_use(
     both, each = [(PROTOCOLS, true)], [(PROTOCOLS[:1], true), (PROTOCOLS[1:], wrong)]
     for protocols, (mu, _) in both if wrong is true else each:
         outputs = vae.images(mu, test.given)
-        of_swap, of_images = judged_swap(judge, test, outputs, trained.seed, protocols)
-        metrics |= of_swap
-        arrays |= of_images
+        swap_metrics, swap_arrays = judged_swap(judge, test, outputs, trained.seed, protocols)
+        metrics |= swap_metrics
+        arrays |= swap_arrays
     drawn = vae.images(
         vae.prior_draws(test.labels, torch_draws(trained.seed, "prior")), test.labels
     )
@@ -180,10 +180,10 @@ def _frechet(
     train = trained.split.train
     in_train, in_test = alike_in_labels(np.asarray(trained.store.labels[train]), test.labels)
     training, _ = images_of(trained.store, train[in_train])
-    of_test = judge.features(test.images[in_test])
+    test_features = judge.features(test.images[in_test])
     return {
-        "frechet_judge": frechet_distance(judge.features(drawn[in_test]), of_test),
-        "frechet_floor": frechet_distance(judge.features(training), of_test),
+        "frechet_judge": frechet_distance(judge.features(drawn[in_test]), test_features),
+        "frechet_floor": frechet_distance(judge.features(training), test_features),
         "frechet_images": float(len(in_test)),
     }
 
@@ -200,8 +200,8 @@ def _use_of_z(
     rows = numpy_draws(seed, "probe images").permutation(trained.split.train)[:_PROBE_IMAGES]
     images, training_labels = images_of(trained.store, rows)
     target = vae.target(images, torch_draws(seed, "probe target"))
-    of_training = vae.encoded(target, training_labels)
-    training_z = posterior_draws(of_training, torch_draws(seed, "probe training latents"))
+    training_posterior = vae.encoded(target, training_labels)
+    training_z = posterior_draws(training_posterior, torch_draws(seed, "probe training latents"))
     test_z = posterior_draws(posterior, torch_draws(seed, "probe test latents"))
     outputs = vae.images(posterior[0], labels)
     return {

@@ -63,16 +63,16 @@ def ensure_judge(
     Raises:
         UserError: If the training of the judge has failed.
     """
-    of_judge = judge_recipe(recipe)
-    folder = judge_folder(of_judge, store, shared)
-    cached = judge_folder(of_judge, store, cache_folder() / "judges")
+    classifier = judge_recipe(recipe)
+    folder = judge_folder(classifier, store, shared)
+    cached = judge_folder(classifier, store, cache_folder() / "judges")
     if not folder.is_finished:
         with torch.random.fork_rng(devices=[]):  # rejects a VAE that cannot be built
             task_of(recipe).new_module(recipe, store, steps=1)
         cached.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{cached.path}.lock"):  # of several studies at a time, one trains it
             if not cached.is_finished:
-                train_run(of_judge, 0, cached, store=store, on_progress=on_progress)
+                train_run(classifier, 0, cached, store=store, on_progress=on_progress)
             if not folder.is_finished:
                 _copy(cached.path, folder.path)
     result = folder.result()
@@ -115,9 +115,9 @@ class LoadedJudge:
 
 def load_judge(recipe: GenerateRecipe, store: LabelledStore, shared: Path) -> LoadedJudge:
     """The judge that ``ensure_judge`` has put into ``shared``."""
-    of_judge = judge_recipe(recipe)
-    folder = judge_folder(of_judge, store, shared)
-    network = judge_for(of_judge, len(store.class_names))
+    classifier = judge_recipe(recipe)
+    folder = judge_folder(classifier, store, shared)
+    network = judge_for(classifier, len(store.class_names))
     network.load_state_dict(load_file(folder.weights))
     network.eval().requires_grad_(requires_grad=False)
     return LoadedJudge(network, judge_name(folder), folder.result().metrics["accuracy"])

@@ -9,8 +9,8 @@ METRICS = (
     Metric(
         "swap_encoded_true",
         True,
-        "Share of test images that the judge assigns a wrong label, after they were decoded with that label "
-        "and encoded with their true one. Wrong labels are uniform over the other classes.",
+        "Share of test images, encoded with their true label and decoded with a random wrong one, that the "
+        "judge assigns the wrong one.",
         "Swap success, encoded true",
     ),
     Metric(
@@ -40,8 +40,7 @@ METRICS = (
         "cas",
         True,
         "Classification accuracy score: accuracy on real test images of a classifier trained on images drawn "
-        "from the prior; to be compared with training on as many real ones. Absent without "
-        "measure.cas_images.",
+        "from the prior; compare with as many real ones. Absent without measure.cas_images.",
         "CAS",
     ),
     Metric(

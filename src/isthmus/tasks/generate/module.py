@@ -53,23 +53,23 @@ class Generator(TaskModule):
         image = target.contiguous(memory_format=torch.channels_last)
         size = (self._samples(part), len(label), self.recipe.model.latent)
         outcome = network(image, condition, torch.randn(size, device=label.device))
-        loss, per_image = self._bound(outcome, target)
+        loss, bounds = self._bound(outcome, target)
         draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
         is_labelled = condition != network.unconditional_label
         if is_labelled.sum() > 1:  # unlabelled images are exempt: their label has to be in z
-            z, of_z = outcome.z[0, is_labelled], label[is_labelled]
-            loss = loss + self.penalty(z, of_z)
+            z, z_label = outcome.z[0, is_labelled], label[is_labelled]
+            loss = loss + self.penalty(z, z_label)
             if (weight := objective.label_consistency_weight) is not None:
-                loss = loss + weight * self._label_consistency(z, of_z, draws)
+                loss = loss + weight * self._label_consistency(z, z_label, draws)
         if (class_logits := outcome.class_logits) is not None:
             if part == "train" and objective.label_consistency_noise:
                 assert network.auxiliary_classifier is not None
                 with buffers_unchanged(network):  # it is evaluated on images without noise
                     class_logits = network.auxiliary_classifier(self._noisy(image, draws))
             loss = loss + F.cross_entropy(class_logits.float(), label)
-        sums = [loss * len(label), *(of.sum() for of in per_image.values())]
+        sums = [loss * len(label), *(of.sum() for of in bounds.values())]
         values = torch.stack(sums).tolist()  # one transfer from the device
-        names = ("loss", *per_image)
+        names = ("loss", *bounds)
         self.epoch_metrics[part].add(dict(zip(names, values, strict=True)), len(label))
         return loss
 
@@ -85,12 +85,12 @@ class Generator(TaskModule):
         log_prob = self.network.likelihood.log_prob(outcome.params, target)
         prior = outcome.prior_mu, outcome.prior_log_sigma
         kl = kl_nats(outcome.mu, outcome.log_sigma, *prior)
-        of_image = {"elbo_nats": log_prob.mean(dim=0) - kl.sum(dim=-1), "kl_nats": kl.sum(dim=-1)}
+        bounds = {"elbo_nats": log_prob.mean(dim=0) - kl.sum(dim=-1), "kl_nats": kl.sum(dim=-1)}
         if self.selection_metric == "bound_nats":
-            of_image["bound_nats"] = importance_bound(log_prob, outcome)
+            bounds["bound_nats"] = importance_bound(log_prob, outcome)
         if len(log_prob) > 1:
-            return -of_image["bound_nats"].mean(), of_image
-        return -log_prob.mean() + self._kl_weight() * self._charged(kl), of_image
+            return -bounds["bound_nats"].mean(), bounds
+        return -log_prob.mean() + self._kl_weight() * self._charged(kl), bounds
 
     def _with_label_dropout(self, label: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """The labels, some of them replaced by the unconditional label at random."""

@@ -162,15 +162,15 @@ class GenerateRecipe(Recipe):
         """Reject values of one table that contradict those of another."""
         likelihood, condition_on = self.objective.likelihood, self.model.condition_on
         if likelihood.startswith("bernoulli"):
-            of_likelihood = f"objective.likelihood = {likelihood!r}"
+            setting = f"objective.likelihood = {likelihood!r}"
             if self.data.colour == "rgb":
                 raise ValueError(
-                    f"{of_likelihood} with data.colour = 'rgb': only grey images can be "
+                    f"{setting} with data.colour = 'rgb': only grey images can be "
                     "binarised; use gaussian or discretised-logistic"
                 )
             if self.data.name == "cifar10":
                 raise ValueError(
-                    f"{of_likelihood} with data.name = 'cifar10': only images of ink on paper "
+                    f"{setting} with data.name = 'cifar10': only images of ink on paper "
                     "can be binarised, not photographs; use gaussian or discretised-logistic"
                 )
         weight = self.objective.label_consistency_weight

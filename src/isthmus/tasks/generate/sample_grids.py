@@ -124,15 +124,15 @@ def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
 
     A row each for the five units of the highest mean KL.
     """
-    posterior, first = vae.encoded(sources.target, sources.condition), sources.condition[:1]
+    posterior = vae.encoded(sources.target, sources.condition)
     units = np.argsort(-vae.mean_kl_nats(posterior, sources.condition), kind="stable")[:_ROWS]
     sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)[:, None]
-    moved = vae.from_prior(np.repeat(sigmas, vae.network.latent, axis=1), first)
+    condition = sources.condition[:1].repeat(_STEPS)
+    moved = vae.from_prior(np.repeat(sigmas, vae.network.latent, axis=1), condition)
     z = np.tile(posterior[0][:1], (len(units), _STEPS, 1))
     for row, unit in enumerate(units):
         z[row, :, unit] = moved[:, unit]
-    condition = first.repeat(len(units) * _STEPS)
-    output = as_bytes(vae.images(z.reshape(-1, z.shape[-1]), condition))
+    output = as_bytes(vae.images(z.reshape(-1, z.shape[-1]), np.tile(condition, len(units))))
     return {"traversal_output": output, "traversal_unit": units}
 
 

@@ -104,8 +104,8 @@ class VAEOnArrays:
     ) -> Float[np.ndarray, " n"]:
         """The ELBO of each image with one sample of z and beta = 1, without free bits or penalties."""
         elbos = []
-        for x, mu, log_sigma, of_noise, y in self._batches(target, *posterior, noise, labels):
-            params = self._params(mu + log_sigma.exp() * of_noise, y)
+        for x, mu, log_sigma, noise_part, y in self._batches(target, *posterior, noise, labels):
+            params = self._params(mu + log_sigma.exp() * noise_part, y)
             with torch.inference_mode():
                 log_prob = self.network.likelihood.log_prob(params, x)
                 kl = kl_nats(mu, log_sigma, *self.network.prior(y)).sum(dim=-1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task import Task
 from isthmus.metrics.metric import Metric
-from isthmus.tasks.segment.recipe import Augment, Data, SegmentRecipe
+from isthmus.tasks.segment.recipe import Data, SegmentRecipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,22 +64,21 @@ class SegmentTask(Task):
             source = OxfordPets(root, data.trimap, data.split, download)
         return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
-    def training_rows(
-        self, recipe: SegmentRecipe, store: MaskedStore, rows: Int[np.ndarray, " n"], seed: int
+    def rows(
+        self,
+        recipe: SegmentRecipe,
+        store: MaskedStore,
+        indices: Int[np.ndarray, " n"],
+        seed: int | None,
     ) -> MaskedImages:
-        """Images and masks with the same random changes."""
+        """Images and masks; augmentation changes both alike."""
         from isthmus.data.batches import MaskedImages, augmentation
 
         of = recipe.augment
-        is_off = of == Augment(flip=0.0, rotate_deg=0.0, scale=0.0, shift=0.0, colour=0.0)
+        if seed is None or not (of.flip or of.rotate_deg or of.scale or of.shift or of.colour):
+            return MaskedImages(store, indices, None, 0)
         changes = augmentation(of.flip, of.rotate_deg, of.scale, of.shift, of.colour)
-        return MaskedImages(store, rows, None if is_off else changes, seed)
-
-    def plain_rows(self, store: MaskedStore, rows: Int[np.ndarray, " n"]) -> MaskedImages:
-        """Images and masks as they are stored."""
-        from isthmus.data.batches import MaskedImages
-
-        return MaskedImages(store, rows, None, 0)
+        return MaskedImages(store, indices, changes, seed)
 
     def new_module(self, recipe: SegmentRecipe, store: MaskedStore, steps: int) -> Segmenter:
         """A U-Net with the recipe's loss."""
