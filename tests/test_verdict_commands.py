@@ -373,16 +373,20 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
             {"variant": of.variant.name, "seed": of.seed, "status": done[of.folder.is_finished]}
             for of in runs
         ]
-        pd.DataFrame(rows).to_csv(study / "results.csv")
+        pd.DataFrame(rows).to_csv(study / "results.csv", index=False)
         half = widths[len(plan.seeds)] / 2
         verdict = {
             "kind": "factor",
             "metric": "mean_iou",
+            "a": "a",
+            "b": "b",
+            "difference": 0.5,
+            "verdict": "cannot tell",
             "n": 0 if math.isnan(half) else 2,
             "low": 0.5 - half,
             "high": 0.5 + half,
         }
-        pd.DataFrame([verdict]).to_csv(study / "verdicts.csv")
+        pd.DataFrame([verdict]).to_csv(study / "verdicts.csv", index=False)
         return plan
 
     return run

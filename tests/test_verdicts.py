@@ -564,7 +564,7 @@ def test_needed_seeds_tell_four_times_in_five_at_the_look_that_they_are():
     pair = Comparison("pair", "", "a", "b", (("a", "b"),))
     seen = planned_looks([5], np.random.default_rng(0))
     found = found_in(table, [pair], (IOU,))
-    needs = int(verdicts_on(found, {}, seen, is_complete=True)["needs_seeds"].iloc[0])
+    needs = int(verdicts_on(found, {}, seen, is_complete=True)[0].needs_seeds)
     rng = np.random.default_rng(1)
     for count, least, most in ((needs, 0.79, 1.0), (needs - 1, 0.0, 0.81)):
         looks = planned_looks([5, count], rng)

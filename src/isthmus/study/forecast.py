@@ -75,17 +75,16 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
         table.add_row(name, *network, f"{cost.steps:,}", f"{cost.minutes:.1f}", str(count))
         return cost.minutes * count
 
-    minutes, minutes_of_seed, is_open = 0.0, 0.0, False
-    runs, to_come = schedule.runs(), schedule.to_come()
+    minutes, minutes_of_seed = 0.0, 0.0
+    runs, to_come, untuned = schedule.runs(), schedule.to_come(), schedule.untuned()
     for variant in plan.variants:
         tuning = schedule.tuning_runs(variant)
         for run in tuning:
-            setting = ", ".join(f"{key} {level}" for key, level in run.setting.items())
-            count = int(not run.folder.is_finished)
-            minutes += add_row(f"{variant.name}, tuning {setting}", cost_of_run(run.recipe), count)
-        costs = [cost_of_run(next(run.recipe for run in runs if run.variant == variant))]
-        if any(not run.folder.is_finished for run in tuning):
-            costs, is_open = [cost_of_run(run.recipe) for run in tuning], True
+            name, count = f"{variant.name}, tuning {run.words}", int(not run.folder.is_finished)
+            minutes += add_row(name, cost_of_run(run.recipe), count)
+        is_tuned = variant.name not in untuned
+        may_be = [r for r in runs if r.variant == variant][:1] if is_tuned else tuning
+        costs = [cost_of_run(run.recipe) for run in may_be]
         cost = max(costs, key=lambda of: of.minutes)
         minutes += add_row(variant.name, cost, sum(run.variant == variant for run in to_come))
         minutes_of_seed += cost.minutes
@@ -94,7 +93,7 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
     more = minutes + (most - len(plan.seeds)) * minutes_of_seed
     up_to = f", about {more:.1f} if seeds are added up to {most}" if more > minutes else ""
     console.print(f"about {minutes:.1f} minutes of training to come on this machine{up_to}")
-    if is_open:
+    if untuned:
         console.print("what tuning has not chosen yet counts as the dearest of its settings")
     note = task_of(plan.recipe).forecast_note
     console.print(
