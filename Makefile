@@ -3,6 +3,7 @@
 # make test-processors   trains the tests' networks again as other processors would round
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
 
 .PHONY: demo test test-slow test-processors test-other-processor lint setup clean
 
@@ -30,14 +31,16 @@ lint: setup
 
 setup: .venv/test-installed
 
-# Each is made again only when what is to be installed has changed.
+# Each is made again only when what is to be installed has changed. The demo leaves byte code to the
+# first import, of what it imports; tests start many processes, so everything is compiled for them.
 .venv/demo-installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	$(INSTALL) '.[demo]'
 	touch $@
 
 .venv/test-installed: .venv/demo-installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev]'
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true # some packages ship templates as .py
 	touch $@
 
 clean:

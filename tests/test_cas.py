@@ -12,10 +12,10 @@ import torch
 
 from conftest import moved, task_fields
 from isthmus.data.splits import split_of
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
 from isthmus.engine.train import train_run
-from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.recipe import with_settings
 from isthmus.report.tables import variant_table
@@ -154,7 +154,7 @@ def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) 
     recipe = GenerateRecipe(measure=Measure(cas_images=19))
     sentence = (
         r"measure.cas_images = 19: a classifier of 10 labels learns from two images of each or "
-        r"more; set it to 20 or more, or take the key out"
+        r"more; set it to 20 or more, or remove the key"
     )
     with pytest.raises(UserError, match=sentence):
         train_run(recipe, 0, RunFolder(tmp_path))

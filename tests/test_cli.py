@@ -118,7 +118,7 @@ SEE_HELP = "see isthmus study RECIPE --help"
         ),
         (
             "study RECIPE --loss.gamma 3",
-            "loss.gamma does nothing for ce+dice: only focal can read it; take the key out",
+            "loss.gamma does nothing for ce+dice: only focal can use it; remove the key",
             "study RECIPE",
         ),
         (

@@ -20,15 +20,14 @@ from conftest import error_of, run_result
 from isthmus.cli.main import main
 from isthmus.data.places import cache_folder
 from isthmus.engine import train as runs_train
+from isthmus.engine.fit import Trained
 from isthmus.engine.loaders import split_for
-from isthmus.engine.optimiser import optimiser_for, schedule_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.run_result import RunResult
 from isthmus.engine.seeds import torch_draws
 from isthmus.engine.task import task_of
-from isthmus.engine.task_module import TaskModule
+from isthmus.engine.task_module import TaskModule, optimiser_for, schedule_for
 from isthmus.engine.train import train_run, tune_run
-from isthmus.engine.trained import Trained
 from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
@@ -180,8 +179,8 @@ def test_a_study_goes_on_with_its_own_judge_whatever_the_cache_holds(
     capsys.readouterr()
     assert main(words) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
-        f"isthmus: the judge in {study}/judges is {another}, and {judge} evaluated the other runs: two of "
-        f"them differ by points; put {judge} back, or choose another --out"
+        f"isthmus: the judge in {study}/judges is {another}, and {judge} evaluated the other runs: metrics "
+        f"by different judges cannot be compared; put {judge} back, or choose another --out"
     )
     assert not list(study.glob("runs/*/seed-1/metrics.csv"))
     weights.write_bytes(own)
@@ -368,8 +367,8 @@ def test_every_likelihood_is_evaluated_and_used(
     is_labelled = settings.get("model.condition_on") in ("both", "encoder")
     assert main(["swap", str(tmp_path), str(image), "--out", out]) == (2 if is_labelled else 0)
     sentence = (
-        f"--true is missing: the encoder of this model (model.condition_on = {recipe.model.condition_on!r}) is told what an "
-        "image shows; name its label"
+        "--true is missing: the encoder of this model (model.condition_on = "
+        f"{recipe.model.condition_on!r}) is conditioned on the label of an image; name the label"
     )
     assert (sentence in capsys.readouterr().err) == is_labelled
     assert main(["generate", str(tmp_path), "--labels", "none", "--out", out]) == 2
@@ -423,7 +422,7 @@ def test_a_network_that_says_nothing_in_z_has_collapsed(
     recipe = with_settings(load_plan(stroke_recipe).recipe, SHORT | {"objective.beta": 1e4})
     result = train_run(recipe, 0, RunFolder(tmp_path))
     assert result.status == "failed"
-    assert result.reason == "collapsed: no unit of z says anything of the image"
+    assert result.reason == "collapsed: no unit of z depends on the image"
     assert result.metrics["active_units"] == 0
     assert RunFolder(tmp_path).sample_grids.exists(), "what it draws can be looked at"
 
@@ -482,9 +481,9 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     store, run = task_of(recipe).open_store(recipe.data), RunFolder(tmp_path / "run")
     places = (tmp_path / "judges", cache_folder() / "judges")
     place, cached = (judge_folder(judge_recipe(recipe), store, shared) for shared in places)
-    cached.finish(run_result(status="failed", reason="says level of every image"))
+    cached.finish(run_result(status="failed", reason="classifies every image as level"))
     assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
-        f"{place.path}: the judge of these images has failed (says level of every image), and its labels "
+        f"{place.path}: the judge of these images has failed (classifies every image as level), and its labels "
         f"would be in every metric; raise measure.judge_epochs, or delete that folder and {cached.path} "
         "to train it again"
     )
@@ -703,7 +702,7 @@ def test_a_auxiliary_classifier_that_reads_under_noise_changes_no_other_draw() -
         module.step(batch, "train").backward()
         parts = module.network.auxiliary_classifier, module.network.decoder
         auxiliary_classifier, decoder = ([of.grad for of in part.parameters()] for part in parts)
-        elbo = module.tallies["train"].numbers()["elbo_nats"]
+        elbo = module.epoch_metrics["train"].numbers()["elbo_nats"]
         seen.append((torch.get_rng_state(), elbo, auxiliary_classifier, decoder))
     states, elbos, readers, decoders = zip(*seen, strict=True)
     assert torch.equal(*states)

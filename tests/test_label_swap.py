@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.trained import Trained
 from isthmus.metrics.generation import LogMeanExp
 from isthmus.tasks.generate.evaluate import _encoded, _frechet, _likelihood, images_of
 from isthmus.tasks.generate.judge import LoadedJudge

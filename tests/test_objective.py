@@ -73,7 +73,7 @@ def numbers_of(module: Generator) -> dict[str, float]:
     torch.manual_seed(1)
     with torch.inference_mode():
         module.step(batch, "train")
-    numbers: dict[str, float] = module.tallies["train"].numbers()
+    numbers: dict[str, float] = module.epoch_metrics["train"].numbers()
     return numbers
 
 
@@ -118,7 +118,7 @@ def test_more_samples_of_z_make_the_importance_weighted_bound(
     ratio = (p.log_prob(outcome.z) - q.log_prob(outcome.z)).sum(dim=-1)
     bound = torch.logsumexp(log_prob + ratio, dim=0) - math.log(5)
     assert numbers["loss"] == pytest.approx(-bound.mean().item(), rel=1e-5)
-    assert numbers[module.chooses] == pytest.approx(-numbers["loss"], rel=1e-6)
+    assert numbers[module.selection_metric] == pytest.approx(-numbers["loss"], rel=1e-6)
     kl = torch.distributions.kl_divergence(q, Normal(torch.zeros(8, 3), 1.0)).sum(dim=-1)
     assert numbers["elbo_nats"] == pytest.approx(
         (log_prob.mean(dim=0) - kl).mean().item(), rel=1e-5
@@ -134,5 +134,5 @@ def test_more_samples_wait_for_their_share_of_the_steps(
     module = module_of(monkeypatch, done, importance_samples=5, importance_from=0.8)
     assert module._samples("train") == samples
     assert module._samples("validation") == 5
-    assert module.chooses == "bound_nats"
-    assert module_of(monkeypatch, done).chooses == "elbo_nats"
+    assert module.selection_metric == "bound_nats"
+    assert module_of(monkeypatch, done).selection_metric == "elbo_nats"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from conftest import moved
-from isthmus.tasks.generate.probe import Known, probe_accuracy
+from isthmus.tasks.generate.evaluate import LabelledLatents, probe_accuracy
 
 pytestmark = pytest.mark.trains
 
 
-def latents(draws: int, centres: np.ndarray) -> Known:
+def latents(draws: int, centres: np.ndarray) -> LabelledLatents:
     """A thousand latents, normal around the centre of their label, and the labels."""
     rng = np.random.default_rng(moved(draws))
     label = rng.integers(len(centres), size=1_000)
@@ -34,7 +34,7 @@ def test_separable_z_is_read() -> None:
 def test_a_bent_boundary_is_found() -> None:
     """One label inside of a ring of the other: no line between them is right more often than .75."""
 
-    def ring(draws: int) -> Known:
+    def ring(draws: int) -> LabelledLatents:
         rng = np.random.default_rng(moved(draws))
         label = rng.integers(2, size=1_000)
         angle = rng.uniform(0, 2 * np.pi, 1_000)

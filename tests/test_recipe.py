@@ -194,7 +194,7 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ("[train]\nlr = inf", "train.lr = inf: Input should be a finite number"),
         (
             '[loss]\nname = "bce"\ngamma = 2.0',
-            "loss.gamma does nothing for bce: only focal can read it; take the key out",
+            "loss.gamma does nothing for bce: only focal can use it; remove the key",
         ),
         (
             "[train]\nmomentum = 0.9",

@@ -569,7 +569,7 @@ def test_metrics_say_of_how_many_images_they_are(tmp_path):
     plan["measure"]["cas_images"] = 2000
     (folder / "study.toml").write_text(tomli_w.dumps(plan), encoding="utf-8")
     assert (
-        "CAS: its classifier learns from 2000 generated images."
+        "CAS: its classifier is trained on 2000 generated images."
         in concluded(folder).notes.references
     )
 

@@ -96,18 +96,22 @@ def test_a_project_that_was_moved_goes_on_and_trains_nothing(
     (project / "small.toml").write_text(text, encoding="utf-8")
     words = ["study", "small.toml", "--out", "studies/small"]
     monkeypatch.chdir(project)
-    main(words)
+    status = main(words)  # one epoch may well collapse
     before = results_of(project / "studies" / "small")
     shutil.copytree(project, moved)
     monkeypatch.chdir(moved)
     shutil.rmtree(project)
     with monkeypatch.context() as patch:
         patch.setattr(study_run, "train_run", pytest.fail)
-        assert main(words) == 0
+        assert main(words) == status
     study = moved / "studies" / "small"
     pd.testing.assert_frame_equal(results_of(study), before)
     assert load_plan(study / "study.toml").recipe.data.folder == (moved / "discs").resolve()
-    assert main([*words, "--seeds", "2"]) == 0, "and a seed more is trained there"
+    assert set(before["status"]) <= {"finished", "failed"}
+    main([*words, "--seeds", "2"])
+    assert set(results_of(study)["status"]) <= {"finished", "failed"}, (
+        "a seed more is trained there"
+    )
     assert len(results_of(study)) == 4
 
 
@@ -227,8 +231,8 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other images than the data are now: what has trained it may lie in the "
-        "test part today; put the data back, or choose another --out"
+        f"{run.path} was begun on other images than the data are now: an image that trained it may be in "
+        "the test part now; put the data back, or choose another --out"
     )
 
 

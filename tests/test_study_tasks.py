@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 
 from isthmus.cli.main import main
-from isthmus.engine.task import task_of
 from isthmus.recipe import recipe_as_toml, with_settings
-from isthmus.tasks import load_recipe
+from isthmus.tasks import load_recipe, task_of
 from test_verdict_commands import assert_tells, said
 
 SIZES = """

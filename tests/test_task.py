@@ -20,11 +20,11 @@ import isthmus
 from isthmus.cli.main import main
 from isthmus.data.batches import Rows
 from isthmus.data.store import Store
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task import TASKS, Task
 from isthmus.engine.task_module import TaskModule
-from isthmus.engine.trained import Trained
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe
 from isthmus.recipe.rules import STRICT, Positive, Share
@@ -76,27 +76,22 @@ class ToyRows(Rows):
         return {"image": image, "brightness": np.float32(self.store.brightness[row])}
 
 
-class ToyTally:
-    def __init__(self) -> None:
-        self.errors: list[float] = []
-
-    def numbers(self) -> dict[str, float]:
-        return {"loss": float(np.square(self.errors).mean()), "error": float(np.mean(self.errors))}
-
-
 class ToyModule(TaskModule):
-    chooses = "error"
+    selection_metric = "error"
     direction = "min"
 
     def __init__(self, recipe: ToyRecipe, steps: int) -> None:
         hidden = recipe.model.hidden
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.Linear(hidden, 1))
-        super().__init__(network, recipe.train, steps, ToyTally)
+        super().__init__(network, recipe.train, steps)
 
     def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
         errors = self.network(batch["image"])[:, 0].float() - batch["brightness"]
-        self.tallies[part].errors += errors.detach().abs().tolist()
-        return errors.square().mean()
+        error_sum = float(errors.detach().abs().sum())
+        loss = errors.square().mean()
+        sums = {"loss": float(loss.detach()) * len(errors), "error": error_sum}
+        self.epoch_metrics[part].add(sums, len(errors))
+        return loss
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         return (torch.zeros(1, 1, 8, 8),)

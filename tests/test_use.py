@@ -22,16 +22,17 @@ from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.report import page
 from isthmus.report.sample_grids import KINDS, sample_grid, sample_grid_figure
 from isthmus.report.svg import Drawing
-from isthmus.tasks.generate.draw import drawn_sample_grid, generated
-from isthmus.tasks.generate.label_swap import TestPart
-from isthmus.tasks.generate.module import vae_for
-from isthmus.tasks.generate.recipe import GenerateRecipe
-from isthmus.tasks.generate.redraw import (
+from isthmus.tasks.generate.draw import (
     OwnImages,
+    drawn_sample_grid,
+    generated,
     read_images,
     redrawn_sample_grid,
     swapped_images,
 )
+from isthmus.tasks.generate.label_swap import TestPart
+from isthmus.tasks.generate.module import vae_for
+from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
@@ -167,8 +168,8 @@ def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, sa
     assert say("generate", knows, "--grid", "unconditional")[2:] == ["no label"] * 25
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
     assert say("generate", never, "--grid", "unconditional") == [
-        "--grid unconditional: this model has no unconditional label (model.label_dropout = 0): only one "
-        "that was trained without labels now and then can draw without; use --grid random"
+        "--grid unconditional: this model has no unconditional label, because it was trained "
+        "without label dropout (model.label_dropout = 0); use --grid random"
     ]
     assert len(say("generate", never, "--grid", "random")[2:]) == 25
 
@@ -261,7 +262,7 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     captions = say("swap", run, a, c, "--grid", "swap", "--true", "toad")[2:]
     assert {caption.split(" → ")[0] for caption in captions} == {"toad"}, "--true says it first"
     assert say("swap", run, a, b, "--grid", "swap") == [
-        f"{b}: nobody said what it shows: a wrong label is any but its own; name its own with "
+        f"{b}: its label is not known: a wrong label is any but its own; name its own with "
         "--true, or put it into a folder of that name"
     ]
     assert say("swap", run, a, b, "--grid", "swap", "--true", "newt", "frog")[3].startswith("frog")
@@ -370,14 +371,14 @@ def test_a_label_that_nobody_said_is_the_null_label(
     [
         (
             {"model.condition_on": "both"},
-            "--true is missing: the encoder of this model (model.condition_on = 'both') is told what an "
-            "image shows; name its label",
+            "--true is missing: the encoder of this model (model.condition_on = 'both') is "
+            "conditioned on the label of an image; name the label",
         ),
         (
             {"model.condition_on": "decoder", "model.label_dropout": 0.0},
             "--true is missing: this model (model.condition_on = 'decoder', model.prior = 'standard') is "
-            "told what an image shows and has never been without (model.label_dropout = 0); name its "
-            "label",
+            "conditioned on the label of an image and has no unconditional label (model.label_dropout = 0); "
+            "name the label",
         ),
     ],
 )
@@ -399,8 +400,8 @@ def test_the_second_protocol_is_drawn_where_it_is_another(
     )
     read = make_run(tmp_path / "classifier")
     assert say("swap", str(read), *images, *words) == [
-        "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not told a label, so both "
-        "protocols are one; use --grid swap"
+        "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not "
+        "conditioned on the given label, so both protocols are the same; use --grid swap"
     ]
     assert len(say("swap", str(read), *images, "--grid", "swap", *words[2:])) > 1
 
@@ -480,7 +481,7 @@ def test_a_image_that_would_be_squeezed_is_rejected(tmp_path: Path) -> None:
         read_images(model, [wide])
     assert str(caught.value) == (
         f"{wide}: 23 x 20 px: the model draws squares, and an image whose sides differ by more "
-        "than a factor of 1.1 would be squeezed; crop it square"
+        "than a factor of 1.1 would be distorted; crop it square"
     )
     Image.new("L", (22, 20)).save(wide)
     assert read_images(model, [wide]).images.shape == (1, 1, 16, 16)

@@ -170,9 +170,9 @@ def test_beside_a_prior_of_its_label_a_draw_is_standard(vae):
     for y in range(3):
         np.testing.assert_allclose(z[label == y].mean(axis=0), mu[y], atol=0.1)
         np.testing.assert_allclose(z[label == y].std(axis=0), sigma[y], rtol=0.05)
-    beside = vae.beside_prior(z, label)
+    beside = vae.standardised_by_prior(z, label)
     np.testing.assert_allclose(beside, (z - mu[label]) / sigma[label], atol=1e-5)
-    two_sigmas_off = vae.beside_prior(mu[label] + 2 * sigma[label], label)
+    two_sigmas_off = vae.standardised_by_prior(mu[label] + 2 * sigma[label], label)
     np.testing.assert_allclose(two_sigmas_off, 2, atol=1e-5)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +61,6 @@ def results(
     return table.assign(nll_nats=100 - table["mean_iou"])
 
 
-def as_table(drawn: Iterable[Verdict]) -> pd.DataFrame:
-    """One row a verdict."""
-    return pd.DataFrame([verdict.model_dump() for verdict in drawn])
-
-
 def verdicts(
     table: pd.DataFrame,
     margins: dict[str, float] | None = None,
@@ -79,7 +73,12 @@ def verdicts(
     planned = planned_looks(looks or [seeds], np.random.default_rng(0))
     comparisons = [c for c in comparisons_of(VARIANTS) if with_pairs or c.kind != "pair"]
     found = found_in(table, comparisons, metrics)
-    return as_table(verdicts_on(found, margins or {}, planned, is_complete=is_complete(table)))
+    return table_of(verdicts_on(found, margins or {}, planned, is_complete=is_complete(table)))
+
+
+def table_of(found: tuple[Verdict, ...]) -> pd.DataFrame:
+    """A row a verdict, as verdicts.csv has them."""
+    return pd.DataFrame([verdict.model_dump() for verdict in found])
 
 
 def row_of(table: pd.DataFrame, factor: str, a: str, metric: str = "mean_iou") -> pd.Series:
@@ -191,7 +190,7 @@ def test_a_factor_of_two_variants_is_one_family_with_their_pair():
     settings = {name: {"down": name.split("_")[0]} for name in two["variant"].unique()}
     found = found_in(two, comparisons_of(settings), (IOU,))
     looks = planned_looks([5], np.random.default_rng(0))
-    drawn = as_table(verdicts_on(found, {}, looks, is_complete=True))
+    drawn = table_of(verdicts_on(found, {}, looks, is_complete=True))
     assert list(drawn["kind"]) == ["factor", "pair"]
     np.testing.assert_allclose(drawn["p_study"], drawn["p"])
 
@@ -403,7 +402,7 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
     unhidden = GenerateRecipe(model=VAE(label_dropout=0.0))
     with pytest.raises(
-        UserError, match=r"elbo_unconditional_nats is not measured where training hides no"
+        UserError, match=r"elbo_unconditional_nats is not measured without label dropout"
     ):
         metrics_of(
             StudyPlan(

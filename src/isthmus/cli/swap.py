@@ -59,7 +59,7 @@ def swap(words: Sequence[str]) -> int:
     from isthmus.data.store import as_bytes
     from isthmus.report.page import write_figure
     from isthmus.report.sample_grids import label_columns, sample_grid_figure
-    from isthmus.tasks.generate.redraw import read_images, redrawn_sample_grid, swapped_images
+    from isthmus.tasks.generate.draw import read_images, redrawn_sample_grid, swapped_images
     from isthmus.tasks.generate.sample_grids import conditioned_sides
     from isthmus.tasks.generate.trained_vae import load_vae
 

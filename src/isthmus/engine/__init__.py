@@ -1,1 +1,1 @@
-"""One recipe, one seed, one folder."""
+"""Training and evaluation of one recipe with one seed, in one folder."""

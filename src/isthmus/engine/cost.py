@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, and seconds a step on this machine."""
+"""Cost of a network: parameters, operations, and seconds per training step on this machine."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from isthmus.data.store import Store
 from isthmus.engine.device import autocast, precision_here
 from isthmus.engine.loaders import batches_in_order
-from isthmus.engine.optimiser import optimiser_for
 from isthmus.engine.task import task_of
-from isthmus.engine.task_module import TaskModule
+from isthmus.engine.task_module import TaskModule, optimiser_for
 from isthmus.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs."""
+    """Number of parameters, and billions of floating-point operations (forward pass, one image)."""
 
     parameters: int
     gflop: float
-    """Billions of floating-point operations of one forward pass of one image."""
 
 
 def cost_of(module: TaskModule) -> Cost:
-    """The cost of a module's network on one image."""
+    """The cost of a module's network."""
     network = module.network
     was_training = network.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -39,7 +37,7 @@ def cost_of(module: TaskModule) -> Cost:
 
 
 def seconds_per_step(recipe: Recipe, store: Store) -> float:
-    """The median wall time of a training step on the processor, from three steps after a first one."""
+    """Median wall time of three training steps on the CPU, after one to warm up."""
     module = task_of(recipe).new_module(recipe, store, steps=4)
     module.on_train_epoch_start()
     optimiser = optimiser_for(recipe.train, module.parameters())

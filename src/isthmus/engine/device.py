@@ -1,4 +1,4 @@
-"""What this machine can do, decided once and written down."""
+"""Precision and hardware of this machine, and the versions of what runs on it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Precision = Literal["bf16", "float32"]
 
 
 def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
-    """The precision that training uses: "auto" takes bf16 only where the hardware has it.
+    """The precision to train in: "auto" means bf16 where the hardware supports it, else float32.
 
-    A processor without bf16 instructions emulates them and is then many times slower.
+    A CPU without bf16 instructions emulates them, which is many times slower than float32.
     """
     if wanted != "auto":
         return wanted
@@ -36,21 +36,21 @@ def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
 
 
 def autocast(precision: Precision) -> AbstractContextManager[object]:
-    """A context in which networks on the processor compute in this precision.
+    """A context in which networks on the CPU compute in this precision.
 
-    Where a GPU trains, the processor still evaluates and times, and does so in float32.
+    On a machine with a GPU the CPU evaluates and times networks, always in float32.
     """
     is_wanted = precision == "bf16" and not torch.cuda.is_available()
     return torch.autocast("cpu", torch.bfloat16, enabled=is_wanted)
 
 
 def environment(precision: Precision, content: str, prepared: Mapping[str, str]) -> Environment:
-    """Versions, hardware and precision, as a run writes them down.
+    """The record of versions, hardware and precision that a run keeps.
 
     Args:
-        precision: What ``precision_here`` returned.
+        precision: Of training, from ``precision_here``.
         content: Hash of the run's images.
-        prepared: What the run shares with others.
+        prepared: What ``Task.prepare`` returned.
     """
     names = ("isthmus", "torch", "torchvision", "lightning", "numpy", "pillow")
     return Environment(
@@ -70,7 +70,7 @@ def environment(precision: Precision, content: str, prepared: Mapping[str, str])
 
 @functools.cache
 def _commit() -> str:
-    """The commit of the checkout that isthmus runs from; empty outside one."""
+    """The git commit of the checkout that isthmus runs from; empty if it is installed."""
     git = ("git", "-C", str(_PACKAGE), "rev-parse", "HEAD")
     try:
         if not (_PACKAGE.parents[1] / ".git").exists():
@@ -82,7 +82,7 @@ def _commit() -> str:
 
 @functools.cache
 def _code_hash() -> str:
-    """Twelve hex digits that differ whenever a source file of isthmus differs."""
+    """Hash of isthmus's source files, twelve hex digits."""
     digest = hashlib.sha256()
     for file in sorted(_PACKAGE.rglob("*.py")):
         digest.update(file.relative_to(_PACKAGE).as_posix().encode() + file.read_bytes())

@@ -1,4 +1,4 @@
-"""Fit a module to the training rows of a store: the one training loop."""
+"""Train a module on a store: the one training loop, and the trained network that it returns."""
 
 from __future__ import annotations
 
@@ -9,26 +9,56 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L  # noqa: N812 (its own documentation's name)
+import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from jaxtyping import Int
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
+from isthmus.data.splits import Split
 from isthmus.data.store import Store
-from isthmus.engine.device import Precision
+from isthmus.engine.device import Precision, autocast
 from isthmus.engine.loaders import batches_in_order, split_for, training_batches
 from isthmus.engine.run_folder import RunFolder, write_atomically
-from isthmus.engine.seeds import stream, torch_seed
+from isthmus.engine.seeds import torch_seed
 from isthmus.engine.task import task_of
-from isthmus.engine.task_module import EpochLines, ProgressCallback
-from isthmus.engine.trained import Trained
+from isthmus.engine.task_module import ProgressCallback, TaskModule, no_progress
+from isthmus.metrics.metric import in_words
 from isthmus.recipe import Recipe
 
-NoLogger = Literal[False]
-"""Lightning's word for none."""
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained module with its recipe, folder and data."""
+
+    module: TaskModule
+    epoch: int
+    """The epoch whose weights the module has, from 1."""
+    recipe: Any
+    seed: int
+    folder: RunFolder
+    store: Any
+    """Returned by the task's ``open_store``."""
+    split: Split
+    precision: Precision
+    shared: Path
+    """Folder of what several runs share, such as the judge."""
+
+    def batches(self, rows: Int[np.ndarray, " n"]) -> Iterator[dict[str, Any]]:
+        """These images in order, without augmentation."""
+        return iter(batches_in_order(self.recipe, self.store, rows))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[torch.nn.Module]:
+        """The network in evaluation mode, without gradients, on the CPU."""
+        self.module.eval()
+        with torch.inference_mode(), autocast(self.precision):
+            yield self.module.network
 
 
 def fit(
@@ -38,91 +68,126 @@ def fit(
     folder: RunFolder,
     precision: Precision,
     *,
-    logger: Logger | NoLogger = False,
-    on_progress: ProgressCallback = lambda _done, _of, _words: None,
+    logger: Logger | Literal[False] = False,
+    on_progress: ProgressCallback = no_progress,
     shared: Path | None = None,
 ) -> Trained:
-    """Train as the recipe says; return the network with the weights of the epoch that it keeps.
+    """Train by the recipe; the returned module has the weights of the selected epoch.
 
     Resumes after the last complete epoch if the folder holds its checkpoint. Seeds torch's global
     generator.
 
     Args:
-        store: What the recipe's task opens.
-        recipe: Says what is trained, how long and how.
-        seed: Decides split, weights, order and augmentation.
-        folder: Gets a line an epoch, a log and checkpoints.
-        precision: What ``precision_here`` returned.
-        logger: Lightning's, beside the folder's own.
+        store: Returned by the task's ``open_store``.
+        recipe: Decides everything but the random draws.
+        seed: Decides split, initial weights, order and augmentation.
+        folder: Receives the table of epochs, the log and checkpoints.
+        precision: From ``precision_here``.
+        logger: A Lightning logger that also receives the metrics.
         on_progress: Called after each step.
-        shared: Where what several runs share is kept; None: in the run's own folder.
+        shared: Folder of what several runs share; None: the run's own folder.
     """
     split = split_for(recipe, store, seed)
     loader = training_batches(recipe, store, split.train, seed)
     steps = recipe.train.epochs * len(loader)
-    torch.manual_seed(torch_seed(stream(seed, "init")))
+    torch.manual_seed(torch_seed(seed, "init"))
     module = task_of(recipe).new_module(recipe, store, steps)
-    # At the end of an epoch, else the epoch under way would be counted as not begun.
-    keep = functools.partial(ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True)
-    best = keep("best", monitor=f"validation_{module.chooses}", mode=module.direction)
-    last = keep("last", enable_version_counter=False)
+    # Saved at the end of an epoch: a resume would repeat an epoch that was saved before its end.
+    checkpoint = functools.partial(
+        ModelCheckpoint, folder.checkpoints, save_on_train_epoch_end=True
+    )
+    monitor = f"validation_{module.selection_metric}"
+    best = checkpoint("best", monitor=monitor, mode=module.direction)
+    last = checkpoint("last", enable_version_counter=False)
     log_line(folder, f"training {len(split.train)} images, {steps} steps, {precision}, seed {seed}")
-    with _quiet_lightning():
+    with _quiet_lightning(), _ctrl_c_interrupts():
         trainer = L.Trainer(
             max_epochs=recipe.train.epochs,
             devices=1,
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             logger=logger,
-            callbacks=[EpochLines(folder, seed, on_progress), best, last],
+            callbacks=[_Epochs(folder, seed, on_progress), best, last],
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder.path,
         )
-        before = folder.checkpoints / "last.ckpt"
-        resumes = before.exists()
-        if resumes:
-            _at_home(before)
-        with _interruptible():
-            trainer.fit(
-                module,
-                loader,
-                batches_in_order(recipe, store, split.validation),
-                ckpt_path=before if resumes else None,
-            )
-    epoch = len(folder.epochs())  # fewer than asked for where a loss is not finite
+        validation = batches_in_order(recipe, store, split.validation)
+        trainer.fit(module, loader, validation, ckpt_path=_resumable(folder.checkpoints))
+    epoch = len(folder.epochs())  # fewer than recipe.train.epochs after a loss that is not finite
     if recipe.train.keep == "best":
-        kept = torch.load(best.best_model_path, "cpu", weights_only=True)
-        module.load_state_dict(kept["state_dict"])
-        epoch = kept["epoch"] + 1
+        selected = torch.load(best.best_model_path, "cpu", weights_only=True)
+        module.load_state_dict(selected["state_dict"])
+        epoch = selected["epoch"] + 1
     shared = folder.path if shared is None else shared
     return Trained(module, epoch, recipe, seed, folder, store, split, precision, shared)
 
 
-def _at_home(checkpoint: Path) -> None:
-    """Let a checkpoint in a folder that has been moved name its files where they lie now.
+class _Epochs(Callback):
+    """Seeds each epoch, reports progress, and writes a line of the epoch table."""
 
-    Lightning knows by the folder's path which epoch was best so far, and forgets it with another.
+    def __init__(self, folder: RunFolder, seed: int, on_progress: ProgressCallback) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.on_progress = on_progress
+        self.words = ""
+        self.began = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: ARG002
+        """Seed torch's global generator, which dropout and the noise of a VAE draw from."""
+        torch.manual_seed(torch_seed(self.seed, "dropout", trainer.current_epoch))
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Report progress."""
+        self.on_progress(trainer.global_step, int(trainer.estimated_stepping_batches), self.words)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the epoch, which has been validated; end the run if its loss is not finite."""
+        assert isinstance(module, TaskModule)
+        numbers = {part: of.numbers() for part, of in module.epoch_metrics.items()}
+        metric = module.selection_metric
+        self.words = f"validation {in_words(metric)} {numbers['validation'][metric]:.3f}"
+        self.folder.add_epoch(
+            {
+                "epoch": float(trainer.current_epoch + 1),
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                **{f"{part}_{name}": v for part, of in numbers.items() for name, v in of.items()},
+                "seconds": time.monotonic() - self.began,
+            }
+        )
+        if not np.isfinite(numbers["train"]["loss"]):
+            trainer.should_stop = True
+
+
+def _resumable(checkpoints: Path) -> Path | None:
+    """The checkpoint of the last complete epoch, if there is one, with paths that are valid here.
+
+    Lightning recognises the best epoch so far by its absolute path, which a moved folder changes.
     """
-    content, here = torch.load(checkpoint, "cpu", weights_only=True), checkpoint.parent.resolve()
+    last, here = checkpoints / "last.ckpt", checkpoints.resolve()
+    if not last.exists():
+        return None
+    content = torch.load(last, "cpu", weights_only=True)
     states = [state for state in content["callbacks"].values() if "best_model_path" in state]
     if all(state["dirpath"] == str(here) for state in states):
-        return
+        return last
 
-    def home(path: str) -> str:
+    def moved(path: str) -> str:
         return path and str(here / Path(path).name)
 
     for state in states:
         state["dirpath"] = str(here)
-        state["best_k_models"] = {home(path): of for path, of in state["best_k_models"].items()}
+        state["best_k_models"] = {moved(path): of for path, of in state["best_k_models"].items()}
         for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = home(state[key])
-    write_atomically(checkpoint, lambda file: torch.save(content, file))
+            state[key] = moved(state[key])
+    write_atomically(last, lambda file: torch.save(content, file))
+    return last
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C stays what it is everywhere: Lightning makes it an exit, and deaf to the next one."""
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise ``KeyboardInterrupt``; Lightning exits instead and ignores a second one."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -134,14 +199,14 @@ def _interruptible() -> Iterator[None]:
 
 
 def log_line(folder: RunFolder, words: str) -> None:
-    """Add what has happened to the folder's log, with the time."""
+    """Append a line with the time to the folder's log."""
     with folder.log.open("a", encoding="utf-8") as stream:
         stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
 
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice that does not apply: one process on purpose, no logger."""
+    """Silence Lightning's advice that does not apply here: data-loader workers, old checkpoints."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         for words in (

@@ -1,4 +1,4 @@
-"""Batches of rows, in order or shuffled anew each epoch."""
+"""The split of a store, and batches of its rows: shuffled and augmented, or in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Sampler
 from isthmus.data.batches import Rows
 from isthmus.data.splits import Split, split_of
 from isthmus.data.store import Store
-from isthmus.engine.seeds import numpy_draws, stream, torch_seed
+from isthmus.engine.seeds import numpy_draws, torch_seed
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 
 
 class EpochOrder(Sampler[int]):
-    """A fresh order of the training images each epoch, drawn from seed and epoch alone."""
+    """A new order of the training images for each epoch, drawn from seed and epoch alone."""
 
     def __init__(self, images: Rows, seed: int) -> None:
         self.images = images
@@ -27,7 +27,7 @@ class EpochOrder(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning, also when training goes on from a checkpoint."""
+        """Set the epoch of order and augmentation; called by Lightning, also after a resume."""
         self.epoch = self.images.epoch = epoch
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class EpochOrder(Sampler[int]):
 
 
 def split_for(recipe: Recipe, store: Store, seed: int) -> Split:
-    """The rows that train, choose the epoch and test; the test part is the same for every seed."""
+    """The rows of training, validation and test; the test rows are the same for every seed."""
     data = recipe.data
     validation = data.validation if data.has_validation else None
     return split_of(store, validation, data.limit, numpy_draws(seed, "split"))
@@ -48,11 +48,11 @@ def split_for(recipe: Recipe, store: Store, seed: int) -> Split:
 def training_batches(
     recipe: Recipe, store: Store, rows: Int[np.ndarray, " n"], seed: int
 ) -> DataLoader[Any]:
-    """Augmented batches of these rows; a last batch of one image is left out.
+    """Shuffled, augmented batches of these rows.
 
-    Batch norm cannot train on one image.
+    A last batch of a single image is left out, because batch norm cannot train on one image.
     """
-    augmentation = torch_seed(stream(seed, "augmentation"))
+    augmentation = torch_seed(seed, "augmentation")
     images = task_of(recipe).training_rows(recipe, store, rows, augmentation)
     return DataLoader(
         images,
@@ -60,7 +60,7 @@ def training_batches(
         sampler=EpochOrder(images, seed),
         collate_fn=images.collate,
         drop_last=leaves_one_over(len(images), recipe.train.batch),
-        generator=torch.Generator(),  # else starting an epoch draws from the one that dropout uses
+        generator=torch.Generator(),  # the default is the global generator, which dropout uses
     )
 
 
@@ -71,7 +71,7 @@ def batches_in_order(recipe: Recipe, store: Store, rows: Int[np.ndarray, " n"]) 
 
 
 def leaves_one_over(images: int, batch: int) -> bool:
-    """Whether the last batch of an epoch would be a single image beside others.
+    """Whether the last batch of an epoch would be a single image, and not the only batch.
 
     >>> leaves_one_over(17, 8), leaves_one_over(1, 8)
     (True, False)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk. ``result.json`` is written last: its presence means finished."""
+"""What a run writes to disk. ``result.json`` comes last: a folder that has it is finished."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from isthmus.recipe.parsing import flattened
 
 
 class Busy(UserError):
-    """Another process trains this run."""
+    """Another process is training this run."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename: whole or not at all."""
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
+
+    A reader finds the complete new file or the old one, never a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
@@ -42,115 +45,104 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text, whole or not at all."""
+    """Write UTF-8 text atomically."""
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV without its index, whole or not at all."""
+    """Write a table as CSV without its index, atomically."""
     write_atomically(path, lambda file: table.to_csv(file, index=False))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as one compressed .npz, whole or not at all."""
+    """Write arrays as one compressed .npz, atomically."""
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+class _Entry:
+    """A file or folder of fixed name in a run folder: ``folder.weights`` is its path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RunFolder, _kind: type) -> Path:
+        return folder.path / self._name
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One recipe, one seed, one folder."""
+    """The folder of one recipe and one seed."""
 
     path: Path
 
+    recipe = _Entry("recipe.toml")
+    """Written first."""
+    environment = _Entry("environment.json")
+    """Machine, package versions and the hash of the data."""
+    epoch_table = _Entry("metrics.csv")
+    """One line per epoch."""
+    log = _Entry("log.txt")
+    """What happened, with times."""
+    error = _Entry("error.txt")
+    """The traceback of the last attempt, if it raised."""
+    checkpoints = _Entry("checkpoints")
+    """The training state; deleted when the run has finished."""
+    weights = _Entry("model.safetensors")
+    """The evaluated weights; the file's metadata hold the recipe and the class names."""
+    image_metrics = _Entry("scores.npz")
+    """Metrics of every test image: one array [n] each, and their ``names``."""
+    predictions = _Entry("predictions.npz")
+    """Of a segmentation: class ids of every test image, ``masks`` [n, h, w], and ``names`` [n]."""
+    sample_grids = _Entry("sample_grids.npz")
+    """Of a VAE: images it makes, with the labels they were made with."""
+    result_file = _Entry("result.json")
+    """Written last."""
+
     @property
     def is_finished(self) -> bool:
-        """Whether the run has come to its end, good or collapsed."""
-        return (self.path / "result.json").exists()
+        """Whether the run has ended, be its result sound or failed."""
+        return self.result_file.exists()
 
     @property
     def is_claimed(self) -> bool:
-        """Whether a recipe has this folder: it is a run's, begun or finished."""
-        return (self.path / "recipe.toml").exists()
-
-    @property
-    def epoch_table(self) -> Path:
-        """A line an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def weights(self) -> Path:
-        """The evaluated weights, with the recipe in the file's metadata."""
-        return self.path / "model.safetensors"
-
-    @property
-    def predictions(self) -> Path:
-        """Class ids of every test image: ``masks`` [n, h, w] and ``names`` [n]."""
-        return self.path / "predictions.npz"
-
-    @property
-    def sample_grids(self) -> Path:
-        """Images that a VAE has made, with the labels that went in: see ``runs/sample grids.py``."""
-        return self.path / "sample_grids.npz"
-
-    @property
-    def image_metrics(self) -> Path:
-        """Metrics of every test image: one array [n] each, and their ``names``."""
-        return self.path / "scores.npz"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Full training state, kept only until the run has finished."""
-        return self.path / "checkpoints"
-
-    @property
-    def environment(self) -> Path:
-        """Machine and packages, and the content of the data."""
-        return self.path / "environment.json"
-
-    @property
-    def log(self) -> Path:
-        """What happened, in words."""
-        return self.path / "log.txt"
-
-    @property
-    def error(self) -> Path:
-        """The traceback of the last attempt, if it broke off."""
-        return self.path / "error.txt"
+        """Whether a run was begun here."""
+        return self.recipe.exists()
 
     def begun_with(self) -> Environment | None:
-        """Where and with what the run was last begun; None before it was."""
+        """The environment that the run was last begun or resumed in; None before that."""
         if not self.environment.exists():
             return None
         return Environment.model_validate_json(self.environment.read_bytes())
 
     def write_environment(self, environment: Environment) -> None:
-        """Write down where and with what the run is begun, or resumed."""
+        """Record the environment that the run is begun or resumed in."""
         write_text(self.environment, environment.model_dump_json(indent=1) + "\n")
 
     def claim(self, recipe: Recipe, content: str) -> None:
-        """Write the recipe down, or reject another recipe or other data than the folder has.
+        """Record the recipe, or check it and the data against those that the run was begun with.
+
+        ``data.folder`` may differ, as long as the images in it are the same.
 
         Args:
-            recipe: Of the run.
-            content: Hash of its images, truth, names and parts.
+            recipe: The recipe of the run.
+            content: Hash of its images, masks or labels, names and parts.
 
         Raises:
             UserError: Naming the fields that differ.
         """
-        written = self.path / "recipe.toml"
         if not self.is_claimed:
-            write_text(written, recipe_as_toml(recipe))
+            write_text(self.recipe, recipe_as_toml(recipe))
             return
-        before = dict(flattened(tomllib.loads(written.read_text(encoding="utf-8"))))
-        ours = dict(flattened(recipe_tables(recipe)))
-        changed = [key for key in before | ours if before.get(key) != ours.get(key)]
+        before = dict(flattened(tomllib.loads(self.recipe.read_text(encoding="utf-8"))))
+        now = dict(flattened(recipe_tables(recipe)))
+        changed = [key for key in before | now if before.get(key) != now.get(key)]
         changed = [key for key in changed if key != "data.folder"]
-        if changed:  # where the data lie is no matter, if what they hold is the same
+        if changed:
             raise UserError(
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
                 "keeps to one recipe; choose another --out, or set the fields back"
@@ -158,16 +150,16 @@ class RunFolder:
         begun = self.begun_with()
         if self.epoch_table.exists() and begun is not None and begun.content != content:
             raise UserError(
-                f"{self.path} was begun on other images than the data are now: what has trained it may "
-                "lie in the test part today; put the data back, or choose another --out"
+                f"{self.path} was begun on other images than the data are now: an image that trained it may "
+                "be in the test part now; put the data back, or choose another --out"
             )
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training this run meanwhile.
+        """Lock the run against other processes that would train it.
 
         Raises:
-            Busy: If one does.
+            Busy: If another process has locked it.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.checkpoints / ".lock")
@@ -184,20 +176,20 @@ class RunFolder:
             lock.release()
 
     def result(self) -> RunResult:
-        """What ``finish`` wrote of a run."""
-        return RunResult.model_validate_json((self.path / "result.json").read_bytes())
+        """The result of a finished run."""
+        return RunResult.model_validate_json(self.result_file.read_bytes())
 
     def tuning_result(self) -> TuningResult:
-        """What ``finish`` wrote of a tuning run."""
-        return TuningResult.model_validate_json((self.path / "result.json").read_bytes())
+        """The result of a finished tuning run."""
+        return TuningResult.model_validate_json(self.result_file.read_bytes())
 
     def finish(self, result: RunResult | TuningResult) -> None:
         """Write the result, which marks the run as finished."""
         self.error.unlink(missing_ok=True)
-        write_text(self.path / "result.json", result.model_dump_json(indent=1) + "\n")
+        write_text(self.result_file, result.model_dump_json(indent=1) + "\n")
 
     def add_epoch(self, line: Mapping[str, float]) -> None:
-        """Append one epoch to ``metrics.csv``, in place of any line of the same epoch."""
+        """Write one epoch to ``metrics.csv``, replacing lines of the same or later epochs."""
         lines = [old for old in self.epochs() if float(old["epoch"]) < line["epoch"]]
 
         def write(file: Path) -> None:
@@ -209,7 +201,7 @@ class RunFolder:
         write_atomically(self.epoch_table, write)
 
     def train_seconds(self) -> float:
-        """Training time of the epochs so far."""
+        """Training time of the epochs so far, validation included."""
         return sum((float(line["seconds"]) for line in self.epochs()), 0.0)
 
     def epochs(self) -> list[dict[str, str]]:

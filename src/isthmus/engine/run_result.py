@@ -1,4 +1,4 @@
-"""What a run writes of itself when it has finished: the typed content of ``result.json``."""
+"""Typed records of a run: what its JSON files contain, and what a task adds to a study's report."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-"""A number that may be unknown: NaN here, null in JSON."""
+"""A number; NaN (null in JSON) if it is unknown."""
 
 
 class Record(BaseModel):
-    """Something written as JSON and read back by the same class."""
+    """A record that is written as JSON and read back by the same class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class JudgeRecord(Record):
-    """The evaluation classifier whose word is in a run's metrics."""
+    """The judge (evaluation classifier) that a run's metrics depend on."""
 
     name: str
-    """Hashes of its data, recipe and weights."""
+    """Hashes of its training data, recipe and weights, joined by hyphens."""
     accuracy: Number
-    """Share of real test images that it labels correctly."""
+    """Share of real test images that it classifies correctly."""
 
 
 class Evaluation(Record):
-    """What a task's evaluation says of a trained network."""
+    """The evaluation of a trained network on the test part."""
 
     reason: str = ""
-    """Why the run does not count, if it does not."""
+    """Why the run counts as failed; empty if it does not."""
     metrics: dict[str, Number]
     judge: JudgeRecord | None = None
 
 
 class RunResult(Evaluation):
-    """A run that has come to its end, sound or failed."""
+    """A run that has ended, be it sound or failed: ``result.json``."""
 
     status: Literal["finished", "failed"]
     seed: int
     recipe_hash: str
     label_scheme: str
     content: str
-    """Hash of the images, their truth, names and parts."""
+    """Hash of the images, their masks or labels, names and parts."""
     class_names: tuple[str, ...]
     images: dict[str, int]
     """Number of images in each part."""
@@ -57,13 +57,13 @@ class RunResult(Evaluation):
 
 
 class TuningResult(Record):
-    """A run that chose its epoch on validation and never saw the test part."""
+    """A tuning run, which is measured on the validation part only: its ``result.json``."""
 
     status: Literal["finished", "failed"]
     reason: str
     metric: str
     value: Number
-    """Of the metric on the validation part, at the chosen epoch."""
+    """The metric on the validation part, at the selected epoch."""
     higher_is_better: bool
     train_seconds: float
     seed: int
@@ -72,24 +72,24 @@ class TuningResult(Record):
 
 
 class Baseline(Record):
-    """A row to compare variants with that no variant trained."""
+    """Metrics to compare variants with that come from no trained network."""
 
     name: str
     definition: str
     is_floor: bool
-    """Whether a variant should beat it."""
+    """Whether every sound variant should be better."""
     metrics: dict[str, Number] = Field(default_factory=dict)
 
 
 class Environment(Record):
-    """Where and with what a run was last begun."""
+    """Machine and software that a run was last begun or resumed with: ``environment.json``."""
 
     versions: dict[str, str]
-    """Package -> version; "python" too."""
+    """Package -> version; also of "python"."""
     commit: str
-    """Of the checkout that isthmus runs from; empty outside one."""
+    """Git commit of the checkout that isthmus runs from; empty if it is installed."""
     code: str
-    """Hash of isthmus's own sources."""
+    """Hash of isthmus's source files."""
     platform: str
     processor: str
     vector_instructions: str
@@ -97,27 +97,27 @@ class Environment(Record):
     threads: int
     precision: str
     content: str
-    """Hash of the images, their truth, names and parts."""
+    """Hash of the images, their masks or labels, names and parts."""
     prepared: dict[str, str]
-    """What the run shares with others: the judge's name."""
+    """What the run shares with others: "judge" -> its name."""
 
 
 class Remark(Record):
-    """A sentence for the reader, with a line for each run or variant that it concerns."""
+    """A sentence of the report, with one line for each run or variant that it concerns."""
 
     text: str
     details: tuple[str, ...] = ()
 
 
 class TaskNotes(Record):
-    """What a task says of a study's finished runs."""
+    """What a task adds to the report on a study's finished runs."""
 
     headline: str = ""
     """A sentence for the top of the page."""
     warnings: tuple[Remark, ...] = ()
     references: tuple[str, ...] = ()
-    """What its metrics are to be read against."""
+    """Sentences with the values that its metrics should be compared with."""
     groups: tuple[Remark, ...] = ()
-    """Variants grouped by what they do, below the task's own table."""
+    """Groups of variants, printed below the task's own table."""
     hidden_metrics: tuple[str, ...] = ()
-    """Metrics that equal others in every run of this study, and are left out of tables."""
+    """Metrics left out of tables, because they equal another one in every run of this study."""

@@ -1,4 +1,4 @@
-"""One seed, many independent streams of random numbers."""
+"""Independent streams of random numbers, all derived from one seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Stream = Literal[
     "order",
     "augmentation",
     "dropout",
-    # in evaluation a VAE:
+    # the others belong to the evaluation of a VAE
     "wrong labels",
     "target",
     "elbo",
@@ -29,13 +29,13 @@ Stream = Literal[
     "sample_grids",
     "cas",
 ]
-"""What a random draw is for. Split and order never depend on the variant."""
+"""The purpose of a random draw. Split and order never depend on the variant."""
 
 
 def stream(seed: int, purpose: Stream, index: int = 0) -> np.random.SeedSequence:
-    """The entropy for one purpose (and one epoch, where each has its own).
+    """Entropy for one purpose (``index``: the epoch, for what is drawn anew in each).
 
-    Two purposes never share numbers, so that drawing more for one cannot change another.
+    Streams of different purposes are independent: drawing more from one never changes another.
 
     >>> stream(0, "order").generate_state(1) != stream(0, "init").generate_state(1)
     array([ True])
@@ -43,16 +43,16 @@ def stream(seed: int, purpose: Stream, index: int = 0) -> np.random.SeedSequence
     return np.random.SeedSequence([seed, *purpose.encode(), index])
 
 
-def torch_seed(entropy: np.random.SeedSequence) -> int:
-    """A seed for ``torch.manual_seed``; lies in [0, 2**63)."""
-    return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+def torch_seed(seed: int, purpose: Stream, index: int = 0) -> int:
+    """A seed for ``torch.manual_seed``, in [0, 2**63)."""
+    return int(stream(seed, purpose, index).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def numpy_draws(seed: int, purpose: Stream, index: int = 0) -> np.random.Generator:
-    """A generator for one purpose; what it draws depends on nothing else."""
+    """A new numpy generator for one purpose."""
     return np.random.default_rng(stream(seed, purpose, index))
 
 
 def torch_draws(seed: int, purpose: Stream) -> torch.Generator:
-    """The same for torch."""
-    return torch.Generator().manual_seed(torch_seed(stream(seed, purpose)))
+    """A new torch generator for one purpose."""
+    return torch.Generator().manual_seed(torch_seed(seed, purpose))

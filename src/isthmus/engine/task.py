@@ -1,4 +1,4 @@
-"""The seam between what all runs share and what one kind of network needs: ``Task``."""
+"""The interface of a task: everything in which segmentation, generation and classification differ."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
 
     from isthmus.data.batches import Rows
     from isthmus.data.store import OnProgress, Store
+    from isthmus.engine.fit import Trained
     from isthmus.engine.task_module import ProgressCallback, TaskModule
-    from isthmus.engine.trained import Trained
 
 
 class Task(ABC):
-    """What one kind of recipe trains on, how it trains, how it is evaluated and what is reported.
+    """How one kind of recipe is trained, evaluated and reported.
 
-    A task is registered once, in ``isthmus.tasks``. Methods that need torch import it when they are
-    called, so that recipes and reports are read without it.
+    Methods import torch when they are called, so that recipes and reports are read without it.
+    ``recipe`` and ``store`` below are of the task's own types.
     """
 
     name: ClassVar[str]
     """Value of ``task`` in a recipe."""
     recipe: ClassVar[type[Recipe]]
     curve: ClassVar[str]
-    """The metric whose value on training and validation images is drawn by epoch."""
+    """The metric that is plotted by epoch, for training and validation images."""
     loss_title: ClassVar[str] = "Loss"
-    """What the minimised quantity is called in figures."""
+    """Name of the minimised quantity in figures."""
     loss_table: ClassVar[str] = "loss"
-    """The table of the recipe that says what is minimised."""
+    """The table of the recipe that defines the minimised quantity."""
     sections: ClassVar[tuple[str, ...]] = ()
-    """Sections of the report that only this task has, by name."""
+    """Names of the report's sections that only this task has."""
     forecast_note: ClassVar[str] = ""
-    """What a forecast leaves out beside the evaluation, as the end of a sentence."""
-
-    @property
-    def metric_note(self) -> str:
-        """A rule that every table of metrics should state."""
-        return ""
+    """What a forecast of training time leaves out, as the end of a sentence."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """Every test metric of a run, in the order of its tables."""
+
+    @property
+    def metric_note(self) -> str:
+        """A rule that every table of metrics states; none by default."""
+        return ""
 
     @abstractmethod
     def open_store(
@@ -75,79 +75,66 @@ class Task(ABC):
 
     @abstractmethod
     def new_module(self, recipe: Any, store: Any, steps: int) -> TaskModule:
-        """A fresh network with its loss, weights drawn from torch's global generator.
+        """A new network with its loss; its weights are drawn from torch's global generator.
 
-        Args:
-            recipe: Of this task.
-            store: What ``open_store`` returned.
-            steps: Training steps of the whole run, for schedules.
+        ``steps`` is the number of training steps of the whole run, for schedules.
         """
 
     @abstractmethod
     def evaluate(self, trained: Trained) -> Evaluation:
-        """The test metrics of a trained network; arrays of single images go into its folder."""
+        """The test metrics of a trained network; arrays per image are written to its folder."""
 
     def prepare(
-        self,
-        recipe: Any,
-        store: Any,
-        shared: Path,
-        on_progress: ProgressCallback,
+        self, recipe: Any, store: Any, shared: Path, on_progress: ProgressCallback
     ) -> Mapping[str, str]:
-        """Make what the evaluation needs beside the network, before it is trained.
+        """Make what the evaluation needs besides the network, before the network is trained.
 
-        Args:
-            recipe: Of this task.
-            store: What ``open_store`` returned.
-            shared: Where what several runs share is kept.
-            on_progress: Called after each training step.
-
-        Returns:
-            What the run records of it; nothing by default.
+        It goes into the folder ``shared``, for all runs of a study. Returns its names, which the
+        run records: {"judge": name}; nothing by default.
         """
         del recipe, store, shared, on_progress
         return {}
 
     @abstractmethod
     def verdict_metrics(self, recipes: Sequence[Any]) -> tuple[str, ...]:
-        """The metrics of verdicts where a study names none; the first decides which is best."""
+        """The metrics compared by default in a study; the first decides which variant is best."""
 
     def check_metrics(self, names: Sequence[str], recipes: Sequence[Any]) -> None:
-        """Reject metrics that these recipes do not measure.
+        """Reject metrics that some of these recipes do not measure.
 
         Raises:
-            UserError: Naming the metric and the setting that would measure it.
+            UserError: Naming the metric and the setting with which it is measured.
         """
         del names, recipes
 
     def comparable(self, metrics: Sequence[Metric], recipes: Sequence[Any]) -> tuple[Metric, ...]:
-        """Those metrics that mean the same for all of these recipes."""
+        """The metrics that have the same meaning for all of these recipes; by default all."""
         del recipes
         return tuple(metrics)
 
     def baselines(self, recipe: Any, seed: int, store: Any, shared: Path) -> tuple[Baseline, ...]:
-        """Rows to compare with that need no training."""
+        """Metrics of trivial predictors, to compare variants with; none by default."""
         del recipe, seed, store, shared
         return ()
 
     def phases(self, recipe: Any) -> tuple[tuple[float, Any], ...]:
-        """Shares of the training steps, each with a recipe whose steps cost as much throughout."""
+        """Phases of training: the share of its steps, and a recipe whose steps all cost as much."""
         return ((1.0, recipe),)
 
     def drawn_by_seed(self, recipe: Any) -> tuple[str, ...]:
-        """What two runs of one recipe with different seeds draw differently, in words."""
+        """What differs between two runs of one recipe with different seeds, in words."""
         validation = ("validation images",) if recipe.data.has_validation else ()
         return ("initial weights", *validation, "the order of training images")
 
     def notes(
         self, finished: pd.DataFrame, recipes: Mapping[str, Any], baselines: Sequence[Baseline]
     ) -> TaskNotes:
-        """What the report says of this task's finished runs beside their tables.
+        """What the report says about finished runs, besides tables; nothing by default.
 
         Args:
-            finished: A row a finished run, as ``results.csv`` has them.
+            finished: One row per finished run, with the columns of ``results.csv``.
             recipes: Variant -> recipe, in the order of the study.
-            baselines: What ``baselines`` returned.
+            baselines: Returned by ``baselines``.
         """
         del finished, recipes, baselines
         return TaskNotes()
@@ -158,7 +145,7 @@ class Task(ABC):
 
 
 TASKS: dict[str, Task] = {}
-"""Every task by its name; ``isthmus.tasks`` fills it."""
+"""Every task by its name; filled by ``isthmus.tasks``."""
 
 
 def task_of(recipe: Recipe) -> Task:

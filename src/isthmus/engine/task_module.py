@@ -1,130 +1,124 @@
-"""What all tasks share while they train: optimiser, tallies, order of images, a line an epoch."""
+"""What all tasks share in training: the Lightning module, its optimiser, and means over an epoch."""
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 import lightning as L  # noqa: N812 (its own documentation's name)
-import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from isthmus.engine.optimiser import optimiser_for, schedule_for
-from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.seeds import stream, torch_seed
-from isthmus.metrics.metric import in_words
 from isthmus.recipe import Train
 
 PARTS = ("train", "validation")
-"""What every epoch is tallied on."""
+"""The parts of the data on which every epoch is measured."""
 
 ProgressCallback = Callable[[int, int, str], None]
-"""Told after each step: steps done, steps in all, and the last epoch's metric in words."""
+"""Called after each step: steps done, steps in all, and the last epoch's metric in words."""
 
 
-class Tally(Protocol):
-    """Numbers of one epoch, gathered batch by batch."""
+def no_progress(_done: int, _of: int, _words: str) -> None:
+    """A progress callback that does nothing."""
+
+
+class EpochMetrics:
+    """Means over the images of one epoch, summed batch by batch."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.images = 0
+
+    def add(self, sums: Mapping[str, float], images: int) -> None:
+        """Add the sums over one batch of so many images; "loss" is one of them."""
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.images += images
 
     def numbers(self) -> dict[str, float]:
-        """Means over the epoch; "loss" is one of them."""
+        """The mean of each quantity over the images so far."""
+        return {name: value / self.images for name, value in self.sums.items()}
 
 
 class TaskModule(L.LightningModule):
-    """A network with its loss and optimiser, as Lightning wants them; a task adds ``step``.
+    """A network with its loss and optimiser; a task adds ``step``.
 
     Args:
         network: What is trained and saved.
         train: The recipe's table.
-        steps: Steps of the whole run, for the schedule.
-        new_tally: Makes an empty tally.
+        steps: Training steps of the whole run, for schedules.
     """
 
-    chooses: str
-    """The number of the validation tally by which the epoch is chosen."""
-    direction: ClassVar[Literal["min", "max"]]
-    """Whether a good epoch has little or much of it."""
+    selection_metric: str
+    """The metric on validation images by which the epoch is selected."""
+    direction: ClassVar[Literal["min", "max"]] = "max"
+    """Whether the smallest or the largest value of that metric is best."""
 
-    def __init__(
-        self, network: nn.Module, train: Train, steps: int, new_tally: Callable[[], Tally]
-    ) -> None:
+    def __init__(self, network: nn.Module, train: Train, steps: int) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.train_recipe = train
         self.steps = steps
-        self.new_tally = new_tally
-        self.tallies: dict[str, Any] = {}
+        self.epoch_metrics: dict[str, Any] = {}
 
     @abstractmethod
     def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
-        """The loss of one batch, which is also counted in ``self.tallies[part]``."""
+        """The loss of one batch, which is also added to ``self.epoch_metrics[part]``."""
 
     @abstractmethod
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """What the network takes for one image."""
+        """Inputs of the network for one image."""
+
+    def new_metrics(self) -> EpochMetrics:
+        """An empty accumulator of an epoch's metrics."""
+        return EpochMetrics()
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, with its schedule stepped after every batch."""
+        """The recipe's optimiser and schedule, which is stepped after every batch."""
         optimiser = optimiser_for(self.train_recipe, self.parameters())
         schedule = schedule_for(self.train_recipe, optimiser, self.steps)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        scheduler = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimiser, "lr_scheduler": scheduler}
 
     def on_train_epoch_start(self) -> None:
-        """Start both tallies of the epoch anew."""
-        self.tallies = {part: self.new_tally() for part in PARTS}
+        """Forget the metrics of the epoch before."""
+        self.epoch_metrics = {part: self.new_metrics() for part in PARTS}
 
     def training_step(self, batch: dict[str, Tensor], _batch_idx: int) -> Tensor:
         """The loss of one batch."""
         return self.step(batch, "train")
 
     def validation_step(self, batch: dict[str, Tensor], _batch_idx: int) -> None:
-        """Tally one batch; the last one makes the metric that chooses the epoch."""
+        """Measure one batch of validation images."""
         self.step(batch, "validation")
 
     def on_validation_epoch_end(self) -> None:
-        """Tell Lightning the metric that chooses the epoch."""
-        self.log(f"validation_{self.chooses}", self.tallies["validation"].numbers()[self.chooses])
+        """Log the metric that selects the epoch, for Lightning's checkpoints."""
+        value = self.epoch_metrics["validation"].numbers()[self.selection_metric]
+        self.log(f"validation_{self.selection_metric}", value)
 
 
-class EpochLines(Callback):
-    """Writes a CSV line an epoch, tells the watcher, and seeds what the network draws."""
-
-    def __init__(self, folder: RunFolder, seed: int, on_progress: ProgressCallback) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.on_progress = on_progress
-        self.words = ""
-        self.began = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: ARG002
-        """Seed what draws from torch's global generator: dropout, and noise in latent and image."""
-        torch.manual_seed(torch_seed(stream(self.seed, "dropout", trainer.current_epoch)))
-        self.began = time.monotonic()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Tell the watcher."""
-        self.on_progress(trainer.global_step, int(trainer.estimated_stepping_batches), self.words)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Write the line; Lightning has validated by now. A loss that is not finite ends the run."""
-        assert isinstance(module, TaskModule)
-        numbers = {part: tally.numbers() for part, tally in module.tallies.items()}
-        self.words = (
-            f"validation {in_words(module.chooses)} {numbers['validation'][module.chooses]:.3f}"
+def optimiser_for(train: Train, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The recipe's optimiser over these weights."""
+    if train.optimiser == "rmsprop":
+        return torch.optim.RMSprop(
+            weights, lr=train.lr, weight_decay=train.weight_decay, momentum=train.momentum or 0.0
         )
-        self.folder.add_epoch(
-            {
-                "epoch": float(trainer.current_epoch + 1),
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                **{f"{part}_{name}": v for part, of in numbers.items() for name, v in of.items()},
-                "seconds": time.monotonic() - self.began,
-            }
-        )
-        if not np.isfinite(numbers["train"]["loss"]):
-            trainer.should_stop = True
+    return torch.optim.AdamW(weights, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+
+
+def schedule_for(
+    train: Train, optimiser: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The recipe's learning-rate schedule over all ``steps`` of a run."""
+    warmup = max(train.warmup * steps, 2)  # with fewer steps OneCycleLR would divide by zero
+    if train.schedule == "constant" or steps <= warmup:
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=train.lr,
+        total_steps=steps,
+        pct_start=warmup / steps,
+        cycle_momentum=train.optimiser == "adamw",
+    )

@@ -1,4 +1,4 @@
-"""Train one recipe with one seed, evaluate it once, and write it all down."""
+"""Train one recipe with one seed, evaluate it once, and write the run folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
@@ -14,12 +14,11 @@ from safetensors.torch import save_file
 from isthmus.data.store import Store
 from isthmus.engine.cost import cost_of
 from isthmus.engine.device import environment, precision_here
-from isthmus.engine.fit import NoLogger, fit, log_line
+from isthmus.engine.fit import Trained, fit, log_line
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.run_result import Evaluation, RunResult, TuningResult
 from isthmus.engine.task import task_of
-from isthmus.engine.task_module import ProgressCallback
-from isthmus.engine.trained import Trained
+from isthmus.engine.task_module import ProgressCallback, no_progress
 from isthmus.errors import UserError
 from isthmus.metrics.collapse import broken_loss
 from isthmus.recipe import Recipe, recipe_as_toml
@@ -27,159 +26,114 @@ from isthmus.recipe import Recipe, recipe_as_toml
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 
 
-def _silent(_done: int, _of: int, _words: str) -> None:
-    """No progress is shown."""
+class RunOptions(TypedDict, total=False):
+    """Where a run finds its data and reports to; its numbers do not depend on these."""
+
+    store: Store | None
+    """The images, if they are open already."""
+    data_root: Path | None
+    """Folder of the data sets; None: ISTHMUS_DATA or the cache folder."""
+    logger: LoggerName
+    """A tracker that also receives the metrics."""
+    on_progress: ProgressCallback
+    """Called after each step."""
+    shared: Path | None
+    """Folder of what several runs share (a judge); None: in the run's own folder."""
+    alike: Mapping[str, str] | None
+    """What the other runs of the study recorded as shared; this run must use the same."""
 
 
 def train_run(
-    recipe: Recipe,
-    seed: int,
-    folder: RunFolder,
-    *,
-    data_root: Path | None = None,
-    logger: LoggerName = "none",
-    on_progress: ProgressCallback = _silent,
-    shared: Path | None = None,
-    alike: Mapping[str, str] | None = None,
+    recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunOptions]
 ) -> RunResult:
-    """Train, choose the epoch on validation, evaluate the test part once, and write it all down.
+    """Train, select the epoch on validation, evaluate the test part once; the run's ``result.json``.
 
     A run that was cut short resumes after its last complete epoch and ends with the same weights.
 
-    Args:
-        recipe: All that decides the run except its seed.
-        seed: Of all its random draws.
-        folder: Where it is written.
-        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
-        logger: A tracker that follows it too.
-        on_progress: Called with the steps done, their number and a few words.
-        shared: Where what several runs share is kept (a judge); None: in the run's own folder.
-        alike: What the runs beside this one have recorded of what they share.
-
-    Returns:
-        The content of ``result.json``.
-
     Raises:
-        UserError: If the data break a rule, the folder holds a run of another recipe, or what is
-            shared is not what the runs beside this one had.
+        UserError: If the data break a rule, the folder holds a run of another recipe, or the judge
+            is another one than that of the other runs.
     """
-    store = task_of(recipe).open_store(recipe.data, data_root)
-    return train_on(
-        store,
-        recipe,
-        seed,
-        folder,
-        logger=logger,
-        on_progress=on_progress,
-        shared=shared,
-        alike=alike,
-    )
-
-
-def train_on(
-    store: Store,
-    recipe: Recipe,
-    seed: int,
-    folder: RunFolder,
-    *,
-    logger: LoggerName = "none",
-    on_progress: ProgressCallback = _silent,
-    shared: Path | None = None,
-    alike: Mapping[str, str] | None = None,
-) -> RunResult:
-    """``train_run`` on images that are open already."""
-    trained = _fitted(store, recipe, seed, folder, logger, on_progress, shared, alike)
+    trained = _fitted(recipe, seed, folder, **options)
     cost = cost_of(trained.module)
     evaluation = task_of(recipe).evaluate(trained)
     result = _result(trained, evaluation, cost.parameters, cost.gflop)
     weights = trained.module.network.state_dict()
-    metadata = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(store.class_names)}
+    class_names = "\n".join(trained.store.class_names)
+    metadata = {"recipe": recipe_as_toml(recipe), "class_names": class_names}
     write_atomically(
         folder.weights,
         lambda file: save_file({k: v.contiguous() for k, v in weights.items()}, file, metadata),
     )
-    _finish(folder, result, result.reason or str(result.metrics))
+    _finish(folder, result, str(result.metrics))
     return result
 
 
 def tune_run(
-    recipe: Recipe,
-    seed: int,
-    folder: RunFolder,
-    *,
-    data_root: Path | None = None,
-    on_progress: ProgressCallback = _silent,
-    shared: Path | None = None,
+    recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunOptions]
 ) -> TuningResult:
-    """Train and choose the epoch on validation; the test part is never evaluated.
+    """Train and select the epoch on validation; the test part is never evaluated.
 
     Resumes as ``train_run`` does.
 
     Raises:
         UserError: If the data break a rule, or the folder holds a run of another recipe.
     """
-    store = task_of(recipe).open_store(recipe.data, data_root)
-    trained = _fitted(store, recipe, seed, folder, "none", on_progress, shared, None)
+    trained = _fitted(recipe, seed, folder, **options)
     module = trained.module
-    value = float(folder.epochs()[trained.epoch - 1][f"validation_{module.chooses}"])
-    unsound = "" if math.isfinite(value) else "the validation metric is not finite"
-    reason = _broken_loss(trained) or unsound
+    value = float(folder.epochs()[trained.epoch - 1][f"validation_{module.selection_metric}"])
+    not_finite = "" if math.isfinite(value) else "the validation metric is not finite"
+    reason = _broken_loss(folder) or not_finite
     result = TuningResult(
         status="failed" if reason else "finished",
         reason=reason,
-        metric=module.chooses,
+        metric=module.selection_metric,
         value=value,
         higher_is_better=module.direction == "max",
         train_seconds=folder.train_seconds(),
         seed=seed,
         recipe_hash=recipe.hash,
-        content=store.content,
+        content=trained.store.content,
     )
-    _finish(folder, result, result.reason or str(value))
+    _finish(folder, result, str(value))
     return result
 
 
-def _fitted(
-    store: Store,
-    recipe: Recipe,
-    seed: int,
-    folder: RunFolder,
-    logger: LoggerName,
-    on_progress: ProgressCallback,
-    shared: Path | None,
-    alike: Mapping[str, str] | None,
-) -> Trained:
-    """The trained network; what it shares with other runs is made first."""
+def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunOptions]) -> Trained:
+    """The trained network, after what the runs of a study share has been prepared."""
+    task, on_progress = task_of(recipe), options.get("on_progress", no_progress)
+    store = options.get("store") or task.open_store(recipe.data, options.get("data_root"))
     folder.claim(recipe, store.content)
-    shared = folder.path / "shared" if shared is None else shared
-    prepared = task_of(recipe).prepare(recipe, store, shared, on_progress)
-    _check_alike(prepared, alike or {}, shared)
+    shared = options.get("shared") or folder.path / "shared"
+    prepared = task.prepare(recipe, store, shared, on_progress)
+    _check_alike(prepared, options.get("alike") or {}, shared)
     precision = precision_here(recipe.train.precision)
     folder.write_environment(environment(precision, content=store.content, prepared=prepared))
+    logger = _lightning_logger(options.get("logger", "none"), folder)
     return fit(
         store,
         recipe,
         seed,
         folder,
         precision,
-        logger=_lightning_logger(logger, folder),
+        logger=logger,
         on_progress=on_progress,
         shared=shared,
     )
 
 
 def _check_alike(ours: Mapping[str, str], theirs: Mapping[str, str], shared: Path) -> None:
-    """Reject a run that would be evaluated by something else than the runs beside it."""
+    """Reject a run that another judge would evaluate than the other runs of the study."""
     for what, name in theirs.items():
         if ours.get(what, name) != name:
             raise UserError(
-                f"the {what} in {shared} is {ours[what]}, and {name} evaluated the other runs: two of "
-                f"them differ by points; put {name} back, or choose another --out"
+                f"the {what} in {shared} is {ours[what]}, and {name} evaluated the other runs: metrics by "
+                f"different judges cannot be compared; put {name} back, or choose another --out"
             )
 
 
 def _finish(folder: RunFolder, result: RunResult | TuningResult, words: str) -> None:
-    log_line(folder, f"{result.status}: {words}")
+    log_line(folder, f"{result.status}: {result.reason or words}")
     folder.finish(result)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
@@ -187,7 +141,7 @@ def _finish(folder: RunFolder, result: RunResult | TuningResult, words: str) -> 
 def _result(trained: Trained, evaluation: Evaluation, parameters: int, gflop: float) -> RunResult:
     """The task's evaluation with what every run records."""
     epochs, split = trained.folder.epochs(), trained.split
-    reason = _broken_loss(trained) or evaluation.reason
+    reason = _broken_loss(trained.folder) or evaluation.reason
     return RunResult(
         status="failed" if reason else "finished",
         reason=reason,
@@ -208,12 +162,12 @@ def _result(trained: Trained, evaluation: Evaluation, parameters: int, gflop: fl
     )
 
 
-def _broken_loss(trained: Trained) -> str:
-    """What is wrong with the losses of all epochs, however sound the one whose weights are kept."""
-    return broken_loss([float(line["train_loss"]) for line in trained.folder.epochs()]) or ""
+def _broken_loss(folder: RunFolder) -> str:
+    """What is wrong with the training losses of all epochs; empty if nothing is."""
+    return broken_loss([float(line["train_loss"]) for line in folder.epochs()]) or ""
 
 
-def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | NoLogger:
+def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | Literal[False]:
     if name == "tensorboard":
         return TensorBoardLogger(folder.path, name="tensorboard", version="")
     if name == "mlflow":

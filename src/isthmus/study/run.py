@@ -18,6 +18,7 @@ from isthmus.engine.task_module import ProgressCallback
 from isthmus.engine.train import LoggerName, train_run, tune_run
 from isthmus.errors import UserError
 from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
+from isthmus.study.differences import is_complete
 from isthmus.study.plan import StudyPlan, metrics_of
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.publish import publish
@@ -47,7 +48,8 @@ def run_study(
     Args:
         plan: What to run. It may add seeds and variants to those of the folder.
         study: The study folder, which is made if it is absent.
-        only: Whether to run this plan alone and leave the plan of a folder that has one as it is.
+        only: Whether to run this plan alone. It does not join the plan of a folder that has verdicts, for
+            its seed would leave them incomplete.
         rule: When to stop adding seeds; None: run the seeds of the plan.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that records every run too.
@@ -61,7 +63,8 @@ def run_study(
         UserError: If the data break a rule or the folder holds another study.
     """
     folder, console = StudyFolder(study), console or Console(stderr=True)
-    claimed = claimed_plan(plan, folder, adds=not only)
+    has_verdicts = _has_verdicts(StudyFolder(study))
+    claimed = claimed_plan(plan, folder, adds=not (only and has_verdicts))
     names = frozenset(variant.name for variant in (plan if only else claimed).variants)
     run = StudyRun(folder, names, data_root, logger, console, command)
     if rule is None:
@@ -79,6 +82,10 @@ def run_study(
         run.say(f"{len(claimed.seeds)} seeds: {reason}")
     note_look(folder)
     return claimed
+
+
+def _has_verdicts(folder: StudyFolder) -> bool:
+    return bool(folder.verdicts) and is_complete(folder.results)
 
 
 @dataclass(frozen=True)

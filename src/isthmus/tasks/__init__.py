@@ -1,6 +1,6 @@
-"""What differs between segmentation, generation and classification.
+"""The tasks: segmentation, generation and classification.
 
-A task is a package here and one line in ``TASKS``; nothing outside asks which task it is.
+Each is a package here and an entry of ``TASKS``; no code outside depends on which task a recipe has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["TASKS", "Task", "load_recipe", "recipe_from", "task_of"]
 
 
 def recipe_from(tables: Mapping[str, Any]) -> Recipe:
-    """The recipe that plain tables describe; without ``task`` it is a segmentation.
+    """The recipe with these nested tables; ``task`` is "segment" by default.
 
     Raises:
         UserError: If a key is unknown or a value breaks its rule.
@@ -38,5 +38,5 @@ def recipe_from(tables: Mapping[str, Any]) -> Recipe:
 
 
 def load_recipe(text: str) -> Recipe:
-    """The recipe in a TOML text, as ``recipe_as_toml`` writes it."""
+    """The recipe in a TOML text, such as one written by ``recipe_as_toml``."""
     return recipe_from(tomllib.loads(text))

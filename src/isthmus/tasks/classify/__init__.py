@@ -1,4 +1,4 @@
-"""Classification: networks that name the label of an image, and serve as judges."""
+"""Classification: networks that assign a label to an image, and serve as judges of generated ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from isthmus.data.batches import LabelledImages
     from isthmus.data.store import LabelledStore, OnProgress
-    from isthmus.engine.trained import Trained
+    from isthmus.engine.fit import Trained
     from isthmus.tasks.classify.module import ClassifierModule
-
-_METRICS = (Metric("accuracy", True, "Share of test images whose label it names."),)
 
 
 class LabelledTask(Task):
@@ -34,17 +32,26 @@ class LabelledTask(Task):
         on_progress: OnProgress | None = None,
     ) -> LabelledStore:
         """Images at ``data.size_px`` with their labels."""
-        from isthmus.data.places import cache_folder
-        from isthmus.data.store import open_labelled_store
-        from isthmus.tasks.classify.sources import source_for
+        from isthmus.data.class_folder import ClassFolder
+        from isthmus.data.demo_digits import DemoDigits
+        from isthmus.data.labelled_sets import labelled_set
+        from isthmus.data.places import cache_folder, data_set_folder
+        from isthmus.data.store import Source, open_labelled_store
 
-        source = source_for(data, data_root)
+        source: Source
+        if data.name == "demo-digits":
+            source = DemoDigits()
+        elif data.name == "classes":
+            assert data.folder is not None  # checked by the recipe
+            source = ClassFolder(data.folder, data.test)
+        else:
+            source = labelled_set(data.name, *data_set_folder(data_root))
         return open_labelled_store(source, data.size_px, data.channels, cache_folder(), on_progress)
 
     def training_rows(
         self, recipe: Any, store: LabelledStore, rows: Int[np.ndarray, " n"], seed: int
     ) -> LabelledImages:
-        """Images flipped and shifted as the data table says."""
+        """Images flipped and shifted at random, by the data table."""
         from isthmus.data.batches import LabelledImages
 
         return LabelledImages(store, rows, recipe.data.flip, recipe.data.shift_px, seed)
@@ -57,16 +64,12 @@ class LabelledTask(Task):
 
 
 class ClassifyTask(LabelledTask):
-    """A classifier with cross-entropy."""
+    """A classifier trained with cross-entropy."""
 
     name = "classify"
     recipe = ClassifyRecipe
     curve = "accuracy"
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy."""
-        return _METRICS
+    metrics = (Metric("accuracy", True, "Share of test images that are classified correctly."),)
 
     def new_module(
         self, recipe: ClassifyRecipe, store: LabelledStore, steps: int

@@ -7,30 +7,29 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
 from isthmus.engine.run_result import Evaluation
-from isthmus.engine.trained import Trained
 from isthmus.metrics.generation import Proportion
 
 
 def evaluate_classifier(trained: Trained) -> Evaluation:
-    """Accuracy on the test part with its Wilson interval; failed if it names one label only.
+    """Accuracy on the test part with its Wilson interval; failed if all images get one label.
 
-    Runs in float32 whatever precision trained it, as it does when it serves as a judge.
+    Runs in float32 whatever the precision of training, as the network does when it is a judge.
     """
-    test = trained.split.test
+    test, store = trained.split.test, trained.store
     with replace(trained, precision="float32").evaluating() as network:
-        said = [
-            network(batch["image"].contiguous(memory_format=torch.channels_last)).argmax(dim=1)
+        logits = [
+            network(batch["image"].contiguous(memory_format=torch.channels_last))
             for batch in trained.batches(test)
         ]
-    judged = torch.cat(said).cpu().numpy()
-    is_right = judged == trained.store.labels[test]
-    accuracy = Proportion(int(is_right.sum()), len(is_right))
-    names = [trained.store.names[row] for row in test]
-    write_arrays(
-        trained.folder.image_metrics, {"names": names, "accuracy": is_right.astype(np.float64)}
-    )
-    says_one = len(np.unique(judged)) == 1
-    reason = f"says {trained.store.class_names[judged[0]]} of every image" if says_one else ""
+    predicted = torch.cat(logits).argmax(dim=1).cpu().numpy()
+    is_correct = predicted == store.labels[test]
+    names = [store.names[row] for row in test]
+    image_metrics = {"names": names, "accuracy": is_correct.astype(np.float64)}
+    write_arrays(trained.folder.image_metrics, image_metrics)
+    is_constant = len(np.unique(predicted)) == 1
+    reason = f"classifies every image as {store.class_names[predicted[0]]}" if is_constant else ""
+    accuracy = Proportion(int(is_correct.sum()), len(is_correct))
     return Evaluation(reason=reason, metrics=accuracy.named("accuracy"))

@@ -1,12 +1,9 @@
-"""A classifier while it trains; trained, it is the judge of generated images."""
+"""A classifier in training; once trained, it is the judge of generated images."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isthmus.data.store import LabelledStore
@@ -18,18 +15,20 @@ from isthmus.tasks.classify.recipe import ClassifyRecipe
 class ClassifierModule(TaskModule):
     """A classifier with cross-entropy."""
 
-    chooses = "accuracy"
-    direction: ClassVar[Literal["min", "max"]] = "max"
+    selection_metric = "accuracy"
 
     def __init__(self, network: nn.Module, recipe: ClassifyRecipe, steps: int) -> None:
-        super().__init__(network, recipe.train, steps, ClassificationTally)
+        super().__init__(network, recipe.train, steps)
         self.data = recipe.data
 
     def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
         """The cross-entropy of one batch."""
+        label = batch["label"]
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), batch["label"])
-        self.tallies[part].add(loss.detach(), logits.detach(), batch["label"])
+        loss = F.cross_entropy(logits.float(), label)
+        correct = int((logits.argmax(dim=1) == label).sum())
+        sums = {"loss": float(loss.detach()) * len(label), "accuracy": correct}
+        self.epoch_metrics[part].add(sums, len(label))
         return loss
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -38,35 +37,10 @@ class ClassifierModule(TaskModule):
 
 
 def judge_for(recipe: ClassifyRecipe, num_labels: int) -> Judge:
-    """The classifier of a recipe, weights drawn from torch's global generator."""
+    """The classifier of a recipe, with weights drawn from torch's global generator."""
     return Judge(recipe.data.channels, num_labels, recipe.model.width)
 
 
 def classifier_for(recipe: ClassifyRecipe, store: LabelledStore, steps: int) -> ClassifierModule:
-    """A fresh classifier of the store's labels, with weights from torch's global generator."""
+    """A new classifier of the store's labels, ready to be trained."""
     return ClassifierModule(judge_for(recipe, len(store.class_names)), recipe, steps)
-
-
-class ClassificationTally:
-    """Loss and hits of one epoch."""
-
-    def __init__(self) -> None:
-        self.loss_sum = 0.0
-        self.right = 0
-        self.images = 0
-
-    def add(
-        self,
-        loss: Float[Tensor, ""],
-        logits: Float[Tensor, "batch label"],
-        label: Int[Tensor, " batch"],
-    ) -> None:
-        """Count one batch."""
-        self.loss_sum += float(loss) * len(label)
-        self.right += int((logits.argmax(dim=1) == label).sum())
-        self.images += len(label)
-
-    def numbers(self) -> dict[str, float]:
-        """Loss an image, and the share of images that are right."""
-        images = max(self.images, 1)
-        return {"loss": self.loss_sum / images, "accuracy": self.right / images}

@@ -1,4 +1,4 @@
-"""The recipe of a classifier, which serves as the judge of generated images."""
+"""The recipe of a classifier, such as the judge of generated images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isthmus.recipe.tables import LabelledData, Recipe, Train
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Classifier:
-    """The classifier."""
+    """The network."""
 
     name: Literal["judge"] = "judge"
     """Network."""
@@ -34,7 +34,7 @@ class ClassifyTrain(Train):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClassifyRecipe(Recipe):
-    """All that decides a classifier's run except its seed."""
+    """Everything that decides a classifier's run except its seed."""
 
     task: Literal["classify"] = "classify"
     """What the network learns."""

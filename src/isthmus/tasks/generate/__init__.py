@@ -1,4 +1,4 @@
-"""Generation: VAEs conditioned on a label, and whether they use it."""
+"""Generation: VAEs conditioned on a label, and measurements of whether they use it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data.store import LabelledStore
+    from isthmus.engine.fit import Trained
     from isthmus.engine.task_module import ProgressCallback
-    from isthmus.engine.trained import Trained
     from isthmus.tasks.generate.module import Generator
 
 
@@ -35,19 +35,19 @@ class GenerateTask(LabelledTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Label use first, then likelihood, then use of z."""
+        """Metrics of label use, then of likelihood, then of the use of z."""
         from isthmus.tasks.generate.metric_table import METRICS
 
         return METRICS
 
     def new_module(self, recipe: GenerateRecipe, store: LabelledStore, steps: int) -> Generator:
         """A VAE with its objective."""
-        from isthmus.tasks.generate.module import generator_for
+        from isthmus.tasks.generate.module import Generator, vae_for
 
-        return generator_for(recipe, len(store.class_names), steps)
+        return Generator(vae_for(recipe, len(store.class_names)), recipe, steps)
 
     def evaluate(self, trained: Trained) -> Evaluation:
-        """Likelihood, use of z and use of the label; sample grids go into the run folder."""
+        """Likelihood, use of z and use of the label; writes sample grids too."""
         from isthmus.tasks.generate.evaluate import evaluate_generator
 
         return evaluate_generator(trained)
@@ -59,7 +59,7 @@ class GenerateTask(LabelledTask):
         shared: Path,
         on_progress: ProgressCallback,
     ) -> Mapping[str, str]:
-        """Train the judge of these images, unless ``shared`` or the cache has it."""
+        """Train the judge of these images, unless it is in ``shared`` or in the cache."""
         from isthmus.tasks.generate.cas import check_cas_images
         from isthmus.tasks.generate.judge import ensure_judge
 
@@ -67,33 +67,32 @@ class GenerateTask(LabelledTask):
         return {"judge": ensure_judge(recipe, store, shared, on_progress)}
 
     def verdict_metrics(self, recipes: Sequence[GenerateRecipe]) -> tuple[str, ...]:
-        """Swap success and the NLL; the harder swap protocol first, where the two differ.
+        """Swap success and the NLL; first the harder swap protocol, if the two differ.
 
-        An encoder that is given a wrong label may hide in z what the decoder is to show.
+        It is harder to encode with the wrong label: the encoder may then put the true one into z.
         """
-        both = any(recipe.model.encoder_is_conditioned for recipe in recipes)
-        harder = ("swap_encoded_wrong",) if both else ()
+        differ = any(recipe.model.encoder_is_conditioned for recipe in recipes)
+        harder = ("swap_encoded_wrong",) if differ else ()
         return (*harder, "swap_encoded_true", "nll_nats")
 
     def check_metrics(self, names: Sequence[str], recipes: Sequence[GenerateRecipe]) -> None:
         """Reject the unconditional ELBO without label dropout, and CAS without its images."""
-        if "elbo_unconditional_nats" in names and any(
-            recipe.model.label_dropout == 0 for recipe in recipes
-        ):
+        no_dropout = any(recipe.model.label_dropout == 0 for recipe in recipes)
+        if "elbo_unconditional_nats" in names and no_dropout:
             raise UserError(
-                "study.metrics: elbo_unconditional_nats is not measured where training hides no "
-                "label (model.label_dropout = 0): set it in every variant, or take the metric out"
+                "study.metrics: elbo_unconditional_nats is not measured without label dropout "
+                "(model.label_dropout = 0): set it in every variant, or remove the metric"
             )
         if "cas" in names and any(recipe.measure.cas_images is None for recipe in recipes):
             raise UserError(
                 "study.metrics: cas is not measured without measure.cas_images: "
-                "set it, or take cas out"
+                "set it, or remove cas"
             )
 
     def comparable(
         self, metrics: Sequence[Metric], recipes: Sequence[GenerateRecipe]
     ) -> tuple[Metric, ...]:
-        """Without nats and bits where likelihoods differ: they measure different events then."""
+        """Without nats and bits, if likelihoods differ: their probabilities are of different events."""
         if len({recipe.objective.likelihood for recipe in recipes}) < 2:
             return tuple(metrics)
         return tuple(m for m in metrics if not {"nats", "bits"} & set(m.name.split("_")))
@@ -102,12 +101,12 @@ class GenerateTask(LabelledTask):
         self, recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
     ) -> tuple[Baseline, ...]:
         """Two decoders whose swap metrics are known in theory; none before there is a judge."""
-        from isthmus.tasks.generate.controls import control_baselines
+        from isthmus.tasks.generate.label_swap import control_baselines
 
         return control_baselines(recipe, seed, store, shared)
 
     def phases(self, recipe: GenerateRecipe) -> tuple[tuple[float, GenerateRecipe], ...]:
-        """One sample of z a step until ``importance_from``, all samples afterwards."""
+        """One sample of z per step until ``importance_from``, all samples afterwards."""
         late = recipe.objective.importance_from
         if not late:
             return ((1.0, recipe),)
@@ -115,7 +114,7 @@ class GenerateTask(LabelledTask):
         return ((late, with_settings(recipe, single)), (1 - late, recipe))
 
     def drawn_by_seed(self, recipe: GenerateRecipe) -> tuple[str, ...]:
-        """Wrong labels and binarised test images, beside what every task draws."""
+        """What every task draws, wrong labels, and binarised test images."""
         weights, validation, order = super().drawn_by_seed(recipe)
         is_dynamic = recipe.objective.likelihood == "bernoulli-dynamic"
         binarised = ("binarisations of the test images",) if is_dynamic else ()
@@ -127,7 +126,7 @@ class GenerateTask(LabelledTask):
         recipes: Mapping[str, GenerateRecipe],
         baselines: Sequence[Baseline],
     ) -> TaskNotes:
-        """Which variants obey the label, and what limits what the judge says."""
+        """Which variants obey the label, and limits of the judge."""
         from isthmus.tasks.generate.page import generation_notes
 
         return generation_notes(finished, recipes, baselines)

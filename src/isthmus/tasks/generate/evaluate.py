@@ -1,21 +1,23 @@
-"""Evaluate a trained VAE on the test part: likelihood, use of z, and whether it listens."""
+"""Evaluate a trained VAE on the test part: likelihood, use of z, and use of the label."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+from jaxtyping import Float, Int
+from torch import nn
 
 from isthmus.data.splits import in_proportion
-from isthmus.data.store import LabelledStore, as_float
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
 from isthmus.engine.run_result import Evaluation, JudgeRecord
-from isthmus.engine.seeds import numpy_draws, torch_draws
-from isthmus.engine.trained import Trained
+from isthmus.engine.seeds import numpy_draws, torch_draws, torch_seed
 from isthmus.metrics.generation import (
     BOUND_SAMPLES,
+    Proportion,
     active_units,
     bits_per_dim,
     frechet_distance,
@@ -23,57 +25,57 @@ from isthmus.metrics.generation import (
 from isthmus.tasks.generate.cas import cas_metrics
 from isthmus.tasks.generate.judge import LoadedJudge, load_judge
 from isthmus.tasks.generate.label_swap import (
-    Images,
-    Labels,
-    Swapped,
+    PROTOCOLS,
     TestPart,
     alike_in_labels,
-    prior_fidelity,
-    swapped,
+    judged_swap,
     wrong_labels_of,
 )
 from isthmus.tasks.generate.module import Generator
-from isthmus.tasks.generate.probe import probe_accuracy
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.sample_grids import sample_grids_of
-from isthmus.tasks.generate.vae_on_arrays import Posterior, VAEOnArrays, posterior_draws
+from isthmus.tasks.generate.vae_on_arrays import (
+    Images,
+    Posterior,
+    VAEOnArrays,
+    images_of,
+    posterior_draws,
+)
+
+LabelledLatents = tuple[Float[np.ndarray, "_ latent"], Int[np.ndarray, " _"]]
 
 _PROBE_IMAGES = 10_000
 
 
 def evaluate_generator(trained: Trained) -> Evaluation:
-    """Evaluate the test set, once; write metrics and sample grids; say whether the run can be counted."""
-    recipe, store = trained.recipe, trained.store
+    """Metrics on the test part; writes metrics of single images and sample grids to the run folder.
+
+    The run has failed if the ELBO is not finite or no unit of z depends on the image.
+    """
+    recipe, store, folder = trained.recipe, trained.store, trained.folder
     module = cast(Generator, trained.module)
     module.cpu().eval()
     vae = VAEOnArrays(module.network, trained.precision, recipe.train.batch)
     judge = load_judge(recipe, store, trained.shared)
-    of_judge = JudgeRecord(name=judge.name, accuracy=judge.accuracy)
+    record = JudgeRecord(name=judge.name, accuracy=judge.accuracy)
 
     test = _test_part(vae, trained)
     encoded = _encoded(vae, recipe, test)
-    likelihood, arrays = _likelihood(vae, recipe, test, encoded, trained.seed)
-    if not np.isfinite(likelihood["elbo_nats"]):
-        return Evaluation(reason="the ELBO is not finite", metrics=likelihood, judge=of_judge)
+    metrics, likelihoods = _likelihood(vae, recipe, test, encoded, trained.seed)
+    if not np.isfinite(metrics["elbo_nats"]):
+        return Evaluation(reason="the ELBO is not finite", metrics=metrics, judge=record)
     label_use, judged = _label_use(vae, judge, test, encoded, trained)
-    metrics = {**label_use, **likelihood, **_use_of_z(vae, trained, test, encoded.true)}
+    metrics = {**label_use, **metrics, **_use_of_z(vae, trained, test, encoded[0])}
     names = [store.names[row] for row in trained.split.test]
-    write_arrays(trained.folder.image_metrics, {"names": names, **arrays, **judged})
+    write_arrays(folder.image_metrics, {"names": names, **likelihoods, **judged})
     draws = torch_draws(trained.seed, "sample_grids")
-    sample_grids = sample_grids_of(vae, test, draws, recipe.model)
-    write_arrays(trained.folder.sample_grids, sample_grids)
+    write_arrays(folder.sample_grids, sample_grids_of(vae, test, draws, recipe.model))
     if not metrics["active_units"]:
-        reason = "collapsed: no unit of z says anything of the image"
-        return Evaluation(reason=reason, metrics=metrics, judge=of_judge)
+        reason = "collapsed: no unit of z depends on the image"
+        return Evaluation(reason=reason, metrics=metrics, judge=record)
     if recipe.measure.cas_images is not None:
         metrics |= cas_metrics(trained, vae, recipe.measure.cas_images)
-    return Evaluation(reason="", metrics=metrics, judge=of_judge)
-
-
-def images_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images, Labels]:
-    """These images as float32 in [0, 1], and their labels."""
-    images = as_float(torch.from_numpy(np.asarray(store.images[rows]))).numpy()
-    return images, np.asarray(store.labels[rows]).astype(np.int64)
+    return Evaluation(metrics=metrics, judge=record)
 
 
 def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
@@ -86,50 +88,44 @@ def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
     )
 
 
-class _Encoded(NamedTuple):
-    """The test part encoded with the true labels, and with the wrong ones."""
-
-    true: Posterior
-    wrong: Posterior
-
-
-def _encoded(vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart) -> _Encoded:
+def _encoded(
+    vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart
+) -> tuple[Posterior, Posterior]:
+    """Posteriors with the true labels and with the wrong ones; one object if they do not differ."""
     true = vae.encoded(test.target, test.labels)
     if not recipe.model.encoder_is_conditioned:
-        return _Encoded(true, true)
-    return _Encoded(true, vae.encoded(test.target, test.given))
+        return true, true
+    return true, vae.encoded(test.target, test.given)
 
 
 def _likelihood(
-    vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart, encoded: _Encoded, seed: int
+    vae: VAEOnArrays,
+    recipe: GenerateRecipe,
+    test: TestPart,
+    encoded: tuple[Posterior, Posterior],
+    seed: int,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """ELBO under the true, a wrong and the unconditional label, and the importance-sampled NLL.
+    """ELBO with the true, a wrong and the unconditional label, and the NLL; and arrays per image.
 
-    One noise for every ELBO, so that a network that is told nothing has a gap of exactly 0. The
-    images of the NLL are in proportion to the labels, and the same for every seed and variant.
+    All ELBOs use the same noise, so that the gap of an unconditional network is exactly 0. The NLL
+    is importance-sampled on images that are stratified by label and the same for every run.
     """
-    network = vae.network
+    network, labels, measure = vae.network, test.labels, recipe.measure
     draws = torch_draws(seed, "elbo")
-    noise = torch.randn(len(test.labels), network.latent, generator=draws).numpy()
-    condition = {
-        "elbo_nats": (encoded.true, test.labels),
-        "elbo_wrong_nats": (encoded.wrong, test.given),
+    noise = torch.randn(len(labels), network.latent, generator=draws).numpy()
+    elbo = {
+        "elbo_nats": vae.elbo_nats(test.target, encoded[0], labels, noise),
+        "elbo_wrong_nats": vae.elbo_nats(test.target, encoded[1], test.given, noise),
     }
     if recipe.model.label_dropout > 0:
-        unconditional = np.full_like(test.labels, network.unconditional_label)
-        condition["elbo_unconditional_nats"] = (
-            vae.encoded(test.target, unconditional),
-            unconditional,
-        )
-    elbo = {name: vae.elbo_nats(test.target, *of, noise) for name, of in condition.items()}
-    chosen = in_proportion(test.labels, recipe.measure.nll_images, numpy_draws(0, "nll"))
-    bound = vae.nll(test.target, test.labels, BOUND_SAMPLES, torch_draws(seed, "bound"))
-    nll = vae.nll(
-        test.target[chosen],
-        test.labels[chosen],
-        recipe.measure.importance_samples,
-        torch_draws(seed, "nll"),
-    ).of_all(chosen, bound)
+        none = np.full_like(labels, network.unconditional_label)
+        posterior = vae.encoded(test.target, none)
+        elbo["elbo_unconditional_nats"] = vae.elbo_nats(test.target, posterior, none, noise)
+    chosen = in_proportion(labels, measure.nll_images, numpy_draws(0, "nll"))
+    bound = vae.nll(test.target, labels, BOUND_SAMPLES, torch_draws(seed, "bound"))
+    nll_draws, k = torch_draws(seed, "nll"), measure.importance_samples
+    of_chosen = vae.nll(test.target[chosen], labels[chosen], k, nll_draws)
+    nll = of_chosen.of_all(chosen, bound)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
     means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
@@ -142,84 +138,108 @@ def _likelihood(
         "elbo_gap_nats": float(gap.mean()),
         "elbo_bits_per_dim": bits_per_dim(-means["elbo_nats"], dims, offset),
     }
-    nll_of_all = np.full(len(test.labels), np.nan)
-    nll_of_all[chosen] = nll.per_image
-    return metrics, {**elbo, "nll_nats": nll_of_all}
+    nll_per_image = np.full(len(labels), np.nan)
+    nll_per_image[chosen] = nll.per_image
+    return metrics, {**elbo, "nll_nats": nll_per_image}
 
 
 def _label_use(
-    vae: VAEOnArrays, judge: LoadedJudge, test: TestPart, encoded: _Encoded, trained: Trained
+    vae: VAEOnArrays,
+    judge: LoadedJudge,
+    test: TestPart,
+    encoded: tuple[Posterior, Posterior],
+    trained: Trained,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Swap success under both protocols, fidelity from the prior, Fréchet distance to its floor."""
+    """Swap metrics under both protocols, prior fidelity, Fréchet distance; and arrays per image."""
     metrics: dict[str, float] = {}
-    judged = {"label": test.labels, "given": test.given}
-
-    def outcome(posterior: Posterior) -> Swapped:
-        return swapped(vae, judge, test, posterior[0], numpy_draws(trained.seed, "style"))
-
-    true = outcome(encoded.true)
-    wrong = true if encoded.wrong is encoded.true else outcome(encoded.wrong)
-    for protocol, swap in (("encoded_true", true), ("encoded_wrong", wrong)):
-        metrics |= swap_shares(swap, protocol)
-        judged[f"swap_{protocol}_judged"] = swap.judged
-        judged[f"swap_{protocol}"] = (swap.judged == test.given).astype(np.float32)
-    fidelity, drawn = prior_fidelity(vae, judge, test.labels, torch_draws(trained.seed, "prior"))
-    metrics |= fidelity.named("prior_fidelity")
+    arrays: dict[str, Any] = {"label": test.labels, "given": test.given}
+    true, wrong = encoded
+    both, each = [(PROTOCOLS, true)], [(PROTOCOLS[:1], true), (PROTOCOLS[1:], wrong)]
+    for protocols, (mu, _) in both if wrong is true else each:
+        outputs = vae.images(mu, test.given)
+        of_swap, of_images = judged_swap(judge, test, outputs, trained.seed, protocols)
+        metrics |= of_swap
+        arrays |= of_images
+    drawn = vae.images(
+        vae.prior_draws(test.labels, torch_draws(trained.seed, "prior")), test.labels
+    )
+    hits = judge.labels(drawn) == test.labels
+    metrics |= Proportion(int(hits.sum()), len(hits)).named("prior_fidelity")
     metrics["judge_accuracy"] = judge.accuracy
-    return metrics | _frechet(judge, test, drawn, trained), judged
-
-
-def swap_shares(swap: Swapped, protocol: str) -> dict[str, float]:
-    """Swap success, label leakage and style kept under one protocol."""
-    return {
-        **swap.swap.success.named(f"swap_{protocol}"),
-        **swap.swap.leakage.named(f"leakage_{protocol}"),
-        f"style_{protocol}": swap.style.metric,
-        f"style_{protocol}_shuffled": swap.style.control,
-    }
+    return metrics | _frechet(judge, test, drawn, trained), arrays
 
 
 def _frechet(
     judge: LoadedJudge, test: TestPart, drawn: Images, trained: Trained
 ) -> dict[str, float]:
-    """Distance of drawn to test images in the judge's features; and of training to test ones.
+    """Fréchet distance in the judge's features of drawn to test images, and of training to test.
 
-    All three sets are of one size, with as many of each label: the distance grows as sets shrink,
-    and as their labels differ. They are the test set's, where training has as many of each.
+    The distance depends on the size of the sets and on their proportions of labels, so the three
+    sets have the same: those of the test set, or fewer of a label that training has fewer of.
     """
     train = trained.split.train
-    train_labels = np.asarray(trained.store.labels[train])
-    of_train, rows = alike_in_labels(train_labels, test.labels)
-    training, _ = images_of(trained.store, train[of_train])
-    of_test = judge.features(test.images[rows])
+    in_train, in_test = alike_in_labels(np.asarray(trained.store.labels[train]), test.labels)
+    training, _ = images_of(trained.store, train[in_train])
+    of_test = judge.features(test.images[in_test])
     return {
-        "frechet_judge": frechet_distance(judge.features(drawn[rows]), of_test),
+        "frechet_judge": frechet_distance(judge.features(drawn[in_test]), of_test),
         "frechet_floor": frechet_distance(judge.features(training), of_test),
-        "frechet_images": float(len(rows)),
+        "frechet_images": float(len(in_test)),
     }
 
 
 def _use_of_z(
     vae: VAEOnArrays, trained: Trained, test: TestPart, posterior: Posterior
 ) -> dict[str, float]:
-    """How many units of z say something, and how much they say of the label.
+    """Active units of z, the accuracy of a label probe on z, and the reconstruction error.
 
-    The probe reads z as decoders get it, with its noise: a mean that moves by less than the noise
-    tells the label to whoever scales it up, and no decoder has learned from that.
+    The probe is given samples of the posterior, as the decoder is, and not its means: these could
+    tell the label by differences smaller than the noise, of which a decoder can make no use.
     """
-    seed = trained.seed
-    rows = numpy_draws(seed, "probe images").permutation(trained.split.train)
-    images, labels = images_of(trained.store, rows[:_PROBE_IMAGES])
+    seed, labels = trained.seed, test.labels
+    rows = numpy_draws(seed, "probe images").permutation(trained.split.train)[:_PROBE_IMAGES]
+    images, training_labels = images_of(trained.store, rows)
     target = vae.target(images, torch_draws(seed, "probe target"))
-    of_training = posterior_draws(
-        vae.encoded(target, labels), torch_draws(seed, "probe training latents")
-    )
-    of_test = posterior_draws(posterior, torch_draws(seed, "probe test latents"))
-    outputs = vae.images(posterior[0], test.labels)
+    of_training = vae.encoded(target, training_labels)
+    training_z = posterior_draws(of_training, torch_draws(seed, "probe training latents"))
+    test_z = posterior_draws(posterior, torch_draws(seed, "probe test latents"))
+    outputs = vae.images(posterior[0], labels)
     return {
         "label_probe_accuracy": probe_accuracy(
-            (of_training, labels), (of_test, test.labels), vae.network.num_labels, seed
+            (training_z, training_labels), (test_z, labels), vae.network.num_labels, seed
         ),
-        "active_units": float(active_units(vae.beside_prior(posterior[0], test.labels)).count),
+        "active_units": float(active_units(vae.standardised_by_prior(posterior[0], labels)).count),
         "reconstruction_rmse": float(np.sqrt(np.mean((outputs - test.images) ** 2))),
     }
+
+
+def probe_accuracy(
+    training: LabelledLatents,
+    test: LabelledLatents,
+    num_labels: int,
+    seed: int,
+    *,
+    epochs: int = 30,
+) -> float:
+    """Accuracy on test latents of a two-layer network trained to predict the label from z.
+
+    An accuracy at chance means that this network found no label in z; a better one might.
+
+    Source: Alain and Bengio 2016, Understanding intermediate layers using linear classifier
+    probes (arXiv:1610.01644), with one hidden layer for boundaries that are not linear.
+    """
+    mean, deviation = training[0].mean(axis=0), training[0].std(axis=0) + 1e-6
+    z, test_z = (torch.from_numpy((of[0] - mean) / deviation).float() for of in (training, test))
+    label = torch.from_numpy(training[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch_seed(seed, "probe"))
+        probe = nn.Sequential(nn.Linear(z.shape[1], 128), nn.ReLU(), nn.Linear(128, num_labels))
+        optimiser = torch.optim.AdamW(probe.parameters(), lr=3e-3, weight_decay=1e-3)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(z)).split(250):
+                optimiser.zero_grad()
+                F.cross_entropy(probe(z[rows]), label[rows]).backward()
+                optimiser.step()
+    with torch.inference_mode():
+        predicted = probe(test_z).argmax(dim=1).numpy()
+    return float((predicted == test[1]).mean())

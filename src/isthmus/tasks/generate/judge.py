@@ -1,4 +1,4 @@
-"""The judge: a classifier that says what label an image shows, trained once for a data set."""
+"""The judge: the classifier that evaluates generated images, trained once per data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from isthmus.data.store import LabelledStore
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
 from isthmus.engine.task_module import ProgressCallback
-from isthmus.engine.train import train_on
+from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
 from isthmus.recipe import settings_hash
@@ -29,28 +29,28 @@ from isthmus.recipe.parsing import settings_of
 from isthmus.tasks.classify.module import judge_for
 from isthmus.tasks.classify.recipe import Classifier, ClassifyRecipe, ClassifyTrain
 from isthmus.tasks.generate.recipe import GenerateRecipe
+from isthmus.tasks.generate.vae_on_arrays import Images, Labels
 
 _BATCH = 500
 
 
 def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
-    """The recipe of the judge of a VAE's images: all of its training data, moved a little.
+    """The recipe of the judge for a VAE's images: all of its training data, shifted at random.
 
-    Nothing of how the VAE is trained is in it, so that variants of one study have one judge.
+    It does not depend on the model or training of the VAE, so all variants of a study share a judge.
     """
-    few_pixels, flip = max(1, recipe.data.size_px // 14), recipe.measure.judge_flip
+    shift_px, measure = max(1, recipe.data.size_px // 14), recipe.measure
     return ClassifyRecipe(
-        data=dataclasses.replace(recipe.data, limit=None, flip=flip, shift_px=few_pixels),
-        model=Classifier(width=recipe.measure.judge_width),
-        train=ClassifyTrain(
-            epochs=recipe.measure.judge_epochs,
-            batch=recipe.measure.judge_batch,
+        data=dataclasses.replace(
+            recipe.data, limit=None, flip=measure.judge_flip, shift_px=shift_px
         ),
+        model=Classifier(width=measure.judge_width),
+        train=ClassifyTrain(epochs=measure.judge_epochs, batch=measure.judge_batch),
     )
 
 
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore, shared: Path) -> RunFolder:
-    """Where the judge of these images lies: named by its recipe and by what the images are."""
+    """The folder of a judge in ``shared``; its name is made from the hashes of images and recipe."""
     settings = settings_hash(settings_of(recipe) | {"data.folder": None})
     return RunFolder(shared / f"{store.content}-{settings}")
 
@@ -58,29 +58,35 @@ def judge_folder(recipe: ClassifyRecipe, store: LabelledStore, shared: Path) -> 
 def ensure_judge(
     recipe: GenerateRecipe, store: LabelledStore, shared: Path, on_progress: ProgressCallback
 ) -> str:
-    """The name of the judge in ``shared``: copied from the cache, or trained and copied there.
+    """The name of the judge in ``shared``, after it was copied from the cache or trained there.
 
     Raises:
-        UserError: If its training has failed.
+        UserError: If the training of the judge has failed.
     """
     of_judge = judge_recipe(recipe)
-    place = judge_folder(of_judge, store, shared)
+    folder = judge_folder(of_judge, store, shared)
     cached = judge_folder(of_judge, store, cache_folder() / "judges")
-    if not place.is_finished:
-        with torch.random.fork_rng(devices=[]):  # what no network fits is rejected first
+    if not folder.is_finished:
+        with torch.random.fork_rng(devices=[]):  # rejects a VAE that cannot be built
             task_of(recipe).new_module(recipe, store, steps=1)
         cached.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{cached.path}.lock"):  # studies side by side train it once
+        with FileLock(f"{cached.path}.lock"):  # of several studies at a time, one trains it
             if not cached.is_finished:
-                train_on(store, of_judge, 0, cached, on_progress=on_progress)
-            if not place.is_finished:
-                _copy(cached.path, place.path)
-    _check_finished(place)
-    return judge_name(place)
+                train_run(of_judge, 0, cached, store=store, on_progress=on_progress)
+            if not folder.is_finished:
+                _copy(cached.path, folder.path)
+    result = folder.result()
+    if result.status != "finished":
+        raise UserError(
+            f"{folder.path}: the judge of these images has failed ({result.reason}), and its labels would "
+            "be in every metric; raise measure.judge_epochs, or delete that folder and "
+            f"{cached.path} to train it again"
+        )
+    return judge_name(folder)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a finished run, complete or not at all."""
+    """Copy a finished run atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".judge-") as folder:
         copied = shutil.copytree(source, Path(folder) / "copy")
@@ -88,36 +94,22 @@ def _copy(source: Path, target: Path) -> None:
         copied.rename(target)
 
 
-def _check_finished(folder: RunFolder) -> None:
-    """Reject a judge that has failed, before anything is trained for it to evaluate."""
-    result = folder.result()
-    if result.status != "finished":
-        cached = cache_folder() / "judges" / folder.path.name
-        raise UserError(
-            f"{folder.path}: the judge of these images has failed ({result.reason}), and its labels would "
-            "be in every metric; raise measure.judge_epochs, or delete that folder and "
-            f"{cached} to train it again"
-        )
-
-
 @dataclass(frozen=True)
 class LoadedJudge:
-    """A trained judge with arrays in and out."""
+    """A trained judge, applied to arrays of images in [0, 1]."""
 
     network: Judge
     name: str
-    """Hashes of its data, its recipe and its weights."""
+    """Hashes of its data, its recipe and its weights, joined by hyphens."""
     accuracy: float
-    """Share of real test images whose label it says."""
+    """Share of real test images that it classifies correctly."""
 
-    def labels(self, images: Float[np.ndarray, "n channel height width"]) -> Int[np.ndarray, " n"]:
-        """The label that each image shows."""
+    def labels(self, images: Images) -> Labels:
+        """The label that it assigns to each image."""
         return np.concatenate([self.network(b).argmax(dim=1).numpy() for b in _batches(images)])
 
-    def features(
-        self, images: Float[np.ndarray, "n channel height width"]
-    ) -> Float[np.ndarray, "n feature"]:
-        """What the last layer reads, for the Fréchet distance."""
+    def features(self, images: Images) -> Float[np.ndarray, "n feature"]:
+        """The inputs of its last layer, for the Fréchet distance."""
         return np.concatenate([self.network.features(b).numpy() for b in _batches(images)])
 
 
@@ -132,11 +124,11 @@ def load_judge(recipe: GenerateRecipe, store: LabelledStore, shared: Path) -> Lo
 
 
 def judge_name(folder: RunFolder) -> str:
-    """The name of the judge that has finished in this folder."""
+    """The name of the finished judge in this folder: the folder's name and a hash of the weights."""
     weights = hashlib.sha256(folder.weights.read_bytes()).hexdigest()[:8]
     return f"{folder.path.name}-{weights}"
 
 
-def _batches(images: Float[np.ndarray, "n channel height width"]) -> list[Tensor]:
+def _batches(images: Images) -> list[Tensor]:
     whole = torch.from_numpy(np.ascontiguousarray(images))
     return [batch.contiguous(memory_format=torch.channels_last) for batch in whole.split(_BATCH)]

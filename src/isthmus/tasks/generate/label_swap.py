@@ -1,45 +1,47 @@
-"""The wrong-label benchmark: real images drawn again under labels that are not theirs."""
+"""The wrong-label benchmark: images reconstructed under a label that is not their own.
+
+Its two controls are decoders whose metrics are known in theory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from isthmus.data.store import LabelledStore
+from isthmus.engine.run_result import Baseline
 from isthmus.engine.seeds import numpy_draws
-from isthmus.metrics.generation import Proportion, SwapMetrics, swap_metrics, wrong_labels
-from isthmus.metrics.style import StyleKept, style_descriptors, style_kept
-from isthmus.tasks.generate.judge import LoadedJudge
-from isthmus.tasks.generate.vae_on_arrays import Latents, VAEOnArrays
+from isthmus.metrics.generation import swap_metrics, wrong_labels
+from isthmus.metrics.style import class_medoids, style_descriptors, style_kept
+from isthmus.tasks.generate.judge import LoadedJudge, judge_folder, judge_recipe, load_judge
+from isthmus.tasks.generate.recipe import GenerateRecipe
+from isthmus.tasks.generate.vae_on_arrays import Images, Labels, images_of
 
-Images = Float[np.ndarray, "_ channel height width"]
-Labels = Int[np.ndarray, " _"]
 Rows = Int[np.ndarray, " _"]
+"""Positions, or labels, of any number."""
+
+PROTOCOLS = ("encoded_true", "encoded_wrong")
+"""Whether the encoder is conditioned on the true label or on the wrong one; the decoder always is on
+the wrong one."""
 
 
 @dataclass(frozen=True)
 class TestPart:
     """The test images of a run, the same for every variant with one seed."""
 
-    __test__ = False  # pytest: no tests in here
+    __test__ = False  # not a class of tests, for pytest
 
     images: Images
     target: Images
-    """What the likelihood metrics and the encoder reads of them."""
+    """What is encoded, and what the likelihood is measured on: ``VAEOnArrays.target``."""
     labels: Labels
     given: Labels
-    """For each image a label that is not its own."""
-
-
-@dataclass(frozen=True)
-class Swapped:
-    """What the judge says of the images under one protocol, and how much style is left."""
-
-    judged: Labels
-    swap: SwapMetrics
-    style: StyleKept
+    """A wrong label for each image."""
 
 
 def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
@@ -47,63 +49,93 @@ def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
     return wrong_labels(labels, num_labels, numpy_draws(seed, "wrong labels"))
 
 
-def swapped(
-    vae: VAEOnArrays,
-    judge: LoadedJudge,
-    test: TestPart,
-    mu: Latents,
-    rng: np.random.Generator,
-) -> Swapped:
-    """Images encoded with one label and decoded with the wrong one given.
-
-    z is the posterior mean and the output the expected image, so nothing is drawn.
+def judged_swap(
+    judge: LoadedJudge, test: TestPart, outputs: Images, seed: int, protocols: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Swap metrics of ``outputs``, which were decoded with ``test.given``; and arrays per image.
 
     Args:
-        vae: The trained network.
-        judge: Says what the outputs show.
-        test: The images with their labels and wrong ones.
-        mu: Posterior means, encoded with the labels for one protocol, the wrong ones for the other.
-        rng: Pairs images at random, for the control of style.
+        judge: Classifies the outputs.
+        test: The source images.
+        outputs: One image for each of them.
+        seed: Decides the random pairs that are the control of the style metric.
+        protocols: The protocols under which these are the outputs; both, if they do not differ.
     """
-    outputs = vae.images(mu, test.given)
-    return judged_swap(judge, test.images, outputs, test.labels, test.given, rng)
+    judged, rng = judge.labels(outputs), numpy_draws(seed, "style")
+    swap = swap_metrics(test.labels, test.given, judged)
+    descriptors = style_descriptors(test.images), style_descriptors(outputs)
+    style = style_kept(*descriptors, test.labels, test.given, rng)
+    metrics: dict[str, float] = {}
+    arrays: dict[str, Any] = {}
+    for protocol in protocols:
+        metrics |= swap.success.named(f"swap_{protocol}") | swap.leakage.named(
+            f"leakage_{protocol}"
+        )
+        metrics |= {f"style_{protocol}": style.metric, f"style_{protocol}_shuffled": style.control}
+        arrays[f"swap_{protocol}_judged"] = judged
+        arrays[f"swap_{protocol}"] = (judged == test.given).astype(np.float32)
+    return metrics, arrays
 
 
-def judged_swap(
-    judge: LoadedJudge,
-    images: Images,
-    outputs: Images,
-    true: Labels,
-    given: Labels,
-    rng: np.random.Generator,
-) -> Swapped:
-    """What the judge says of outputs that should show ``given``."""
-    judged = judge.labels(outputs)
-    style = style_kept(style_descriptors(images), style_descriptors(outputs), true, given, rng)
-    return Swapped(judged, swap_metrics(true, given, judged), style)
+def control_baselines(
+    recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
+) -> tuple[Baseline, ...]:
+    """Swap metrics of two controls, under the wrong labels of a seed; none before there is a judge.
+
+    One decoder reconstructs perfectly and ignores the label: its swaps succeed only where the judge
+    errs, and all style is kept. The other returns one image for each label, the training image
+    nearest to the mean of its class: its swaps succeed, and no style is kept. (The mean itself is
+    too blurred for the judge, which was trained on real images.)
+    """
+    if not judge_folder(judge_recipe(recipe), store, shared).is_finished:
+        return ()
+    judge = load_judge(recipe, store, shared)
+    parts = np.asarray(store.parts)
+    images, labels = images_of(store, np.flatnonzero(parts == "test"))
+    given = wrong_labels_of(labels, len(store.class_names), seed)
+    test = TestPart(images, images, labels, given)
+    training_labels = np.where(parts == "train", store.labels, -1)
+    rows = class_medoids(store.images, training_labels, len(store.class_names))
+    medoids, _ = images_of(store, rows)
+    controls = (
+        (
+            "ignores the label",
+            "a decoder that returns the source image, whatever label it is given",
+            images,
+        ),
+        (
+            "class medoids",
+            "a decoder that returns, for the label it is given, the training image nearest to the mean "
+            "of that class; swaps succeed where the judge gives the medoid its label",
+            medoids[given],
+        ),
+    )
+    return tuple(
+        Baseline(
+            name=f"{name} (control)",
+            definition=definition,
+            is_floor=name == "ignores the label",
+            metrics=judged_swap(judge, test, outputs, seed, PROTOCOLS)[0],
+        )
+        for name, definition, outputs in controls
+    )
 
 
-def prior_fidelity(
-    vae: VAEOnArrays, judge: LoadedJudge, labels: Labels, generator: torch.Generator
-) -> tuple[Proportion, Images]:
-    """Share of images drawn from the prior whose label the judge says; and the images."""
-    outputs = vae.images(vae.prior_draws(labels, generator), labels)
-    hits = judge.labels(outputs) == labels
-    return Proportion(int(hits.sum()), len(hits)), outputs
+def evenly_from_labels(labels: Rows, count: int) -> Rows:
+    """At most ``count`` positions, ascending, the same number of each label as far as possible.
 
-
-def evenly_from_labels(labels: Labels, count: int) -> Rows:
-    """At most ``count`` positions, ascending: the first of each label, as many of each as possible.
+    Of each label they are the first ones.
 
     >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
     [0, 1, 3, 4]
     """
-    ranks = _ranks_in_label(labels)
-    return np.sort(np.argsort(ranks, kind="stable")[:count])
+    return np.sort(np.argsort(_ranks_in_label(labels), kind="stable")[:count])
 
 
-def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:
-    """Positions in both, ascending, with as many of each label: as many as both have.
+def alike_in_labels(a: Rows, b: Rows) -> tuple[Rows, Rows]:
+    """Positions in both, ascending, with equal counts of each label: the smaller of the two.
+
+    Of each label they are the first ones.
 
     >>> [rows.tolist() for rows in alike_in_labels(np.array([0, 0, 1]), np.array([1, 1, 0]))]
     [[0, 2], [0, 2]]
@@ -114,10 +146,10 @@ def alike_in_labels(a: Labels, b: Labels) -> tuple[Rows, Rows]:
     return in_a, in_b
 
 
-def _ranks_in_label(labels: Labels) -> Rows:
-    """Of each position how many of its label come before it."""
+def _ranks_in_label(labels: Rows) -> Rows:
+    """For each position, how many positions before it have the same label."""
     ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
-        is_it = labels == label
-        ranks[is_it] = np.arange(is_it.sum())
+        has_label = labels == label
+        ranks[has_label] = np.arange(has_label.sum())
     return ranks

@@ -1,8 +1,8 @@
-"""What the report says of label-conditioned VAEs: who obeys the label, and what limits that."""
+"""What the report says about VAEs: which variants obey the label, and limits of that."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,14 @@ from isthmus.metrics.wording import counted, metric_text, range_text
 from isthmus.tasks.generate.recipe import GenerateRecipe
 
 OBEYED = 0.9
-"""A run obeys the label where the lower end of its swap success's interval lies above this share of
+"""A run obeys the label if the lower end of the interval of its swap success is above this share of
 the judge's accuracy."""
 
 GOOD_JUDGE = 0.9
 """A judge of lower accuracy is a warning."""
 
 CONTROL = 0.99
-"""The control of class medoids should swap more often than this."""
+"""A lower swap success of the control of class medoids is a warning."""
 
 PROTOCOLS = ("swap_encoded_true", "swap_encoded_wrong")
 _GROUPS = {
@@ -38,20 +38,14 @@ def generation_notes(
     """Headline, warnings, references and groups of a study of VAEs.
 
     Args:
-        finished: A row a finished run, as ``results.csv`` has them.
+        finished: One row per finished run, with the columns of ``results.csv``.
         recipes: Variant -> recipe, in the order of the study.
         baselines: The two controls, if there are any.
     """
     runs = _Runs(finished, recipes)
-    warnings = (
-        _weak_judge(runs),
-        _control_off(baselines),
-        _different_likelihoods(runs),
-        _hidden_labels(runs),
-    )
     return TaskNotes(
         headline=_headline(runs),
-        warnings=tuple(warning for warning in warnings if warning),
+        warnings=tuple(_warnings(runs, baselines)),
         references=_references(runs),
         groups=_groups(runs),
         hidden_metrics=runs.hidden_metrics,
@@ -75,13 +69,13 @@ class _Runs:
 
     def obeys(self, variant: str) -> tuple[bool, bool]:
         """For each protocol, whether every finished run of the variant obeys the label."""
-        bar = OBEYED * self.values("judge_accuracy", variant)
+        least = OBEYED * self.values("judge_accuracy", variant)
         true, wrong = (self.values(f"{protocol}_low", variant) for protocol in PROTOCOLS)
-        return _all_above(true, bar), _all_above(wrong, bar)
+        return _all_above(true, least), _all_above(wrong, least)
 
     @property
     def hidden_metrics(self) -> tuple[str, ...]:
-        """The metrics of the second protocol where it equals the first in every run."""
+        """The metrics of the second protocol, if they equal those of the first in every run."""
         if any(recipe.model.encoder_is_conditioned for recipe in self.recipes.values()):
             return ()
         true, wrong = (self.values(protocol) for protocol in PROTOCOLS)
@@ -90,8 +84,8 @@ class _Runs:
         return tuple(str(key) for key in self.table if str(key).endswith("_encoded_wrong"))
 
 
-def _all_above(ends: Float[np.ndarray, " run"], bar: Float[np.ndarray, " run"]) -> bool:
-    return bool(ends.size) and bool((ends > bar).all())
+def _all_above(values: Float[np.ndarray, " run"], least: Float[np.ndarray, " run"]) -> bool:
+    return bool(values.size) and bool((values > least).all())
 
 
 def _headline(runs: _Runs) -> str:
@@ -105,89 +99,70 @@ def _headline(runs: _Runs) -> str:
 
 def _groups(runs: _Runs) -> tuple[Remark, ...]:
     """The variants with finished runs, by the protocols under which every run obeys the label."""
-    by_protocols: dict[tuple[bool, bool], list[str]] = {protocols: [] for protocols in _GROUPS}
-    for variant in runs.recipes:
-        if runs.values(PROTOCOLS[0], variant).size:
-            by_protocols[runs.obeys(variant)].append(variant)
-    return tuple(
-        Remark(text=_GROUPS[protocols], details=tuple(variants))
-        for protocols, variants in by_protocols.items()
-        if variants
-    )
+    finished = [variant for variant in runs.recipes if runs.values(PROTOCOLS[0], variant).size]
+    groups = {
+        text: tuple(variant for variant in finished if runs.obeys(variant) == protocols)
+        for protocols, text in _GROUPS.items()
+    }
+    return tuple(Remark(text=text, details=of) for text, of in groups.items() if of)
 
 
 def _references(runs: _Runs) -> tuple[str, ...]:
-    """What the metrics of a VAE are to be read against, as far as the results say it."""
+    """What the metrics should be compared with, as far as it was measured."""
     measure = next(iter(runs.recipes.values())).measure
-    drawn = next((n for of in runs.recipes.values() if (n := of.measure.cas_images)), None)
     sampled = f"k = {measure.importance_samples}, at most {measure.nll_images} test images"
     counts = runs.values("frechet_images")
     in_each = f", {counts.min():.0f} images in each" if counts.size else ""
+    cas_images = next((n for of in runs.recipes.values() if (n := of.measure.cas_images)), None)
+    trained_on = f"CAS: its classifier is trained on {cas_images} generated images."
     sentences = {
-        "cas": f"CAS: its classifier learns from {drawn} generated images." if drawn else "",
+        "cas": trained_on if cas_images else "",
         "cas_real": "CAS of as many real training images: {}.",
         "nll_standard_error": f"NLL: its standard error over images is {{}} nats; {sampled}.",
-        "frechet_floor": "Fréchet distance: its floor, of training to test images, is {}"
-        + f"{in_each}.",
+        "frechet_floor": f"Fréchet distance of training to test images: {{}}{in_each}.",
         "style_encoded_true_shuffled": "Style kept: pairs drawn at random give {}.",
     }
-    one_protocol = (
-        ("No encoder here is given the label: both protocols are one, and stand once.",)
-        if runs.hidden_metrics
-        else ()
+    found = ((sentence, runs.values(column)) for column, sentence in sentences.items())
+    one_protocol = "No encoder here is given the label: both protocols are one, and stand once."
+    return (
+        *((one_protocol,) if runs.hidden_metrics else ()),
+        *(
+            sentence.format(range_text(values))
+            for sentence, values in found
+            if sentence and values.size
+        ),
     )
-    found = {sentence: runs.values(column) for column, sentence in sentences.items()}
-    said = (
-        sentence.format(range_text(values))
-        for sentence, values in found.items()
-        if sentence and values.size
-    )
-    return (*one_protocol, *said)
 
 
-def _weak_judge(runs: _Runs) -> Remark | None:
+def _warnings(runs: _Runs, baselines: Sequence[Baseline]) -> Iterator[Remark]:
+    """Limits of the judge, and settings that impede comparison or the use of the label."""
     accuracy = min((1.0, *runs.values("judge_accuracy")))
-    if accuracy >= GOOD_JUDGE:
-        return None
-    return Remark(
-        text=f"The judge names the true label of only {metric_text(accuracy)} of the real test images: "
-        "what it says of generated ones is no surer than that."
-    )
-
-
-def _control_off(baselines: Sequence[Baseline]) -> Remark | None:
-    """A judge that does not give every medoid, a real training image, its label."""
+    if accuracy < GOOD_JUDGE:
+        yield Remark(
+            text=f"The judge classifies only {metric_text(accuracy)} of the real test images correctly; the "
+            "labels that it assigns to generated ones are no more reliable."
+        )
     swaps = [of.metrics.get("swap_encoded_true", 1.0) for of in baselines if not of.is_floor]
-    if min(swaps, default=1.0) > CONTROL:
-        return None
-    return Remark(
-        text=f"The control of class medoids has a swap success of {metric_text(min(swaps))} where theory "
-        "says 1: the judge does not give every medoid, each a real training image, its label."
-    )
-
-
-def _different_likelihoods(runs: _Runs) -> Remark | None:
-    if len({recipe.objective.likelihood for recipe in runs.recipes.values()}) < 2:
-        return None
-    return Remark(
-        text="The variants have different likelihoods, which measure different events: NLL, ELBO and "
-        "bits/dim compare only within one likelihood."
-    )
-
-
-def _hidden_labels(runs: _Runs) -> Remark | None:
-    """Variants whose decoder is not given some labels, which their encoder cannot know."""
-    hiding = tuple(
+    if (swap := min(swaps, default=1.0)) <= CONTROL:
+        yield Remark(
+            text=f"The control of class medoids has a swap success of {metric_text(swap)} where theory "
+            "says 1: the judge misclassifies a medoid, which is a real training image."
+        )
+    if len({recipe.objective.likelihood for recipe in runs.recipes.values()}) > 1:
+        yield Remark(
+            text="The variants have different likelihoods, whose probabilities are of different events: NLL, "
+            "ELBO and bits/dim compare only within one likelihood."
+        )
+    dropping = tuple(
         variant
         for variant, recipe in runs.recipes.items()
         if recipe.model.condition_on == "decoder" and recipe.model.label_dropout > 0
     )
-    if not hiding:
-        return None
-    return Remark(
-        text='Label dropout with a label in the decoder alone (model.condition_on = "decoder"): the '
-        "encoder cannot know which labels are dropped and keeps them all in z, and a decoder that "
-        "finds them there need not use the label; set model.label_dropout = 0, or "
-        'model.condition_on = "classifier".',
-        details=hiding,
-    )
+    if dropping:
+        yield Remark(
+            text='Label dropout with a label in the decoder alone (model.condition_on = "decoder"): the '
+            "encoder cannot know which labels are dropped and keeps all of them in z, and a decoder that "
+            "finds them there need not use the label it is given; set model.label_dropout = 0, or "
+            'model.condition_on = "classifier".',
+            details=dropping,
+        )

@@ -1,4 +1,4 @@
-"""The recipe of a label-conditioned VAE: its network, its objective and what is measured."""
+"""The recipe of a label-conditioned VAE: network, objective and measurements."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from isthmus.recipe.tables import LabelledData, Recipe, Train
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VAE:
-    """The network: an encoder and a decoder, and where the label enters them."""
+    """The network: encoder, decoder, prior, and how they are conditioned on the label."""
 
     name: Literal["cvae"] = "cvae"
     """Network."""
     body: Literal["conv", "residual", "resnet18"] = "conv"
-    """Blocks of encoder and decoder; resnet18 is the reference study's."""
+    """Blocks of encoder and decoder; resnet18 as in the reference study."""
     width: Even = 32
     """Channels of the first level."""
     latent: Positive = 32
-    """Numbers in z."""
+    """Size of z."""
     conditioning: Literal["add", "concat", "film"] = "concat"
-    """How the label enters: added to a vector, put beside it, or as scale and shift of each block."""
+    """How the label enters: added to a vector, concatenated with it, or as scale and shift of each block."""
     condition_on: Literal["decoder", "encoder", "both", "classifier", "none"] = "classifier"
-    """Which side is told the label; read: the decoder, and the encoder reads it from the image."""
+    """Which side is conditioned on the label. "classifier": both, but the encoder on the label that an auxiliary
+    classifier predicts from the image."""
     prior: Literal["standard", "per-label"] = "standard"
-    """p(z): one normal distribution, or one learned for each label."""
+    """p(z): the standard normal, or a normal distribution learned for each label."""
     label_dropout: Fraction = 0.1
-    """Probability that training hides a label, so that the network also works without one; condition_on =
-    "decoder" wants 0, for an encoder that is not told so keeps the label in z for those images."""
+    """Probability of replacing a label by the unconditional label in training. 0 is best for condition_on =
+    "decoder", where the encoder cannot know which labels are dropped and keeps all of them in z."""
 
     @property
     def encoder_is_conditioned(self) -> bool:
-        """Whether a wrong label can mislead the encoder; if not, both swap protocols are one."""
+        """Whether the encoder is given the label; if not, both swap protocols are the same."""
         return self.condition_on in ("encoder", "both")
 
     @property
     def decoder_is_conditioned(self) -> bool:
-        """Whether the label that is given can change what is drawn from one z."""
+        """Whether the decoder is given the label."""
         return self.condition_on in ("decoder", "both", "classifier")
 
     @property
     def prior_is_conditioned(self) -> bool:
-        """Whether the label that is given can change which z are drawn."""
+        """Whether p(z) depends on the label."""
         return self.prior == "per-label"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Objective:
-    """What training minimises: negative log-likelihood, weighted KL, and what keeps the label out of z."""
+    """What training minimises: negative log-likelihood, weighted KL, and penalties."""
 
     likelihood: Literal[
         "bernoulli-dynamic",
@@ -59,32 +60,32 @@ class Objective:
         "gaussian",
         "discretised-logistic",
     ] = "bernoulli-dynamic"
-    """p(x | z, y); the Bernoulli ones metric images binarised anew each time, or at one half."""
+    """p(x | z, y). The Bernoulli ones are of binarised images: at random, anew each time, or at 0.5."""
     beta: AboveZero = 1.0
-    """Weight of the KL once it is warm; other than 1, the objective is no bound."""
+    """Weight of the KL after the warm-up; the objective is a bound on log p(x | y) only for 1."""
     kl_warmup: Fraction = 0.0
-    """Share of the steps in which the weight of the KL climbs from 0."""
+    """Share of the steps in which the weight of the KL rises from 0."""
     importance_samples: Positive = 1
-    """z drawn of each image; more than one: the importance-weighted bound, which lies nearer to
-    log p(x | y) than the ELBO and costs a pass of the decoder each. It chooses the epoch too; penalties
-    and the auxiliary classifier see the first z alone."""
+    """Samples of z per image. With more than one the objective is the importance-weighted bound, which is
+    nearer to log p(x | y) than the ELBO; it also selects the epoch. Each sample costs a pass of the
+    decoder; penalties use the first one only."""
     importance_from: Fraction = 0.0
-    """Share of the steps until which there is but one."""
+    """Share of the steps at the start that use a single sample."""
     free_bits_nats: AtLeastZero = 0.0
-    """KL of each latent unit below which it costs nothing, on average over a batch."""
+    """Mean KL over a batch below which a unit of z costs nothing."""
     invariance: Literal["none", "adversary", "hsic", "mmd"] = "none"
-    """What keeps the label out of z, so that the decoder has to listen."""
+    """Penalty for label information in z, without which the decoder has to use the label it is given."""
     invariance_weight: AtLeastZero | None = None
-    """Nats an image that one unit of the penalty costs."""
+    """Weight of the penalty, in nats per image."""
     label_consistency_weight: AtLeastZero | None = None
-    """For model.condition_on = "classifier": nats an image that one nat of the auxiliary classifier's error costs, where it reads
-    what is decoded under wrong labels; left out, no such images are made in training."""
+    """For model.condition_on = "classifier": weight of the auxiliary classifier's cross-entropy on images
+    decoded with wrong labels; left out, no such images are made in training."""
     label_consistency_noise: AtLeastZero = 0.0
-    """Standard deviation of the noise on what the auxiliary classifier reads in training (values are 0 .. 1), so that no
-    marks which nobody sees can please it."""
+    """Standard deviation of noise on the auxiliary classifier's inputs in training (values in [0, 1]); it keeps
+    invisible changes of an image from changing the predicted label."""
 
     def __post_init__(self) -> None:
-        """Reject a weight that nothing reads, and a penalty without one."""
+        """Reject values that contradict each other or have no effect."""
         if (self.invariance == "none") != (self.invariance_weight is None):
             raise ValueError(
                 f"objective.invariance = {self.invariance!r} with objective.invariance_weight = "
@@ -94,7 +95,7 @@ class Objective:
         if self.importance_samples == 1 and self.importance_from:
             raise ValueError(
                 f"objective.importance_from = {self.importance_from} does nothing with "
-                "objective.importance_samples = 1: set that higher or take the key out"
+                "objective.importance_samples = 1: set that higher or remove the key"
             )
         weighs = self.beta != 1 or self.free_bits_nats or self.kl_warmup > self.importance_from
         if self.importance_samples > 1 and weighs:
@@ -107,30 +108,30 @@ class Objective:
         if self.label_consistency_noise and self.label_consistency_weight is None:
             raise ValueError(
                 f"objective.label_consistency_noise = {self.label_consistency_noise} does nothing without "
-                "objective.label_consistency_weight: set that too or take the key out"
+                "objective.label_consistency_weight: set that too or remove the key"
             )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Measure:
-    """What is measured on the test set once the run has finished."""
+    """What is measured on the test set after training."""
 
     importance_samples: Positive = 100
-    """Samples of z for each image in the importance-sampled NLL: its k."""
+    """Samples of z per image in the importance-sampled NLL (its k)."""
     nll_images: Positive = 1000
-    """Test images, in proportion to the labels, that are sampled so; they correct what few samples
-    say of all."""
+    """Number of test images for that, stratified by label; they correct an estimate with fewer samples on
+    all test images."""
     judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10
-    """Epochs that the judge is trained for; it is trained once for a data set and kept."""
+    """Epochs of the judge, which is trained once per data set."""
     judge_batch: Positive = 32
-    """Images per step of the judge."""
+    """Images per training step of the judge."""
     judge_flip: Fraction = 0.0
-    """Probability that the judge is shown a training image flipped left to right."""
+    """Probability of a left-right flip of the judge's training images."""
     cas_images: Positive | None = None
-    """Images, evenly of all labels, drawn to train a classifier like the judge for each run: its
-    accuracy on test images is CAS; left out, it is not measured."""
+    """Number of images, evenly from all labels, that are drawn to train a classifier like the judge: its
+    accuracy on test images is CAS. Left out, CAS is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -147,7 +148,7 @@ class GenerateTrain(Train):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GenerateRecipe(Recipe):
-    """All that decides a run of a label-conditioned VAE except its seed."""
+    """Everything that decides a run of a label-conditioned VAE except its seed."""
 
     task: Literal["generate"] = "generate"
     """What the network learns."""
@@ -158,9 +159,10 @@ class GenerateRecipe(Recipe):
     train: GenerateTrain = GenerateTrain()
 
     def __post_init__(self) -> None:
-        """Reject combinations that mean nothing."""
-        if self.objective.likelihood.startswith("bernoulli"):
-            of_likelihood = f"objective.likelihood = {self.objective.likelihood!r}"
+        """Reject values of one table that contradict those of another."""
+        likelihood, condition_on = self.objective.likelihood, self.model.condition_on
+        if likelihood.startswith("bernoulli"):
+            of_likelihood = f"objective.likelihood = {likelihood!r}"
             if self.data.colour == "rgb":
                 raise ValueError(
                     f"{of_likelihood} with data.colour = 'rgb': only grey images can be "
@@ -171,11 +173,9 @@ class GenerateRecipe(Recipe):
                     f"{of_likelihood} with data.name = 'cifar10': only images of ink on paper "
                     "can be binarised, not photographs; use gaussian or discretised-logistic"
                 )
-        if (
-            self.objective.label_consistency_weight is not None
-            and self.model.condition_on != "classifier"
-        ):
+        weight = self.objective.label_consistency_weight
+        if weight is not None and condition_on != "classifier":
             raise ValueError(
-                f"objective.label_consistency_weight does nothing for model.condition_on = {self.model.condition_on!r}: "
-                "only an auxiliary classifier can read what was decoded; set model.condition_on = 'classifier' or take the key out"
+                f"objective.label_consistency_weight does nothing for model.condition_on = {condition_on!r}: "
+                "it needs an auxiliary classifier; set model.condition_on = 'classifier' or remove the key"
             )

@@ -1,7 +1,7 @@
-"""What a trained VAE shows: arrays of images with the labels that went in, ready to be drawn.
+"""Sample grids of a VAE: arrays of images it makes, with the labels they were made with.
 
-Each sample grid is a function, for a run's test images and anybody's own. Images are uint8
-[n, channel, height, width], labels [n]; an array's name starts with that of its sample grid.
+Each kind is a function, for the test images of a run and for one's own. Images are uint8
+[n, channel, height, width], labels [n]; the name of an array starts with that of its kind.
 """
 
 from __future__ import annotations
@@ -14,45 +14,44 @@ import torch
 from jaxtyping import Int
 
 from isthmus.data.store import as_bytes
-from isthmus.metrics.generation import kl_nats
-from isthmus.tasks.generate.label_swap import Images, Labels, TestPart, evenly_from_labels
+from isthmus.tasks.generate.label_swap import TestPart, evenly_from_labels
 from isthmus.tasks.generate.recipe import VAE
-from isthmus.tasks.generate.vae_on_arrays import Latents, Posterior, VAEOnArrays
+from isthmus.tasks.generate.vae_on_arrays import Images, Labels, Latents, VAEOnArrays
 
 Arrays = dict[str, Any]
 
 UNKNOWN_LABEL = -1
-"""Stands for the label of an image where nobody said it."""
+"""Stands for the label of an image whose label is not known."""
 
-_SAMPLE_GRID = 25
+_IMAGES = 25
 _STEPS = 10
 _ROWS = 5
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The images that sample grids start from."""
+    """The images that a sample grid starts from."""
 
     images: Images
     target: Images
-    """What the encoder reads of them."""
-    true: Labels
-    """What they show, or ``UNKNOWN_LABEL``."""
+    """What is encoded: ``VAEOnArrays.target``."""
+    labels: Labels
+    """Their labels, or ``UNKNOWN_LABEL``."""
     condition: Labels
-    """What the network is told that they show: the true label, or what stands in for it."""
+    """What the network is conditioned on: the label, or another one where it is not known."""
 
     def at(self, rows: Int[np.ndarray, " chosen"]) -> Sources:
         """Some of them."""
-        return Sources(self.images[rows], self.target[rows], self.true[rows], self.condition[rows])
+        return Sources(*(of[rows] for of in vars(self).values()))
 
 
 def sample_grids_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: VAE) -> Arrays:
-    """All sample grids of one run: 25 test images, evenly from all labels, and what the prior gives.
+    """All sample grids of a run: of 25 test images, evenly from all labels, and of the prior.
 
-    Lines of z lead from the first test image of a label to the second, for five labels that have two.
+    Interpolations lead from the first test image of a label to the second, for five labels.
     """
     tests = Sources(test.images, test.target, test.labels, test.labels)
-    rows = evenly_from_labels(test.labels, _SAMPLE_GRID)
+    rows = evenly_from_labels(test.labels, _IMAGES)
     sources = tests.at(rows)
     firsts = [np.flatnonzero(test.labels == label)[:2] for label in np.unique(test.labels)]
     pairs = [pair for pair in firsts if len(pair) == 2][:_ROWS]
@@ -60,9 +59,7 @@ def sample_grids_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, mo
     return {
         **conditioned_sides(model),
         **shown(sources),
-        **swaps(
-            vae, sources, test.given[rows], encoder_is_conditioned=model.encoder_is_conditioned
-        ),
+        **swaps(vae, sources, test.given[rows], encoder_too=model.encoder_is_conditioned),
         **reconstructions(vae, sources),
         **(interpolations(vae, tests, np.stack(pairs)) if pairs else {}),
         **traversals(vae, sources),
@@ -73,45 +70,42 @@ def sample_grids_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, mo
 
 
 def conditioned_sides(model: VAE) -> Arrays:
-    """Whether encoder, decoder and prior are told the label: where they are not, no sample grid says so."""
-    return {
-        "encoder_is_conditioned": np.array(model.encoder_is_conditioned),
-        "decoder_is_conditioned": np.array(model.decoder_is_conditioned),
-        "prior_is_conditioned": np.array(model.prior_is_conditioned),
-    }
+    """Whether encoder, decoder and prior are conditioned on the label; captions depend on it."""
+    sides = ("encoder_is_conditioned", "decoder_is_conditioned", "prior_is_conditioned")
+    return {side: np.array(getattr(model, side)) for side in sides}
 
 
 def shown(sources: Sources) -> Arrays:
-    """The images that went in, with what they show."""
-    return {"swap_source": as_bytes(sources.images), "swap_true": sources.true}
+    """The source images with their labels."""
+    return {"swap_source": as_bytes(sources.images), "swap_true": sources.labels}
 
 
-def swaps(
-    vae: VAEOnArrays, sources: Sources, given: Labels, *, encoder_is_conditioned: bool
-) -> Arrays:
-    """Encoded with the true label, where the encoder hears it, and decoded with the one given.
+def swaps(vae: VAEOnArrays, sources: Sources, given: Labels, *, encoder_too: bool) -> Arrays:
+    """Images encoded with their own label and decoded with the one given.
 
-    Where the ``encoder_is_conditioned``, ``swap_wrong_*`` has them encoded with the one given too;
-    elsewhere that is the same.
+    With ``encoder_too``, "swap_wrong_output" has them encoded with the one given as well.
     """
-    mu, _ = vae.encoded(sources.target, sources.condition)
-    sample_grid = {"swap_given": given, "swap_output": as_bytes(vae.images(mu, given))}
-    if encoder_is_conditioned:
-        mu, _ = vae.encoded(sources.target, given)
-        sample_grid["swap_wrong_output"] = as_bytes(vae.images(mu, given))
-    return sample_grid
+    grid = {"swap_given": given, "swap_output": _decoded(vae, sources, sources.condition, given)}
+    if encoder_too:
+        grid["swap_wrong_output"] = _decoded(vae, sources, given, given)
+    return grid
 
 
 def reconstructions(vae: VAEOnArrays, sources: Sources) -> Arrays:
-    """Encoded and decoded with the same label."""
-    mu, _ = vae.encoded(sources.target, sources.condition)
-    return {"reconstruction_output": as_bytes(vae.images(mu, sources.condition))}
+    """Images encoded and decoded with the same label."""
+    output = _decoded(vae, sources, sources.condition, sources.condition)
+    return {"reconstruction_output": output}
+
+
+def _decoded(vae: VAEOnArrays, sources: Sources, encode_with: Labels, decode_with: Labels) -> Any:
+    mu, _ = vae.encoded(sources.target, encode_with)
+    return as_bytes(vae.images(mu, decode_with))
 
 
 def interpolations(vae: VAEOnArrays, sources: Sources, pairs: Int[np.ndarray, "pair 2"]) -> Arrays:
-    """From one image to another, ten steps of z in a line, a row each; the label changes half-way.
+    """Ten equal steps of z from one image to another, a row per pair; the label changes half-way.
 
-    ``interpolation_label`` is what the first shows, ``interpolation_to`` the second.
+    ``interpolation_label`` is the label of the first image, ``interpolation_to`` of the second.
     """
     first, second = sources.at(pairs[:, 0]), sources.at(pairs[:, 1])
     start, end = (vae.encoded(of.target, of.condition)[0] for of in (first, second))
@@ -119,47 +113,47 @@ def interpolations(vae: VAEOnArrays, sources: Sources, pairs: Int[np.ndarray, "p
     z = (1 - share) * start[:, None] + share * end[:, None]
     condition = np.where(share[:, 0] < 0.5, first.condition[:, None], second.condition[:, None])
     return {
-        "interpolation_label": first.true,
-        "interpolation_to": second.true,
+        "interpolation_label": first.labels,
+        "interpolation_to": second.labels,
         "interpolation_output": as_bytes(vae.images(z.reshape(-1, z.shape[-1]), condition.ravel())),
     }
 
 
 def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
-    """The first image with one unit of z moved over 3 sigma of the prior, for the five busiest units."""
-    mu, log_sigma = vae.encoded(sources.target, sources.condition)
-    units = _busiest_units(vae, (mu, log_sigma), sources.condition)
-    with torch.inference_mode():
-        prior = vae.network.prior(torch.from_numpy(sources.condition[:1]))
-    centre, spread = prior.mu[0].numpy(), prior.log_sigma[0].exp().numpy()
-    z = np.repeat(mu[:1], len(units) * _STEPS, axis=0)
-    sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)
+    """The first image with one unit of z moved from -3 to 3 standard deviations of the prior.
+
+    A row each for the five units of the highest mean KL.
+    """
+    posterior, first = vae.encoded(sources.target, sources.condition), sources.condition[:1]
+    units = np.argsort(-vae.mean_kl_nats(posterior, sources.condition), kind="stable")[:_ROWS]
+    sigmas = np.linspace(-3, 3, _STEPS, dtype=np.float32)[:, None]
+    moved = vae.from_prior(np.repeat(sigmas, vae.network.latent, axis=1), first)
+    z = np.tile(posterior[0][:1], (len(units), _STEPS, 1))
     for row, unit in enumerate(units):
-        z[row * _STEPS : (row + 1) * _STEPS, unit] = centre[unit] + spread[unit] * sigmas
-    return {
-        "traversal_output": as_bytes(vae.images(z, np.full(len(z), sources.condition[0]))),
-        "traversal_unit": units,
-    }
+        z[row, :, unit] = moved[:, unit]
+    condition = first.repeat(len(units) * _STEPS)
+    output = as_bytes(vae.images(z.reshape(-1, z.shape[-1]), condition))
+    return {"traversal_output": output, "traversal_unit": units}
 
 
 def sample_grid_noise(vae: VAEOnArrays, draws: torch.Generator) -> Latents:
-    """The noise of 25 draws: one for the sample grids with labels and without, so that only those differ."""
-    return vae.noise(_SAMPLE_GRID, draws)
+    """The noise of 25 draws, to be used with labels and without."""
+    return vae.noise(_IMAGES, draws)
 
 
 def random_draws(
-    vae: VAEOnArrays, labels: Labels, noise: Latents, draws: torch.Generator
+    vae: VAEOnArrays, labels: Int[np.ndarray, " label"], noise: Latents, draws: torch.Generator
 ) -> Arrays:
-    """A draw from the prior for each row of ``noise``, with one of these labels, drawn too."""
+    """A draw from the prior for each row of ``noise``, each with a random one of these labels."""
     given = labels[torch.randint(len(labels), (len(noise),), generator=draws).numpy()]
     output = vae.images(vae.from_prior(noise, given), given)
     return {"random_given": given, "random_output": as_bytes(output)}
 
 
 def unconditional_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
-    """The same without a label, for a network that has learned to do without.
+    """A draw from the prior for each row of ``noise``, with the unconditional label.
 
-    ``unconditional_noise_is_random``: their noise is that of ``random_draws``, which older files do not say.
+    ``unconditional_noise_is_random`` says that ``random_draws`` had the same noise.
     """
     unconditional = np.full(len(noise), vae.network.unconditional_label)
     output = vae.images(vae.from_prior(noise, unconditional), unconditional)
@@ -169,18 +163,8 @@ def unconditional_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
     }
 
 
-def styles(vae: VAEOnArrays, labels: Labels, draws: torch.Generator) -> Arrays:
-    """Ten z from the prior, a row each, under every one of these labels, a column each."""
+def styles(vae: VAEOnArrays, labels: Int[np.ndarray, " label"], draws: torch.Generator) -> Arrays:
+    """Ten draws of noise, a row each, with every one of these labels, a column each."""
     noise = np.repeat(vae.noise(_STEPS, draws), len(labels), axis=0)
     label = np.tile(labels, _STEPS)
     return {"style_output": as_bytes(vae.images(vae.from_prior(noise, label), label))}
-
-
-def _busiest_units(
-    vae: VAEOnArrays, posterior: Posterior, condition: Labels
-) -> Int[np.ndarray, " unit"]:
-    """The five units that say most of the images: those with the highest KL."""
-    mu, log_sigma = (torch.from_numpy(of) for of in posterior)
-    with torch.inference_mode():
-        kl = kl_nats(mu, log_sigma, *vae.network.prior(torch.from_numpy(condition))).mean(dim=0)
-    return np.argsort(-kl.numpy(), kind="stable")[:_ROWS]

@@ -1,7 +1,8 @@
-"""A trained VAE out of its run folder."""
+"""A trained VAE loaded from its run folder, with the names of its labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ NO_LABEL = "none"
 
 @dataclass(frozen=True)
 class TrainedVAE:
-    """A VAE with the names of its labels and the recipe that made it."""
+    """A VAE with the names of its labels and the recipe that it was trained by."""
 
     vae: VAEOnArrays
     class_names: tuple[str, ...]
@@ -30,18 +31,16 @@ class TrainedVAE:
 
     @property
     def knows_unconditional(self) -> bool:
-        """Whether training has shown the unconditional label."""
+        """Whether it was also trained with the unconditional label."""
         return self.recipe.model.label_dropout > 0
 
-    def labels_named(self, names: tuple[str, ...]) -> list[int]:
-        """The labels of these names; ``NO_LABEL`` names the unconditional label.
+    def labels_named(self, names: Sequence[str]) -> list[int]:
+        """The labels with these names; ``NO_LABEL`` is the unconditional label.
 
         Raises:
-            UserError: If the model knows no such label.
+            UserError: If the model has no label of a name.
         """
-        known = self.class_names
-        if self.knows_unconditional:
-            known = (*known, NO_LABEL)
+        known = (*self.class_names, NO_LABEL) if self.knows_unconditional else self.class_names
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
             raise UserError(
@@ -49,41 +48,35 @@ class TrainedVAE:
             )
         return [known.index(name) for name in names]
 
-    def label_to_encode_with(self) -> int:
-        """The label that an image is encoded with where nobody said what it shows.
+    def label_if_unknown(self, *, is_decoded_with: bool) -> int:
+        """The label to condition on for an image whose label is not known.
+
+        Args:
+            is_decoded_with: Whether the decoder and the prior are conditioned on it too, besides
+                the encoder.
 
         Raises:
-            UserError: If the encoder is told it.
+            UserError: If the result would depend on the label.
         """
         model = self.recipe.model
         if model.encoder_is_conditioned:
             raise UserError(
                 "--true is missing: the encoder of this model (model.condition_on = "
-                f"{model.condition_on!r}) is told what an image shows; name its label"
+                f"{model.condition_on!r}) is conditioned on the label of an image; name the label"
             )
-        return 0  # nothing hears it
-
-    def label_to_redraw_with(self) -> int:
-        """The label that an image is encoded and decoded with where nobody said what it shows.
-
-        Raises:
-            UserError: If the encoder is told it, or the model is and has never been without.
-        """
-        model = self.recipe.model
-        unheard = self.label_to_encode_with()
-        if self.knows_unconditional:
+        if is_decoded_with and self.knows_unconditional:
             return self.vae.network.unconditional_label
-        if model.condition_on != "none" or model.prior != "standard":
+        if is_decoded_with and (model.decoder_is_conditioned or model.prior_is_conditioned):
             raise UserError(
                 f"--true is missing: this model (model.condition_on = {model.condition_on!r}, model.prior = "
-                f"{model.prior!r}) is told what an image shows and has never been without "
-                "(model.label_dropout = 0); name its label"
+                f"{model.prior!r}) is conditioned on the label of an image and has no unconditional label "
+                "(model.label_dropout = 0); name the label"
             )
-        return unheard
+        return 0  # any: nothing is conditioned on it
 
 
 def load_vae(run: Path) -> TrainedVAE:
-    """The VAE that a finished run has left in its folder.
+    """The VAE of a finished run.
 
     Raises:
         UserError: If the folder holds no weights, or those of another kind of network or version.
@@ -95,14 +88,14 @@ def load_vae(run: Path) -> TrainedVAE:
             "name one, such as studies/NAME/runs/VARIANT/seed-0"
         )
     with safe_open(weights, framework="pt") as file:
-        about = file.metadata()
-    recipe = load_recipe(about["recipe"])
+        metadata = file.metadata()
+    recipe = load_recipe(metadata["recipe"])
     if not isinstance(recipe, GenerateRecipe):
         raise UserError(
             f'{run}: holds a network of task = "{recipe.task}", which draws no images; '
             'name a run of task = "generate"'
         )
-    class_names = tuple(about["class_names"].split("\n"))
+    class_names = tuple(metadata["class_names"].split("\n"))
     network = vae_for(recipe, len(class_names))
     try:
         network.load_state_dict(load_file(weights))

@@ -1,4 +1,4 @@
-"""A trained VAE with numpy arrays in and out, in batches, in the precision it trained with."""
+"""A trained VAE applied to numpy arrays, in batches, in the precision it was trained with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from isthmus.data.store import LabelledStore, as_float
 from isthmus.engine.device import Precision, autocast
 from isthmus.metrics.generation import NLL, LogMeanExp, kl_nats, log_weights
 from isthmus.nn.cvae import ConditionalVAE, Normal
@@ -21,17 +22,23 @@ Posterior = tuple[Latents, Latents]
 """Mean and log standard deviation of q(z | x, y) of each image."""
 
 _VALUES_AT_ONCE = 2**19
-"""Of images that importance sampling decodes together: 668 of 28 px and grey.
+"""Image values that importance sampling decodes together: 668 grey images of 28 px.
 
-More is no faster on a processor, and a wide network's maps of eight times as many take gigabytes.
+More is no faster on a CPU, and the feature maps of a wide network would take gigabytes.
 """
+
+
+def images_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images, Labels]:
+    """These images as float32 in [0, 1], and their labels."""
+    images = as_float(torch.from_numpy(np.asarray(store.images[rows]))).numpy()
+    return images, np.asarray(store.labels[rows]).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class VAEOnArrays:
-    """Encode, decode and measure whole test sets.
+    """Encodes, decodes and measures whole sets of images.
 
-    Images are float32 in [0, 1]. Every label may be the network's unconditional label.
+    Images are float32 in [0, 1]. Labels may be the network's unconditional label.
     """
 
     network: ConditionalVAE
@@ -39,7 +46,10 @@ class VAEOnArrays:
     batch: int = 256
 
     def target(self, images: Images, generator: torch.Generator) -> Images:
-        """What the likelihood metrics and the encoder reads: for Bernoulli, one binarisation."""
+        """The images that are encoded and whose likelihood is measured.
+
+        These are the images themselves, or one binarisation of them for a Bernoulli likelihood.
+        """
         whole = torch.from_numpy(np.ascontiguousarray(images))
         target: Tensor = self.network.likelihood.target(whole, generator)
         return target.numpy()
@@ -52,47 +62,50 @@ class VAEOnArrays:
         return mu, log_sigma
 
     def images(self, z: Latents, labels: Labels) -> Images:
-        """The expected image of p(x | z, y)."""
-        return np.concatenate(
-            [
-                self.network.likelihood.mean(self._params(z_part, y)).float().numpy()
-                for z_part, y in self._batches(z, labels)
-            ]
-        )
+        """The expected image of p(x | z, y) for each z."""
+        mean = self.network.likelihood.mean
+        batches = self._batches(z, labels)
+        return np.concatenate([mean(self._params(z, y)).float().numpy() for z, y in batches])
 
     def prior_draws(self, labels: Labels, generator: torch.Generator) -> Latents:
         """One z for each label from p(z | y)."""
         return self.from_prior(self.noise(len(labels), generator), labels)
 
     def noise(self, count: int, generator: torch.Generator) -> Latents:
-        """So many z of the standard normal; those that come first do not depend on how many."""
+        """So many rows of standard normal noise; row i does not depend on ``count``."""
         size = self.network.latent
-        rows = [torch.randn(size, generator=generator) for _ in range(count)]
-        return torch.stack(rows).numpy()
+        return torch.stack([torch.randn(size, generator=generator) for _ in range(count)]).numpy()
 
     def from_prior(self, noise: Latents, labels: Labels) -> Latents:
-        """The z that standard normal noise becomes under the prior of each label."""
+        """The z of p(z | y) that correspond to rows of standard normal noise."""
         mu, sigma = self._prior(labels)
         return np.asarray(mu + sigma * noise)
 
-    def beside_prior(self, mu: Latents, labels: Labels) -> Latents:
-        """Posterior means as the prior of their label sees them: 0 is its mean, 1 its sigma."""
+    def standardised_by_prior(self, mu: Latents, labels: Labels) -> Latents:
+        """Posterior means relative to p(z | y): 0 is its mean, 1 one standard deviation above."""
         centre, sigma = self._prior(labels)
         return np.asarray((mu - centre) / sigma)
 
     def _prior(self, labels: Labels) -> tuple[Latents, Latents]:
-        """Mean and sigma of p(z | y) for each label."""
+        """Mean and standard deviation of p(z | y) for each label."""
         with torch.inference_mode():
             mu, log_sigma = self.network.prior(torch.from_numpy(labels))
         return mu.numpy(), log_sigma.exp().numpy()
 
+    def mean_kl_nats(self, posterior: Posterior, labels: Labels) -> Float[np.ndarray, " latent"]:
+        """KL of posterior and prior for each unit of z, mean over images."""
+        mu, log_sigma = (torch.from_numpy(of) for of in posterior)
+        with torch.inference_mode():
+            prior = self.network.prior(torch.from_numpy(labels))
+            return kl_nats(mu, log_sigma, *prior).mean(dim=0).numpy()
+
     def elbo_nats(
         self, target: Images, posterior: Posterior, labels: Labels, noise: Latents
     ) -> Float[np.ndarray, " n"]:
-        """The ELBO of each image with one sample of z: weight 1, no free bits, no penalty."""
+        """The ELBO of each image with one sample of z and beta = 1, without free bits or penalties."""
         elbos = []
-        for x, mu, log_sigma, noise_part, y in self._batches(target, *posterior, noise, labels):
-            params = self._params(mu + log_sigma.exp() * noise_part, y)
+        for x, mu, log_sigma, of_noise, y in self._batches(target, *posterior, noise, labels):
+            params = self._params(mu + log_sigma.exp() * of_noise, y)
             with torch.inference_mode():
                 log_prob = self.network.likelihood.log_prob(params, x)
                 kl = kl_nats(mu, log_sigma, *self.network.prior(y)).sum(dim=-1)
@@ -100,19 +113,17 @@ class VAEOnArrays:
         return np.concatenate(elbos)
 
     def nll(self, target: Images, labels: Labels, k: int, generator: torch.Generator) -> NLL:
-        """Importance-sampled -log p(x | y) with k samples of z from q(z | x, y) an image.
+        """-log p(x | y) by importance sampling, with k samples of z per image from q(z | x, y).
 
-        The encoder is told y itself, even one that reads it: p(x | y) is the decoder's, whatever z
-        are drawn from, and those drawn by a misreading hardly find it.
+        The encoder is conditioned on y itself, even if the network has an auxiliary classifier:
+        q is only the proposal, and that of a misclassified image would hardly cover p(z | x, y).
 
         Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
         """
         images = min(self.batch, len(target))
         at_once = max(1, _VALUES_AT_ONCE // (images * target[0].size))
-        condition = self.network.encode_with_label
-        batches = [
-            (x, y, *self._posterior(x, y, condition)) for x, y in self._batches(target, labels)
-        ]
+        encode = self.network.encode_with_label
+        batches = [(x, y, self._posterior(x, y, encode)) for x, y in self._batches(target, labels)]
         total = LogMeanExp()
         for first in range(0, k, at_once):
             count = min(at_once, k - first)
@@ -124,16 +135,15 @@ class VAEOnArrays:
         self,
         x: Float[Tensor, "batch channel height width"],
         y: Int[Tensor, " batch"],
-        mu: Float[Tensor, "batch latent"],
-        log_sigma: Float[Tensor, "batch latent"],
+        posterior: tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]],
         count: int,
         generator: torch.Generator,
     ) -> Float[Tensor, "count batch"]:
+        mu, log_sigma = posterior
         with torch.inference_mode():
-            prior = self.network.prior(y)
             z = mu + log_sigma.exp() * torch.randn(count, *mu.shape, generator=generator)
             log_prob = self.network.likelihood.log_prob(self._params(z, y), x)
-            return log_weights(log_prob, z, (mu, log_sigma), prior)
+            return log_weights(log_prob, z, posterior, self.network.prior(y))
 
     def _posterior(
         self, x: Tensor, y: Tensor, encode: Callable[[Tensor, Tensor], Normal]
@@ -146,14 +156,14 @@ class VAEOnArrays:
         with torch.inference_mode(), autocast(self.precision):
             return self.network.decode(z, y).float()
 
-    def _batches(self, *arrays: Shaped[np.ndarray, n * rest]) -> Iterator[tuple[Tensor, ...]]:
-        """Arrays of the same images in batches, as tensors."""
+    def _batches(self, *arrays: Shaped[np.ndarray, "n ..."]) -> Iterator[tuple[Tensor, ...]]:
+        """Arrays with the same first axis, as tensors, in batches."""
         tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
         return zip(*(tensor.split(self.batch) for tensor in tensors), strict=True)
 
 
 def posterior_draws(posterior: Posterior, generator: torch.Generator) -> Latents:
-    """One z for each image from q(z | x, y): what a decoder learns from."""
+    """One z for each image from q(z | x, y), as the decoder gets it in training."""
     mu, log_sigma = posterior
     noise = torch.randn(mu.shape, generator=generator).numpy()
     return np.asarray(mu + np.exp(log_sigma) * noise)

@@ -1,4 +1,4 @@
-"""Segmentation: a U-Net gives every pixel a class."""
+"""Segmentation: a U-Net assigns a class to every pixel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task import Task
 from isthmus.metrics.metric import Metric
-from isthmus.tasks.segment.recipe import Data, SegmentRecipe
+from isthmus.tasks.segment.recipe import Augment, Data, SegmentRecipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from isthmus.data.batches import MaskedImages
     from isthmus.data.store import MaskedStore, OnProgress
-    from isthmus.engine.trained import Trained
+    from isthmus.engine.fit import Trained
     from isthmus.tasks.segment.module import Segmenter
 
 
@@ -31,14 +31,14 @@ class SegmentTask(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Over the whole test part; masks are at the recipe's size."""
+        """Metrics of all test masks, at the recipe's size."""
         from isthmus.metrics.segmentation import METRICS
 
         return METRICS
 
     @property
     def metric_note(self) -> str:
-        """What a class that is absent from a mask counts as."""
+        """How classes that are absent from a mask are counted."""
         from isthmus.metrics.segmentation import EMPTY_MASK_RULE
 
         return EMPTY_MASK_RULE
@@ -47,21 +47,33 @@ class SegmentTask(Task):
         self, data: Data, data_root: Path | None = None, on_progress: OnProgress | None = None
     ) -> MaskedStore:
         """Images and masks at ``data.size_px``."""
-        from isthmus.data.places import cache_folder
-        from isthmus.data.store import open_store
-        from isthmus.tasks.segment.sources import source_for
+        from isthmus.data.demo_scenes import DemoScenes
+        from isthmus.data.folder import Folder
+        from isthmus.data.oxford_pets import OxfordPets
+        from isthmus.data.places import cache_folder, data_set_folder
+        from isthmus.data.store import MaskedSource, open_store
 
-        source = source_for(data, data_root)
+        source: MaskedSource
+        if data.name == "demo-scenes":
+            source = DemoScenes(data.count)
+        elif data.name == "folder":
+            assert data.folder is not None  # checked by the recipe
+            source = Folder(data.folder, data.classes, data.mask_values, data.test)
+        else:
+            root, download = data_set_folder(data_root)
+            source = OxfordPets(root, data.trimap, data.split, download)
         return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
     def training_rows(
         self, recipe: SegmentRecipe, store: MaskedStore, rows: Int[np.ndarray, " n"], seed: int
     ) -> MaskedImages:
-        """Images and masks, augmented alike."""
-        from isthmus.data.batches import MaskedImages
-        from isthmus.tasks.segment.sources import augmentation_for
+        """Images and masks with the same random changes."""
+        from isthmus.data.batches import MaskedImages, augmentation
 
-        return MaskedImages(store, rows, augmentation_for(recipe.augment), seed)
+        of = recipe.augment
+        is_off = of == Augment(flip=0.0, rotate_deg=0.0, scale=0.0, shift=0.0, colour=0.0)
+        changes = augmentation(of.flip, of.rotate_deg, of.scale, of.shift, of.colour)
+        return MaskedImages(store, rows, None if is_off else changes, seed)
 
     def plain_rows(self, store: MaskedStore, rows: Int[np.ndarray, " n"]) -> MaskedImages:
         """Images and masks as they are stored."""
@@ -71,12 +83,13 @@ class SegmentTask(Task):
 
     def new_module(self, recipe: SegmentRecipe, store: MaskedStore, steps: int) -> Segmenter:
         """A U-Net with the recipe's loss."""
-        from isthmus.tasks.segment.module import segmenter_for
+        from isthmus.tasks.segment.module import Segmenter, unet_for
 
-        return segmenter_for(recipe, len(store.class_names), steps)
+        num_classes = len(store.class_names)
+        return Segmenter(unet_for(recipe.model, 3, num_classes), recipe, num_classes, steps)
 
     def evaluate(self, trained: Trained) -> Evaluation:
-        """Predicted masks and their metrics."""
+        """Metrics of the predicted masks."""
         from isthmus.tasks.segment.evaluate import evaluate_segmenter
 
         return evaluate_segmenter(trained)
@@ -89,14 +102,14 @@ class SegmentTask(Task):
     def baselines(
         self, recipe: SegmentRecipe, seed: int, store: MaskedStore, shared: Path
     ) -> tuple[Baseline, ...]:
-        """The commonest class for every pixel."""
+        """The prediction of the most frequent class for every pixel."""
         from isthmus.tasks.segment.evaluate import constant_prediction
 
         del recipe, seed, shared
         return (constant_prediction(store),)
 
     def shown_images(self, folder: Path, runs: Any, store: MaskedStore, per_image: Any) -> None:
-        """The same test images for every variant: typical, differing, hardest and easiest ones."""
+        """Write the same test images for every variant: typical, differing, hardest, easiest."""
         from isthmus.tasks.segment.shown_images import write_shown_images
 
         write_shown_images(folder, runs, store, per_image)

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import UInt8
 
 from isthmus.data.store import MaskedStore
+from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task_module import PARTS
-from isthmus.engine.trained import Trained
 from isthmus.losses import loss_range
 from isthmus.metrics.collapse import collapse_reason
 from isthmus.metrics.segmentation import segmentation_metrics
@@ -19,7 +19,7 @@ from isthmus.tasks.segment.module import as_u8
 
 
 def evaluate_segmenter(trained: Trained) -> Evaluation:
-    """Metrics of the predicted masks; masks and metrics of every image go into the run folder."""
+    """Metrics of the predicted masks; writes the masks and every image's metrics to the run folder."""
     store, folder, test = trained.store, trained.folder, trained.split.test
     prediction = _predicted_masks(trained)
     truth = np.asarray(store.masks[test])
@@ -38,7 +38,7 @@ def evaluate_segmenter(trained: Trained) -> Evaluation:
 
 
 def _predicted_masks(trained: Trained) -> UInt8[np.ndarray, "n height width"]:
-    """The network's class ids for every test image."""
+    """The predicted class ids of every test image."""
     with trained.evaluating() as network:
         masks = []
         for batch in trained.batches(trained.split.test):
@@ -48,14 +48,14 @@ def _predicted_masks(trained: Trained) -> UInt8[np.ndarray, "n height width"]:
 
 
 def constant_prediction(store: MaskedStore) -> Baseline:
-    """The metrics of predicting the training part's commonest class for every pixel."""
+    """The metrics of predicting the training part's most frequent class for every pixel."""
     parts = np.asarray(store.parts)
     counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
-    commonest = int(counts[:IGNORE_INDEX].argmax())
+    most_frequent = int(counts[:IGNORE_INDEX].argmax())
     truth = np.asarray(store.masks[parts == "test"])
-    constant = np.full_like(truth, commonest)
+    constant = np.full_like(truth, most_frequent)
     return Baseline(
-        name=f"all {store.class_names[commonest]} (constant prediction)",
+        name=f"all {store.class_names[most_frequent]} (constant prediction)",
         definition="the same class for every pixel of every image",
         is_floor=True,
         metrics=segmentation_metrics(truth, constant, store.class_names).over_set,

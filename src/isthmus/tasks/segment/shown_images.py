@@ -1,7 +1,8 @@
-"""Choose the test images that a study's report shows, and write them with every variant's masks."""
+"""Choose the test images that a study's report shows; write them with every variant's masks."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ def write_shown_images(
     store: MaskedStore,
     per_image: pd.DataFrame,
 ) -> None:
-    """The same test images for every variant: typical, differing, hardest and easiest ones.
+    """Write the same test images for every variant: typical, differing, hardest and easiest ones.
 
     Args:
-        folder: Gets a PNG for each image, true mask and predicted mask, and ``images.json``; what
-            an earlier choice left there is deleted.
+        folder: Receives a PNG of each image, true mask and predicted mask, and ``images.json``;
+            other PNGs in it are deleted.
         shown: Variant -> seed and folder of the finished run whose masks are shown.
         store: The images of the study.
-        per_image: A row a finished run and test image.
+        per_image: One row per finished run and test image.
     """
     if not shown:
         return
@@ -39,60 +40,47 @@ def write_shown_images(
     for variant, (_, run) in shown.items():
         with np.load(run.predictions) as arrays:
             masks[variant], names = arrays["masks"], arrays["names"].tolist()
-    row_of = {name: row for row, name in enumerate(store.names)}
-    metrics = {
-        variant: per_image[
-            (per_image["variant"] == variant) & (per_image["seed"] == seed)
-        ].set_index("image")["mean_iou"]
-        for variant, (seed, _) in shown.items()
-    }
+    iou_of = per_image.set_index(["variant", "seed", "image"])["mean_iou"]
     entries: list[dict[str, Any]] = []
-    written: set[str] = set()
-    for name, role, between in _chosen(per_image, names):
-        stem = f"{names.index(name):05d}"
-        row = row_of[name]
-        images = {f"{stem}.png": store.images[row], f"{stem}-truth.png": store.masks[row]}
+    pixels: dict[str, np.ndarray[Any, Any]] = {}
+    for name, role, differing in _chosen(per_image, names):
+        index, row = names.index(name), store.names.index(name)
+        stem = f"{index:05d}"
         predictions = {variant: f"{stem}-{variant}.png" for variant in shown}
-        images |= {predictions[v]: masks[v][names.index(name)] for v in shown}
-        written |= images.keys()
-        for file_name, pixels in images.items():
-            image = Image.fromarray(np.asarray(pixels))
-            write_atomically(folder / file_name, lambda file, p=image: p.save(file, "PNG"))  # type: ignore[misc]
-        entries.append(
-            {
-                "name": name,
-                "role": role,
-                **between,
-                "image": f"{stem}.png",
-                "truth": f"{stem}-truth.png",
-                "predictions": predictions,
-                "mean_iou": {variant: float(metrics[variant][name]) for variant in shown},
-            }
-        )
+        image, truth = f"{stem}.png", f"{stem}-truth.png"
+        pixels |= {image: store.images[row], truth: store.masks[row]}
+        pixels |= {predictions[variant]: masks[variant][index] for variant in shown}
+        mean_iou = {of: float(iou_of[of, seed, name]) for of, (seed, _) in shown.items()}
+        entry = {"name": name, "role": role, **differing, "image": image, "truth": truth}
+        entries.append(entry | {"predictions": predictions, "mean_iou": mean_iou})
+    for file_name, of in pixels.items():
+        png = Image.fromarray(np.asarray(of))
+        write_atomically(folder / file_name, functools.partial(png.save, format="PNG"))
     write_json(folder / "images.json", entries)
     for old in folder.glob("*.png"):
-        if old.name not in written:
+        if old.name not in pixels:
             old.unlink()
 
 
 def _chosen(per_image: pd.DataFrame, names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """Image, role, and for a differing one the variants it is between.
+    """Name and role of each image, and for a differing one its best and worst variant, "a" and "b".
 
-    Typical ones lie evenly over the test set, whatever came out. Then come those on which two
-    variants differ most in mean IoU over seeds, then the extremes over all runs.
+    Typical images are evenly spaced in the test set, whatever their metrics. Differing ones have
+    the largest difference of mean IoU (over seeds) between two variants; hardest and easiest ones
+    the lowest and highest mean IoU over all runs.
     """
-    steps = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
-    typical = [names[i] for i in steps]
+    spaced = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
+    typical = [names[i] for i in spaced]
     by_variant = per_image.pivot_table(index="image", columns="variant", values="mean_iou")
     best, worst = by_variant.idxmax(axis=1), by_variant.idxmin(axis=1)
-    apart = (by_variant.max(axis=1) - by_variant.min(axis=1)).drop(typical, errors="ignore")
-    furthest = apart[apart > 0].nlargest(DIFFERING).index
+    differences = (by_variant.max(axis=1) - by_variant.min(axis=1)).drop(typical, errors="ignore")
+    differing = differences[differences > 0].nlargest(DIFFERING).index
     by_metric = by_variant.mean(axis=1).sort_values().index
-    others = [name for name in by_metric if name not in {*typical, *furthest}]
+    others = [name for name in by_metric if name not in {*typical, *differing}]
     easiest = others[max(len(others) - EASIEST, HARDEST) :][::-1]
     return [
         *((name, "typical", {}) for name in typical),
-        *((name, "differing", {"a": best[name], "b": worst[name]}) for name in furthest),
+        *((name, "differing", {"a": best[name], "b": worst[name]}) for name in differing),
         *((name, "hardest", {}) for name in others[:HARDEST]),
         *((name, "easiest", {}) for name in easiest),
     ]
