@@ -94,10 +94,10 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
     up_to = f", about {more:.1f} if seeds are added up to {most}" if more > minutes else ""
     console.print(f"about {minutes:.1f} minutes of training to come on this machine{up_to}")
     if untuned:
-        console.print("what tuning has not chosen yet counts as the dearest of its settings")
+        console.print("a variant that is not tuned yet is counted with its most expensive setting")
     note = task_of(plan.recipe).forecast_note
     console.print(
-        "left out: random changes of training images and validation, which add about a tenth; evaluation "
+        "not included: augmentation and validation, which add about 10 %; the evaluation "
         f"of the test set, once a run{note and f', and {note}'}"
     )
 
@@ -116,13 +116,15 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
     if not visible:
         return
     if len(plan.seeds) < 2:
-        console.print("one seed shows no difference, however large: its scatter is unknown")
+        console.print(
+            "one seed can detect no difference: the standard deviation over seeds is unknown"
+        )
         return
     table = Table(
-        title=f"the smallest difference that {len(plan.seeds)} seeds can see "
+        title=f"the smallest difference that {len(plan.seeds)} seeds can detect "
         f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in the whole study)"
     )
-    for heading in ("comparison", "metric", "smallest difference", "from the scatter of"):
+    for heading in ("comparison", "metric", "smallest difference", "standard deviation from"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
     for of in visible:
         smallest = f"{of.smallest:.2g}{'' if of.source else ' SD'}"
@@ -131,5 +133,5 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
     if any(not of.source for of in visible):
         console.print(
             "SD: standard deviation over seeds of the difference of two variants; run two or three seeds "
-            "in a folder of their own, set study.expected_sd by them, and this table has the metric's own unit"
+            "in a folder of their own, set study.expected_sd by them, and this table has the metric's unit"
         )
