@@ -385,13 +385,13 @@ tune.train.batch = [8, 16]
         (
             "task = 'generate'\n[study]\ntune.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
-            "objective.likelihood is tuned: it changes what is asked of a network, which validation "
+            "objective.likelihood is tuned: it changes the problem itself, which validation "
             "metrics cannot choose; make it a factor, or set it once",
         ),
         (
             "task = 'generate'\n[study]\ntune.objective.invariance_weight = [1.0, 9.0]\n"
             "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
-            "objective.invariance_weight is tuned: it changes what is asked of a network, which "
+            "objective.invariance_weight is tuned: it changes the problem itself, which "
             "validation metrics cannot choose; make it a factor, or set it once",
         ),
         (

@@ -374,7 +374,9 @@ def test_a_taken_variant_whose_runs_failed_says_so(tmp_path):
 def test_five_seeds_that_all_say_the_same_are_not_called_one(tmp_path):
     said = condition(evaluated(tmp_path / "s", FOUR, lambda v, *_: list(FOUR).index(v) / 10))
     assert said.text.startswith("Cannot tell which of the 4 variants is best")
-    assert said.details[0].endswith("all seeds say the same, so how they scatter is not known.")
+    assert said.details[0].endswith(
+        "all seeds have the same difference, so their standard deviation is not known."
+    )
 
 
 def test_a_verdict_turned_round_says_the_same_of_the_other():

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from isthmus.cli.main import main
-from isthmus.engine.task import task_of
 from isthmus.recipe import recipe_as_toml, with_settings
 from isthmus.tasks import load_recipe
 from test_verdict_commands import assert_tells, said

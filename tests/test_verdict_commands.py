@@ -343,10 +343,8 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     assert status == 0
     assert len(timed) == len(set(timed)) == 4 * 2, "a step of every recipe is timed once"
     assert shown.count(", tuning train.epochs 10 ") == 4
-    assert "what tuning has not chosen yet counts as the dearest of its settings" in shown
-    left_out = (
-        "left out: random changes of training images and validation, which add about a tenth; "
-    )
+    assert "a variant that is not tuned yet is counted with its most expensive setting" in shown
+    left_out = "not included: augmentation and validation, which add about 10 %; the "
     assert f"{left_out}evaluation of the test set, once a run\n" in shown
     minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
     assert (
@@ -373,16 +371,20 @@ def pretended(study: Path, widths: list[float], minutes: float = 1.0, status: st
             {"variant": of.variant.name, "seed": of.seed, "status": done[of.folder.is_finished]}
             for of in runs
         ]
-        pd.DataFrame(rows).to_csv(study / "results.csv")
+        pd.DataFrame(rows).to_csv(study / "results.csv", index=False)
         half = widths[len(plan.seeds)] / 2
         verdict = {
             "kind": "factor",
             "metric": "mean_iou",
+            "a": "a",
+            "b": "b",
+            "difference": 0.5,
+            "verdict": "cannot tell",
             "n": 0 if math.isnan(half) else 2,
             "low": 0.5 - half,
             "high": 0.5 + half,
         }
-        pd.DataFrame([verdict]).to_csv(study / "verdicts.csv")
+        pd.DataFrame([verdict]).to_csv(study / "verdicts.csv", index=False)
         return plan
 
     return run
@@ -442,7 +444,7 @@ def test_no_seed_is_added_for_an_interval_that_cannot_come(plan: StudyPlan, tmp_
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
     assert reason == (
-        "fewer than two variants have a finished run, and more seeds would hardly mend that"
+        "fewer than two variants have a finished run, and more seeds would hardly change that"
     )
 
 
@@ -458,7 +460,7 @@ def test_the_most_seeds_end_it(plan: StudyPlan, tmp_path: Path) -> None:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=3)
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 3
-    assert reason == "3 seeds are the most that were allowed"
+    assert reason == "3 seeds are the maximum allowed"
 
 
 def test_a_budget_ends_it_and_looks_at_no_metric(plan: StudyPlan, tmp_path: Path) -> None:
@@ -495,7 +497,7 @@ def test_a_budget_hides_no_run_that_has_begun(plan: StudyPlan, tmp_path: Path) -
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
-    assert reason.endswith("would go beyond 1.5; seeds that have begun wait for more")
+    assert reason.endswith("would go beyond 1.5; seeds that have begun need a larger budget")
 
 
 def test_where_every_run_has_failed_no_seed_is_added(plan: StudyPlan, tmp_path: Path) -> None:
@@ -503,7 +505,7 @@ def test_where_every_run_has_failed_no_seed_is_added(plan: StudyPlan, tmp_path: 
     run = pretended(tmp_path, WIDTHS, status="failed")
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
-    assert reason == "every run has failed, and more seeds would not mend that"
+    assert reason == "every run has failed, and more seeds would not change that"
 
 
 def widest(study: Path) -> float:
@@ -549,7 +551,7 @@ def test_one_variant_has_no_interval_to_narrow(
     words = ["study", str(one), "--out", str(tmp_path / "s"), "--seeds", "2"]
     assert said([*words, "--stop-width", "0.1"], capsys) == (
         2,
-        "isthmus: --stop-width with one variant: there is no difference to be sure of; add a variant, or "
+        "isthmus: --stop-width with one variant: there is nothing to compare; add a variant, or "
         "use --budget-minutes",
     )
 
@@ -627,8 +629,8 @@ def test_what_is_asked_is_settled_before_the_answer_is_seen(
     wider.write_text(recipe.read_text().replace("mean_iou = 0.3", "mean_iou = 0.5"))
     assert said(["study", str(wider), "--out", str(finished)], capsys) == (
         2,
-        f"isthmus: {finished} has its verdicts, with other study.margins: what is asked is settled before "
-        "the answer is seen; choose another --out, or put it back",
+        f"isthmus: {finished} has its verdicts, with other study.margins: it must be chosen before "
+        "verdicts are seen; choose another --out, or put it back",
     )
 
 
@@ -666,7 +668,7 @@ def test_two_runs_are_compared_by_image(finished: Path, capsys: pytest.CaptureFi
     label_scheme = json.loads((a / "result.json").read_text())["label_scheme"]
     assert f"\nscored on: {label_scheme}\ndiffer in: model.down\n" in text
     assert "mean IoU: A - B " in text
-    assert text.endswith("this speaks of these two networks, not of their recipes.")
+    assert text.endswith("this is about these two networks, not about their recipes.")
     with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:
         difference = (of_a["mean_iou"] - of_b["mean_iou"]).mean()
     assert_tells(text, "mean IoU", difference)
@@ -706,7 +708,7 @@ def other_scheme(finished: Path, folder: Path, change: dict[str, object]) -> Pat
         (
             "data.size_px",
             64,
-            "their metrics are not of the same images and labels; train both on the same data",
+            "they were not evaluated on the same images and labels; train both on the same data",
         ),
         (
             "data.validation",
@@ -762,7 +764,7 @@ def test_a_failed_run_is_no_evidence(
     )
     assert said(["compare", str(good), str(bad)], capsys) == (
         2,
-        f"isthmus: {bad}: this run is failed (collapsed), so its metrics are no evidence; name one that has "
+        f"isthmus: {bad}: this run is failed (collapsed), so its metrics do not count; name one that has "
         "finished",
     )
     (bad / "result.json").write_text(json.dumps(result | {"content": "another"}))

@@ -46,8 +46,8 @@ def claimed_plan(plan: StudyPlan, folder: StudyFolder, *, adds: bool = True) -> 
         differs = {"margins": before.margins != plan.margins, "metrics": asked != (judged or asked)}
         if key := next((key for key, of in differs.items() if of), None):
             raise UserError(
-                f"{folder.path} has its verdicts, with other study.{key}: what is asked is settled before "
-                "the answer is seen; choose another --out, or put it back"
+                f"{folder.path} has its verdicts, with other study.{key}: it must be chosen before "
+                "verdicts are seen; choose another --out, or put it back"
             )
     return claimed
 

@@ -63,7 +63,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
         drawn = listed(task.drawn_by_seed(recipes[0]), most=9)
         sentences.append(f"The runs have different seeds, so {drawn} differ too.")
     sentences.append(
-        "Images are the unit: this speaks of these two networks, not of their recipes."
+        "Images are the unit: this is about these two networks, not about their recipes."
     )
     return Compared(_evaluated_on(one.result()), differing_fields(*recipes), tuple(sentences))
 
@@ -83,7 +83,8 @@ def compare_studies(a: Path, b: Path) -> Compared:
     }.items():
         if differs:
             raise UserError(
-                f"{a} and {b} differ in study.{key}: they ask different things; make it one"
+                f"{a} and {b} differ in study.{key}: their verdicts answer different questions; "
+                "set it alike in both"
             )
     pairs = _paired_variants(one, other, (a, b))
     runs = [Schedule(plan, of).runs() for plan, of in zip(plans, studies, strict=True)]
@@ -155,7 +156,7 @@ _TRAINING_ONLY = (*DATA_THAT_MAY_DIFFER, "data.folder", "data.validation")
 """Fields that do not change the test set; what a folder holds is compared by its content."""
 
 _INCOMPARABLE: dict[str, Callable[[str], bool]] = {
-    "their metrics are not of the same images and labels; train both on the same data": (
+    "they were not evaluated on the same images and labels; train both on the same data": (
         lambda key: key.startswith("data.") and key not in _TRAINING_ONLY
     ),
     "the test images are the same, but other shares of the rest have trained and chosen the epoch; "
@@ -187,7 +188,7 @@ def _finished_run(path: Path) -> RunFolder:
         raise UserError(f"{path}: this run has no test metrics; name one that has finished")
     if folder.result().status == "failed":
         raise UserError(
-            f"{path}: this run is failed ({folder.result().reason}), so its metrics are no evidence; "
+            f"{path}: this run is failed ({folder.result().reason}), so its metrics do not count; "
             "name one that has finished"
         )
     return folder

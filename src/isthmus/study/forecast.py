@@ -75,17 +75,16 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
         table.add_row(name, *network, f"{cost.steps:,}", f"{cost.minutes:.1f}", str(count))
         return cost.minutes * count
 
-    minutes, minutes_of_seed, is_open = 0.0, 0.0, False
-    runs, to_come = schedule.runs(), schedule.to_come()
+    minutes, minutes_of_seed = 0.0, 0.0
+    runs, to_come, untuned = schedule.runs(), schedule.to_come(), schedule.untuned()
     for variant in plan.variants:
         tuning = schedule.tuning_runs(variant)
         for run in tuning:
-            setting = ", ".join(f"{key} {level}" for key, level in run.setting.items())
-            count = int(not run.folder.is_finished)
-            minutes += add_row(f"{variant.name}, tuning {setting}", cost_of_run(run.recipe), count)
-        costs = [cost_of_run(next(run.recipe for run in runs if run.variant == variant))]
-        if any(not run.folder.is_finished for run in tuning):
-            costs, is_open = [cost_of_run(run.recipe) for run in tuning], True
+            name, count = f"{variant.name}, tuning {run.words}", int(not run.folder.is_finished)
+            minutes += add_row(name, cost_of_run(run.recipe), count)
+        is_tuned = variant.name not in untuned
+        may_be = [r for r in runs if r.variant == variant][:1] if is_tuned else tuning
+        costs = [cost_of_run(run.recipe) for run in may_be]
         cost = max(costs, key=lambda of: of.minutes)
         minutes += add_row(variant.name, cost, sum(run.variant == variant for run in to_come))
         minutes_of_seed += cost.minutes
@@ -94,11 +93,11 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
     more = minutes + (most - len(plan.seeds)) * minutes_of_seed
     up_to = f", about {more:.1f} if seeds are added up to {most}" if more > minutes else ""
     console.print(f"about {minutes:.1f} minutes of training to come on this machine{up_to}")
-    if is_open:
-        console.print("what tuning has not chosen yet counts as the dearest of its settings")
+    if untuned:
+        console.print("a variant that is not tuned yet is counted with its most expensive setting")
     note = task_of(plan.recipe).forecast_note
     console.print(
-        "left out: random changes of training images and validation, which add about a tenth; evaluation "
+        "not included: augmentation and validation, which add about 10 %; the evaluation "
         f"of the test set, once a run{note and f', and {note}'}"
     )
 
@@ -117,13 +116,15 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
     if not visible:
         return
     if len(plan.seeds) < 2:
-        console.print("one seed shows no difference, however large: its scatter is unknown")
+        console.print(
+            "one seed can detect no difference: the standard deviation over seeds is unknown"
+        )
         return
     table = Table(
-        title=f"the smallest difference that {len(plan.seeds)} seeds can see "
+        title=f"the smallest difference that {len(plan.seeds)} seeds can detect "
         f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in the whole study)"
     )
-    for heading in ("comparison", "metric", "smallest difference", "from the scatter of"):
+    for heading in ("comparison", "metric", "smallest difference", "standard deviation from"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
     for of in visible:
         smallest = f"{of.smallest:.2g}{'' if of.source else ' SD'}"
@@ -132,5 +133,5 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
     if any(not of.source for of in visible):
         console.print(
             "SD: standard deviation over seeds of the difference of two variants; run two or three seeds "
-            "in a folder of their own, set study.expected_sd by them, and this table has the metric's own unit"
+            "in a folder of their own, set study.expected_sd by them, and this table has the metric's unit"
         )

@@ -93,7 +93,7 @@ class StudyPlan(StudyTable):
     def _check_tuning(self) -> None:
         if tuned := [key for key in self.tune if key.startswith(_NEVER_TUNED)]:
             raise ValueError(
-                f"{tuned[0]} is tuned: it changes what is asked of a network, which validation metrics "
+                f"{tuned[0]} is tuned: it changes the problem itself, which validation metrics "
                 "cannot choose; make it a factor, or set it once"
             )
         if self.tune and not self.recipe.data.has_validation:
@@ -173,17 +173,17 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
         for name in named:
             if name not in names:
                 raise UserError(
-                    f"study.{key}: no verdict speaks of {name!r}; {nearest_name(name, names)}, or add it "
+                    f"study.{key}: there is no verdict on {name!r}; {nearest_name(name, names)}, or add it "
                     "to study.metrics"
                 )
     task.check_metrics(list(names), recipes)
     kept = task.comparable([known[name] for name in names], recipes)
     lost = {name for name in names if known[name] not in kept}
     for key in ("metrics", "margins", "expected_sd"):
-        if of_other := next((name for name in getattr(plan, key) if name in lost), None):
+        if incomparable := next((name for name in getattr(plan, key) if name in lost), None):
             raise UserError(
-                f"study.{key}: {of_other} is of other things under another objective.likelihood, so "
-                "no verdict can speak of it; take it out, or keep to one likelihood"
+                f"study.{key}: {incomparable} differs in meaning between likelihoods, so it gets no "
+                "verdict; take it out, or keep to one objective.likelihood"
             )
     return kept
 

@@ -145,12 +145,12 @@ class StudyRun:
                 if run.folder.is_finished:
                     progress.skip_run()
                 elif run in wanted:
-                    train = functools.partial(
-                        self._train, plan, run, progress.callback_of_run(run.name)
-                    )
-                    result = attempt(train, run.folder, run.name, self.console)
+                    name = f"{run.variant.name}, {run.words}"
+                    on_progress = progress.callback_of_run(name)
+                    train = functools.partial(self._train, plan, run, on_progress)
+                    result = attempt(train, run.folder, name, self.console)
                     if isinstance(result, RunResult):
-                        self.say(f"{run.name}: {result.status}, {_result_text(plan, result)}")
+                        self.say(f"{name}: {result.status}, {_result_text(plan, result)}")
                     if not run.setting:
                         self._publish(plan)
                     tried += 1

@@ -25,10 +25,10 @@ class PlannedRun:
     """The values of the tuned hyperparameters that a tuning run tries; empty for other runs."""
 
     @property
-    def name(self) -> str:
-        """The variant, and the setting of a tuning run or the seed of another one."""
+    def words(self) -> str:
+        """The setting of a tuning run, or the seed of another one."""
         tried = ", ".join(f"{key} {value}" for key, value in self.setting.items())
-        return f"{self.variant.name}, {tried or f'seed {self.seed}'}"
+        return tried or f"seed {self.seed}"
 
     @property
     def is_sound(self) -> bool:

@@ -46,7 +46,7 @@ class StoppingRule:
             return plan
         if len(plan.variants) < 2:
             raise UserError(
-                "--stop-width with one variant: there is no difference to be sure of; add a variant, "
+                "--stop-width with one variant: there is nothing to compare; add a variant, "
                 "or use --budget-minutes"
             )
         if first < 2:
@@ -64,16 +64,16 @@ class StoppingRule:
         if not is_complete(results):
             return "not every run is done, and before that there is no verdict"
         if not (results["status"] == "finished").any():
-            return "every run has failed, and more seeds would not mend that"
+            return "every run has failed, and more seeds would not change that"
         if self.width is not None:
             widest = widest_interval(folder.verdicts)
             finished = results.loc[results["status"] == "finished", "variant"]
             if math.isnan(widest) and finished.nunique() < 2:
-                return "fewer than two variants have a finished run, and more seeds would hardly mend that"
+                return "fewer than two variants have a finished run, and more seeds would hardly change that"
             if widest <= self.width:
                 return f"the widest interval is {widest:.3g}, within {self.width:g}"
         if len(plan.seeds) >= self.max_seeds:
-            return f"{self.max_seeds} seeds are the most that were allowed"
+            return f"{self.max_seeds} seeds are the maximum allowed"
         return ""
 
     def overspends(self, schedule: Schedule, seed: int) -> str:
@@ -155,5 +155,5 @@ def _stopped_early(schedule: Schedule, reason: str, run: Run) -> tuple[StudyPlan
     left = [seed for seed in schedule.plan.seeds if seed not in begun]
     verb = "are" if len(left) > 1 else "is"
     what = f"{counted(len(left), 'planned seed')} {verb} left out"
-    said = what if left else "seeds that have begun wait for more"
+    said = what if left else "seeds that have begun need a larger budget"
     return run(leave_out(left, schedule.folder), ()), f"{reason}; {said}"

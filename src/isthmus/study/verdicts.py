@@ -197,7 +197,7 @@ def _sentence(found: Found, verdict: Verdict, *, is_complete: bool) -> str:
     if verdict.kind == "interaction":
         doubt = f"whether what {a} does depends on {b}{factor}"
     if difference is None:
-        return f"Cannot tell {doubt}: no seed has all the runs that it takes."
+        return f"Cannot tell {doubt}: no seed has all the runs that this needs."
     seeds = counted(difference.n, "seed")
     if verdict.kind == "factor":
         seeds += f", {counted(verdict.matched, 'pair')} of variants"
@@ -218,9 +218,9 @@ def _sentence(found: Found, verdict: Verdict, *, is_complete: bool) -> str:
 def _what_would(difference: PairedDifference, needs: float) -> str:
     """How many seeds would suffice, or why that is not known."""
     if difference.n < 2:
-        return "one seed has no spread to judge it by"
+        return "one seed has no standard deviation"
     if not scatters(difference):
-        return "all seeds say the same, so how they scatter is not known"
+        return "all seeds have the same difference, so their standard deviation is not known"
     if math.isnan(needs):
-        return "no affordable number of seeds would tell"
-    return f"about {needs:.0f} seeds would tell"
+        return "more than 1000 seeds would be needed"
+    return f"about {needs:.0f} seeds would be enough"

@@ -106,7 +106,7 @@ def _no_better_than_floor(study: StudyFolder) -> Remark | None:
         for variant in study.record.variants
         if sign * study.mean(variant, first.name) <= sign * floor.metrics[first.name]
     )
-    text = f"No better than what has learned nothing, by {first.title}:"
+    text = f"No better than a baseline that has learned nothing, by {first.title}:"
     return Remark(text=text, details=lines) if lines else None
 
 
@@ -127,8 +127,8 @@ def _different_machines(study: StudyFolder) -> Remark | None:
         return None
     fields = listed([title(field).lower() for field in study.record.mixed], most=9)
     return Remark(
-        text=f"The runs were not all trained alike; they differ in {fields}: differences between variants may "
-        "be of that, and times do not compare. Train them again on one machine to be sure."
+        text=f"The runs were not all trained alike; they differ in {fields}: this may explain differences "
+        "between variants, and times do not compare. Train them again on one machine to be sure."
     )
 
 
@@ -136,8 +136,8 @@ def _late_variants(study: StudyFolder) -> Remark | None:
     seen = study.record.variants_seen
     late = tuple(name for name in study.record.variants if seen and name not in seen)
     text = (
-        "Added after verdicts had been seen: whatever is said of these variants, or of a factor whose mean "
-        "they enter, is a second question that no correction counts. A study of its own is free of that."
+        "Added after verdicts had been seen: the corrections do not account for that in verdicts on these "
+        "variants and on the factors that they have. Compare them in a study of their own."
     )
     return Remark(text=text, details=late) if late else None
 
@@ -147,7 +147,7 @@ def _late_seeds(study: StudyFolder) -> Remark | None:
     if not seen or len(study.record.variants) < 2:
         return None
     return Remark(
-        text=f"Verdicts on {' and '.join(map(str, seen))} seeds had been seen, and no further look was planned, "
-        "when more seeds were added: a false claim is likelier than 5 % (7 to 11 % in simulations, "
+        text=f"Verdicts on {' and '.join(map(str, seen))} seeds had been seen, and no further look was "
+        "planned, when more seeds were added: a false claim is likelier than 5 % (7 to 11 % in simulations, "
         "docs/statistics.md). Name study.looks before the first verdict, or begin with --stop-width."
     )
