@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.cli.main import COMMANDS, main, plans
+from isthmus.cli import plans
+from isthmus.cli.main import COMMANDS, main
 from isthmus.data.folder import Folder
 from isthmus.study.plan import StudyPlan
 

@@ -16,7 +16,7 @@ from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
 from isthmus.recipe import LabelledData, differing_fields, recipe_as_toml, with_settings
 from isthmus.recipe.parsing import settings_of
 from isthmus.study.plan import StudyPlan, load_plan, plan_as_toml
-from isthmus.tasks import load_recipe
+from isthmus.tasks import load_recipe, recipe_from
 from isthmus.tasks.segment import recipe as segment
 from isthmus.tasks.segment.recipe import Loss, Model, SegmentRecipe
 
@@ -133,7 +133,7 @@ def test_every_field_changes_the_hash() -> None:
         "train.keep": "last",
     }
     readers = {"loss.gamma": "focal", "loss.alpha": "tversky", "loss.beta": "tversky"}
-    of_data = segment._READERS
+    of_data = segment._ONLY_FOR
     for key, value in settings_of(base).items():
         if key in ("model.name", "task"):
             continue  # only one choice so far
@@ -412,3 +412,10 @@ def test_a_wrong_study_table_is_rejected_with_one_sentence(
     with pytest.raises(UserError) as error:
         planned(tmp_path, text)
     assert str(error.value) == f"{tmp_path / 'study.toml'}: {sentence}"
+
+
+def test_an_unknown_task_gets_its_sentence() -> None:
+    with pytest.raises(
+        UserError, match=r"^task = 'paint': unknown; known: classify, generate, segment$"
+    ):
+        recipe_from({"task": "paint"})

@@ -532,7 +532,7 @@ def test_a_weak_judge_is_a_notice(tmp_path):
     assert not any("judge" in warning.text for warning in concluded(folder).warnings)
     change_results(folder, lambda t: t.assign(judge_accuracy=0.852))
     (said,) = (n.text for n in concluded(folder).warnings if "judge" in n.text)
-    assert said.startswith("The judge names the true label of only 0.852 of the real test images")
+    assert said.startswith("The judge classifies only 0.852 of the real test images correctly")
 
 
 def test_the_page_says_why_a_sample_grid_without_labels_is_not_there(tmp_path):
@@ -563,7 +563,7 @@ def test_metrics_say_of_how_many_images_they_are(tmp_path):
     folder = make_study(tmp_path / "s")
     change_results(folder, lambda t: t.assign(cas=0.5, frechet_images=[200, 200, 198, 200]))
     said = concluded(folder).notes.references
-    assert any(text.endswith("test images, is 1.500, 198 images in each.") for text in said)
+    assert any(text.endswith("test images: 1.500, 198 images in each.") for text in said), said
     assert not any("CAS" in text for text in said), "the plan does not say it"
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["measure"]["cas_images"] = 2000
@@ -614,7 +614,7 @@ def test_metrics_of_different_likelihoods_are_said_not_to_compare(tmp_path):
 def test_metrics_stand_beside_what_they_are_read_against(study):
     assert concluded(study).notes.references == (
         "NLL: its standard error over images is 0.600 nats; k = 100, at most 1000 test images.",
-        "Fréchet distance: its floor, of training to test images, is 1.500.",
+        "Fréchet distance of training to test images: 1.500.",
         "Style kept: pairs drawn at random give 0.000 to 0.010.",
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from isthmus.cli.main import main
 from isthmus.recipe import recipe_as_toml, with_settings
-from isthmus.tasks import load_recipe
+from isthmus.tasks import load_recipe, task_of
 from test_verdict_commands import assert_tells, said
 
 SIZES = """

@@ -166,7 +166,7 @@ def test_the_forecast_says_what_can_be_seen(
     words = ["study", str(recipe), "--dry-run", "--out"]
     status, blind = said([*words, "nowhere"], capsys)
     assert status == 0
-    assert "the smallest difference that 2 seeds can see" in blind
+    assert "the smallest difference that 2 seeds can detect" in blind
     assert " SD " in blind
     assert "set study.expected_sd by them" in " ".join(blind.split())
     assert not Path("nowhere").exists()
@@ -257,7 +257,7 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     table = pd.read_csv(study / "tuning.csv")
     assert len(table) == 4 * 2
     chosen = table[table["chosen"]].set_index("variant")
-    best = table.loc[table.groupby("variant")["metric"].idxmax()].set_index("variant")
+    best = table.loc[table.groupby("variant")["value"].idxmax()].set_index("variant")
     assert chosen["train.lr"].to_dict() == best["train.lr"].to_dict()
     assert set(chosen["train.lr"]) == {1e-2}, "a learning rate of 1e-9 learns nothing"
     results = pd.read_csv(study / "results.csv")
@@ -351,7 +351,7 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
         f"about {minutes:.1f} minutes of training to come on this machine, about "
         f"{minutes + more:.1f} if seeds are added up to 5\n"
     ) in shown
-    assert "the smallest difference that 2 seeds can see" in shown
+    assert "the smallest difference that 2 seeds can detect" in shown
     assert not (tmp_path / "s").exists()
 
 

@@ -144,7 +144,7 @@ class StudyFolder:
             or tuple(int(seed) for seed in sorted(self.results["seed"].unique())),
             "metrics": (Metric("mean_iou"),),
         }
-        return written.model_copy(update=known)
+        return written.model_copy(update={k: getattr(written, k) or v for k, v in known.items()})
 
     def written_record(self) -> StudyRecord:
         """The content of ``study.json`` as it is now; an empty record where there is none."""
@@ -341,7 +341,7 @@ def read_study(folder: Path) -> StudyFolder:
     """The study in a folder, finished or not.
 
     Raises:
-        UserError: If the folder holds no ``study.toml``.
+        UserError: If the folder holds no ``study.toml``, or one that is no TOML.
     """
     study = StudyFolder(folder)
     if not study.plan_file.is_file():
@@ -349,6 +349,8 @@ def read_study(folder: Path) -> StudyFolder:
             f"{folder}: not a study folder, for it holds no study.toml; "
             "name the folder that isthmus study wrote"
         )
+    with _reading(study.plan_file):
+        tomllib.loads(study.plan_text)
     return study
 
 
