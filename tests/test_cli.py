@@ -257,42 +257,42 @@ def test_a_recipe_with_a_byte_order_mark_is_read(
         (
             [0, 7, 26],
             {},
-            "PATH: shows the value 7: class indices run from 0 to 2 without a gap, and 255 means no "
-            "truth, but the masks hold 0, 7, 26; set data.mask_values = [0, 7, 26]",
+            "PATH: has the value 7: class indices run from 0 to 2 without a gap, and 255 is ignored, "
+            "but the masks have 0, 7, 26; set data.mask_values = [0, 7, 26]",
             {"mask_values": [0, 7, 26]},
         ),
         (
             [0, 7, 26],
             {"classes": ["a", "b"]},
-            "PATH: shows the value 7: class indices run from 0 to 1 without a gap, and 255 means no truth, "
-            "but the masks hold 0, 7, 26; set data.mask_values = [0, 7, 26] and name 3 classes",
+            "PATH: has the value 7: class indices run from 0 to 1 without a gap, and 255 is ignored, "
+            "but the masks have 0, 7, 26; set data.mask_values = [0, 7, 26] and name 3 classes",
             {"mask_values": [0, 7, 26], "classes": ["a", "b", "c"]},
         ),
         (
             [0, 7, 26],
             {"mask_values": [0, 7], "classes": ["a", "b"]},
-            "PATH: shows the value 26: data.mask_values allows only 0, 7; add it there, with its class, "
-            "or mend the mask",
+            "PATH: has the value 26: data.mask_values allows only 0, 7; add the value and its class "
+            "there, or correct the mask",
             {"mask_values": [0, 7, 26], "classes": ["a", "b", "c"]},
         ),
         (
             [0, 7],
             {"mask_values": [7]},
-            "data.mask_values has 1 entries: 2 to 255 classes can be told apart; name them all, the "
+            "data.mask_values has 1 entries: there must be 2 to 255 classes; list them all, the "
             "background too",
             {"mask_values": [0, 7]},
         ),
         (
             [0, 7],
             {"mask_values": [0, 7, 7]},
-            "data.mask_values has 7 twice: each class stands there once; take one out",
+            "data.mask_values has 7 twice: each entry must be unique; remove one",
             {"mask_values": [0, 7]},
         ),
         (
             [0, 7, 26],
             {"mask_values": [0, 7, 26], "classes": ["a", "b"]},
             "data.classes has 2 entries but data.mask_values has 3: each class has one mask value; make "
-            "them equally many",
+            "the two lists equally long",
             {"mask_values": [0, 7, 26], "classes": ["a", "b", "c"]},
         ),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shutil
@@ -32,8 +31,6 @@ from isthmus.errors import UserError
 from isthmus.metrics.generation import kl_nats
 from isthmus.recipe import Recipe, Train, with_settings
 from isthmus.study.plan import load_plan
-from isthmus.study.study_folder import read_study
-from isthmus.study.warnings import study_warnings
 from isthmus.tasks.classify.evaluate import evaluate_classifier
 from isthmus.tasks.classify.module import ClassifierModule
 from isthmus.tasks.generate.evaluate import _test_part, _use_of_z, images_of
@@ -45,6 +42,7 @@ from isthmus.tasks.generate.judge import (
     load_judge,
 )
 from isthmus.tasks.generate.module import Generator, vae_for
+from isthmus.tasks.generate.page import generation_notes
 from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Objective
 from isthmus.tasks.generate.trained_vae import load_vae
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
@@ -261,22 +259,19 @@ def test_the_report_shows_label_use_and_sample_grids(finished: Path) -> None:
     assert (finished / "figures" / "told_swap.svg").exists()
 
 
-def hiding(study: Study) -> list[tuple[str, ...]]:
-    """The variants of the notice on labels that are hidden from the decoder alone."""
+def dropping(recipe: GenerateRecipe) -> list[tuple[str, ...]]:
+    """The variants of the warning on label dropout with a label in the decoder alone."""
     start = "Label dropout with a label in the decoder alone"
-    return [warning.details for warning in study_warnings(study) if warning.text.startswith(start)]
+    runs = pd.DataFrame({"variant": ["a"], "seed": [0]})
+    warnings = generation_notes(runs, {"a": recipe}, ()).warnings
+    return [warning.details for warning in warnings if warning.text.startswith(start)]
 
 
-@pytest.mark.trains
-def test_labels_that_are_hidden_from_the_decoder_alone_are_a_notice(finished: Path) -> None:
-    study = read_study(finished)
-    assert hiding(study) == [("told",)]
-    for was, remedy in (
-        ("label_dropout = 0.1", "label_dropout = 0.0"),
-        ('"decoder"', '"classifier"'),
-    ):
-        assert was in study.plan
-        assert hiding(dataclasses.replace(study, plan=study.plan.replace(was, remedy))) == []
+def test_label_dropout_with_a_label_in_the_decoder_alone_is_a_warning() -> None:
+    recipe = with_settings(GenerateRecipe(), {"model.condition_on": "decoder"})
+    assert dropping(recipe) == [("a",)]
+    for remedy in ({"model.label_dropout": 0.0}, {"model.condition_on": "classifier"}):
+        assert dropping(with_settings(recipe, remedy)) == []
 
 
 @pytest.mark.trains
