@@ -611,7 +611,8 @@ def test_a_wrong_request_gets_its_sentence(
         ({"data.shift_px": 40}, "a shift is at least 0 and smaller than data.size_px"),
         (
             {"objective.label_consistency_weight": 1.0, "model.condition_on": "both"},
-            "objective.label_consistency_weight does nothing for model.condition_on = 'both': it needs an auxiliary classifier",
+            "objective.label_consistency_weight does nothing for model.condition_on = 'both': it needs an "
+            "auxiliary classifier; set",
         ),
         ({"model.conditioning": "ad"}, "did you mean add?"),
     ],

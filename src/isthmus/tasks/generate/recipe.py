@@ -25,8 +25,8 @@ class VAE:
     conditioning: Literal["add", "concat", "film"] = "concat"
     """How the label enters: added to a vector, concatenated with it, or as scale and shift of each block."""
     condition_on: Literal["decoder", "encoder", "both", "classifier", "none"] = "classifier"
-    """Which side is conditioned on the label. "classifier": both, but the encoder on the label that an auxiliary
-    classifier predicts from the image."""
+    """Which side is conditioned on the label. "classifier": both, but the encoder on the label that an
+    auxiliary classifier predicts from the image."""
     prior: Literal["standard", "per-label"] = "standard"
     """p(z): the standard normal, or a normal distribution learned for each label."""
     label_dropout: Fraction = 0.1
@@ -81,8 +81,8 @@ class Objective:
     """For model.condition_on = "classifier": weight of the auxiliary classifier's cross-entropy on images
     decoded with wrong labels; left out, no such images are made in training."""
     label_consistency_noise: AtLeastZero = 0.0
-    """Standard deviation of noise on the auxiliary classifier's inputs in training (values in [0, 1]); it keeps
-    invisible changes of an image from changing the predicted label."""
+    """Standard deviation of noise on the auxiliary classifier's inputs in training (values in [0, 1]); it
+    keeps invisible changes of an image from changing the predicted label."""
 
     def __post_init__(self) -> None:
         """Reject values that contradict each other or have no effect."""
