@@ -152,7 +152,10 @@ batch = 2
 lr = 1e-2
 precision = "float32"
 """
-"""What a study on the discs trains: a second or two a run."""
+"""What a study on the discs trains: a second or two a run.
+
+Mean IoU .93 to .99 in 32 runs under 4 draws; after 3 epochs .80 to .98; after 2 some have collapsed.
+"""
 
 
 @pytest.fixture
@@ -193,7 +196,11 @@ def strokes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stroke_recipe(strokes: Path, tmp_path: Path) -> Path:
-    """A recipe of two small VAEs on the strokes: a few seconds a run."""
+    """A recipe of two small VAEs on the strokes: a few seconds a run.
+
+    Of 36 test pictures its judge misses one at most; after 4 epochs none, after 2 up to 4, and after 1 it
+    may say one label of all (16 runs each).
+    """
     recipe = tmp_path / "strokes.toml"
     recipe.write_text(
         f"""

@@ -165,7 +165,7 @@ def test_a_run_has_it_only_if_the_recipe_asks_and_then_nothing_else_differs(
     stroke_recipe: Path, tmp_path: Path
 ) -> None:
     plan = r.load_plan(stroke_recipe)
-    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 2}
+    quick: dict[str, object] = {"train.epochs": 3, "measure.judge_epochs": 4}
     with_it, without = (
         train_run(r.with_settings(plan.recipe, settings), 0, RunFolder(tmp_path / name))["scores"]
         for name, settings in (

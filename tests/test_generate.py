@@ -129,7 +129,7 @@ def test_the_judge_is_trained_once(
 
     monkeypatch.setattr(runs_train, "fit", counting)
     plan = r.load_plan(stroke_recipe)
-    quick = {"train.epochs": 1, "measure.judge_epochs": 1}
+    quick = {"train.epochs": 1, "measure.judge_epochs": 4}
     for seed, variant in enumerate(plan.variants):
         recipe = r.with_settings(plan.recipe_of(variant), quick)
         train_run(recipe, seed, RunFolder(tmp_path / variant.name))
@@ -412,8 +412,8 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
         of_test = vae.encoded(test.target, test.labels)
         return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
 
-    chance, three_errors = 1 / 3, 3 * math.sqrt(2 / 9 / len(test.labels))
-    assert abs(read(1e-3) - chance) < three_errors
+    chance, error = 1 / 3, math.sqrt(2 / 9 / len(test.labels))
+    assert abs(read(1e-3) - chance) < 4 * error, "less than 1 by more than 4 errors, too"
     assert read(10.0) == 1
 
 

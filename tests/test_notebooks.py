@@ -22,7 +22,7 @@ TINY_UNETS = {
     "data.size_px": 32,
     "model.width": 8,
     "model.depth": 3,
-    "train.epochs": 3,
+    "train.epochs": 6,
     "train.batch": 2,
     "train.lr": 1e-2,
 }
@@ -32,7 +32,7 @@ TINY_VAES = {
     "model.width": 8,
     "model.latent": 4,
     "measure.judge_width": 8,
-    "measure.judge_epochs": 2,
+    "measure.judge_epochs": 4,
     "measure.judge_batch": 8,
     "measure.importance_samples": 2,
     "measure.nll_pictures": 6,

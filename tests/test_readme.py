@@ -68,7 +68,7 @@ def test_own_classes_train_and_draw(tmp_path: Path) -> None:
             picture[..., channel] += 150
             Image.fromarray(picture).save(folder / f"{number}.png")
     model = "--model.body residual --model.prior per-label --model.width 2 --model.latent 4"
-    budget = "--train.epochs 2 --train.batch 8 --measure.judge-width 4 --measure.judge-epochs 4"
+    budget = "--train.epochs 6 --train.batch 8 --measure.judge-width 4 --measure.judge-epochs 4"
     samples = "--measure.judge-batch 8 --measure.importance-samples 4 --measure.nll-pictures 6"
     words = ["study", str(recipe), "--out", str(study), *f"{model} {budget} {samples}".split()]
     assert main(words) == 0

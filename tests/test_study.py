@@ -238,7 +238,7 @@ def test_a_run_that_another_command_trains_is_passed_over(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "study"
-    words = ["study", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["study", str(small_recipe), "--out", str(study)]
     with RunFolder(study / "runs" / "max-pool" / "seed-0").held():
         assert main(words) == 1
         assert "max-pool, seed 0: another command trains it" in capsys.readouterr().err
@@ -259,7 +259,7 @@ def test_train_leaves_alone_what_else_the_folder_has_planned(
     small_recipe: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    words = ["train", str(small_recipe), "--out", str(study), "--train.epochs", "2"]
+    words = ["train", str(small_recipe), "--out", str(study)]
     assert main([*words, "--variant", "max-pool", "--seed", "1"]) == 0
     assert main([*words, "--variant", "strided", "--seed", "0"]) == 0
     assert results_of(study)["status"].to_dict() == {

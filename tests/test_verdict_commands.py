@@ -49,7 +49,7 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 3")
+    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 4")
     path.write_text(FACTORS + small, encoding="utf-8")
     return path
 
@@ -665,7 +665,7 @@ def test_two_studies_are_compared_by_seed(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = tmp_path / "longer"
-    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "4"]
+    words = ["study", str(recipe), "--out", str(longer), "--train.epochs", "5"]
     assert main(words) == 0
     status, text = said(["compare", str(longer), str(finished)], capsys)
     assert status == 0
