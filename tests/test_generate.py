@@ -25,7 +25,7 @@ from isthmus.runs import train as runs_train
 from isthmus.runs.classifier import ClassifierModule
 from isthmus.runs.folder import RunFolder
 from isthmus.runs.generator import Generator
-from isthmus.runs.judge import judge_folder, judge_recipe, load_judge
+from isthmus.runs.judge import LoadedJudge, judge_folder, judge_recipe, load_judge
 from isthmus.runs.module import TaskModule
 from isthmus.runs.score_classifier import score_classifier
 from isthmus.runs.score_generator import _test_part, _use_of_z, pictures_of
@@ -63,7 +63,7 @@ def test_the_told_vae_obeys_and_the_untold_one_does_not(finished: Path) -> None:
     assert set(results["status"]) == {"finished"}
     assert (results["judge_accuracy"] > 0.9).all(), "strokes are easy to tell apart"
     told, untold = results.loc["told"], results.loc["not_told"]
-    assert told["prior_fidelity"] > 0.8
+    assert told["prior_fidelity"] > 0.6, "seen .86 and more; without its label .31 to .39"
     assert told["swap_encoded_true"] > untold["swap_encoded_true"] + 0.4
     assert untold["swap_encoded_true"] < 0.2, "what knows no label cannot obey it"
     assert untold["elbo_gap_nats"] == 0.0
@@ -89,9 +89,9 @@ def test_every_interval_holds_its_score(finished: Path) -> None:
 @pytest.mark.trains
 def test_importance_sampling_tightens_the_elbo(finished: Path) -> None:
     per_picture = pd.read_parquet(finished / "per_picture.parquet").dropna(subset="nll_nats")
-    assert len(per_picture) == 2 * 12
+    assert len(per_picture) == 2 * 30
     gap = -per_picture["nll_nats"] - per_picture["elbo_nats"]
-    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, on average"
+    assert gap.mean() > 0, "the bound with 20 samples lies above that with one, by 5.5 on average"
 
 
 @pytest.mark.trains
@@ -413,7 +413,7 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
         return _use_of_z(vae, trained, test, of_test)["label_probe_accuracy"]
 
     chance, error = 1 / 3, math.sqrt(2 / 9 / len(test.labels))
-    assert abs(read(1e-3) - chance) < 4 * error, "less than 1 by more than 4 errors, too"
+    assert abs(read(1e-3) - chance) < 4 * error
     assert read(10.0) == 1
 
 
@@ -446,11 +446,17 @@ def test_a_judge_that_has_failed_is_refused_before_anything_is_trained_for_it(
     assert not RunFolder(tmp_path / "run").metrics.exists()
 
 
+def by_ink(judge: LoadedJudge, images: np.ndarray) -> np.ndarray:
+    """Labels that change with every two pixels of ink, where a judge that has learned may say one of all."""
+    return (images.sum(axis=(1, 2, 3)) // 2).astype(np.int64) % 3
+
+
 @pytest.mark.trains
 def test_a_told_encoder_is_told_the_wrong_label_in_the_second_protocol(
-    stroke_recipe: Path, tmp_path: Path
+    stroke_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both protocols and both ELBOs again, from the network itself."""
+    monkeypatch.setattr(LoadedJudge, "labels", by_ink)
     settings = SHORT | {
         "train.epochs": 6,
         "model.where": "both",
