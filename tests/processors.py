@@ -37,18 +37,17 @@ QUICK = ("tests/test_cas.py", "tests/test_generate.py", "tests/test_probe.py")
 
 
 def closing_line(setting: str, files: Sequence[str]) -> tuple[int, str]:
-    """The exit status of pytest under one setting, and its last line; its output if it fails."""
+    """The exit status of pytest under one setting, and its last line; prints all of it if it fails."""
     changed = SETTINGS[setting]
     workers = max(1, (os.cpu_count() or 1) // int(changed.get("OMP_NUM_THREADS", "1")))
     words = [sys.executable, "-m", "pytest", *files, "-m", "trains and not slow"]
     words += ["--numprocesses", str(min(4, workers)), "--dist", "loadfile"]
     done = subprocess.run(
-        words, env=os.environ | changed, capture_output=True, text=True, check=False
+        words, env=os.environ | changed, stdout=subprocess.PIPE, text=True, check=False
     )
-    output = done.stdout + done.stderr
     if done.returncode:
-        print(output, flush=True)
-    return done.returncode, output.strip().splitlines()[-1]
+        print(done.stdout, flush=True)
+    return done.returncode, (done.stdout.strip() or "pytest said nothing").splitlines()[-1]
 
 
 def main(words: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 import processors
 
-TESTS = '''
+TESTS = """
 import pytest
 import torch
 
@@ -45,7 +45,7 @@ def test_marked(trained):
 
 def test_that_trains_nothing():
     pass
-'''
+"""
 
 
 def test_who_steps_an_optimiser_without_the_marker_fails(tmp_path: Path) -> None:
