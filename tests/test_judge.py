@@ -96,11 +96,12 @@ def stripes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.trains
 def test_it_learns_to_tell_stripes_that_no_pixel_tells() -> None:
+    """Of 500, .998 and more under 40 seeds; after half of the steps .946."""
     torch.manual_seed(moved(0))
     generator = torch.Generator().manual_seed(moved(1))
     judge = Judge(1, 2, width=4)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(60):
         image, label = stripes(64, generator)
         optimiser.zero_grad()
         F.cross_entropy(judge(image), label).backward()

@@ -398,7 +398,7 @@ def test_following_the_gradient_learns_the_picture(name):
         optimiser.zero_grad()
         (-likelihood.log_prob(params, likelihood.target(image, seeded()))).sum().backward()
         optimiser.step()
-    assert (likelihood.mean(params) - image).abs().max() < 0.1
+    assert (likelihood.mean(params) - image).abs().max() < 0.1  # seen 0.06 and less, 40 seeds
 
 
 @pytest.mark.trains
