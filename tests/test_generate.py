@@ -478,9 +478,9 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     place, cached = (judge_folder(judge_recipe(recipe), store, shared) for shared in places)
     cached.finish(run_result(status="failed", reason="classifies every image as level"))
     assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
-        f"{place.path}: the judge of these images has failed (classifies every image as level), and its labels "
-        f"would be in every metric; raise measure.judge_epochs, or delete that folder and {cached.path} "
-        "to train it again"
+        f"{place.path}: the judge of these images has failed (classifies every image as level), and its "
+        "labels would be in every metric; raise measure.judge_epochs, or delete that folder and "
+        f"{cached.path} to train it again"
     )
     assert not run.epoch_table.exists()
     for folder in (place, cached):

@@ -216,7 +216,7 @@ def pixels_of(drawing: Drawing) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_the_swap_sample_grid_are_drawn_pixel_for_pixel_in_their_places(channels):
-    """In the SVG at their own pixels, in a PNG as squares of pixels; the ground between can be seen through."""
+    """In the SVG at their own pixels, in a PNG as squares of pixels; the gaps are transparent."""
     arrays = random_arrays(np.random.default_rng(1), channels=channels)
     drawing = sample_grid("swap", arrays, NAMES)
     mosaic = pixels_of(drawing)
