@@ -29,6 +29,7 @@ from isthmus.report.svg import Drawing
 from isthmus.report.tables import label_use_table, run_table, variant_table
 from isthmus.study.plan import StudyPlan, Variant, plan_as_toml
 from isthmus.study.study_folder import read_study
+from isthmus.tasks.generate.page import OBEYED
 from isthmus.tasks.generate.recipe import GenerateRecipe
 from test_report import change_results
 
@@ -626,6 +627,10 @@ def test_curves_are_the_objective_and_the_elbo(study):
 
 
 # The page.
+
+
+def test_the_page_says_what_obeying_takes(page):
+    assert f"lies above {OBEYED} of the judge's accuracy" in page
 
 
 def test_label_use_follows_the_verdicts_and_what_a_vae_has_not_is_left_out(page):

@@ -85,7 +85,7 @@ def fit(
         precision: From ``precision_here``.
         logger: A Lightning logger that also receives the metrics.
         on_progress: Called after each step.
-        shared: Folder of what several runs share; None: the run's own folder.
+        shared: Folder of what several runs share; None: ``RunFolder.shared``.
     """
     split = split_for(recipe, store, seed)
     loader = training_batches(recipe, store, split.train, seed)
@@ -118,7 +118,7 @@ def fit(
         selected = torch.load(best.best_model_path, "cpu", weights_only=True)
         module.load_state_dict(selected["state_dict"])
         epoch = selected["epoch"] + 1
-    shared = folder.path if shared is None else shared
+    shared = shared or folder.shared
     return Trained(module, epoch, recipe, seed, folder, store, split, precision, shared)
 
 

@@ -64,14 +64,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-class _Entry:
-    """A file or folder of fixed name in a run folder: ``folder.weights`` is its path."""
+class Entry:
+    """A file or folder of fixed name in a folder with a ``path``: ``run.weights`` is its path."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, folder: RunFolder, _kind: type) -> Path:
-        return folder.path / self._name
+    def __get__(self, folder: Any, _kind: type) -> Path:
+        path: Path = folder.path
+        return path / self._name
 
 
 @dataclass(frozen=True)
@@ -80,27 +81,29 @@ class RunFolder:
 
     path: Path
 
-    recipe = _Entry("recipe.toml")
+    recipe = Entry("recipe.toml")
     """Written first."""
-    environment = _Entry("environment.json")
+    environment = Entry("environment.json")
     """Machine, package versions and the hash of the data."""
-    epoch_table = _Entry("metrics.csv")
+    epoch_table = Entry("metrics.csv")
     """One line per epoch."""
-    log = _Entry("log.txt")
+    log = Entry("log.txt")
     """What happened, with times."""
-    error = _Entry("error.txt")
+    error = Entry("error.txt")
     """The traceback of the last attempt, if it raised."""
-    checkpoints = _Entry("checkpoints")
+    checkpoints = Entry("checkpoints")
     """The training state; deleted when the run has finished."""
-    weights = _Entry("model.safetensors")
+    weights = Entry("model.safetensors")
     """The evaluated weights; the file's metadata hold the recipe and the class names."""
-    image_metrics = _Entry("scores.npz")
+    image_metrics = Entry("scores.npz")
     """Metrics of every test image: one array [n] each, and their ``names``."""
-    predictions = _Entry("predictions.npz")
+    predictions = Entry("predictions.npz")
     """Of a segmentation: class ids of every test image, ``masks`` [n, h, w], and ``names`` [n]."""
-    sample_grids = _Entry("sample_grids.npz")
+    sample_grids = Entry("sample_grids.npz")
     """Of a VAE: images it makes, with the labels they were made with."""
-    result_file = _Entry("result.json")
+    shared = Entry("shared")
+    """What a study would hold for all its runs, such as the judge, where there is no study."""
+    result_file = Entry("result.json")
     """Written last."""
 
     @property

@@ -38,7 +38,7 @@ class RunOptions(TypedDict, total=False):
     on_progress: ProgressCallback
     """Called after each step."""
     shared: Path | None
-    """Folder of what several runs share (a judge); None: in the run's own folder."""
+    """Folder of what several runs share (a judge); None: ``RunFolder.shared``."""
     alike: Mapping[str, str] | None
     """What the other runs of the study recorded as shared; this run must use the same."""
 
@@ -104,7 +104,7 @@ def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunO
     task, on_progress = task_of(recipe), options.get("on_progress", no_progress)
     store = options.get("store") or task.open_store(recipe.data, options.get("data_root"))
     folder.claim(recipe, store.content)
-    shared = options.get("shared") or folder.path / "shared"
+    shared = options.get("shared") or folder.shared
     prepared = task.prepare(recipe, store, shared, on_progress)
     _check_alike(prepared, options.get("alike") or {}, shared)
     precision = precision_here(recipe.train.precision)

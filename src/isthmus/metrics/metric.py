@@ -26,6 +26,16 @@ class Metric:
         """The metric as it heads a column or begins a sentence."""
         return self.title[:1].upper() + self.title[1:]
 
+    def rank_key(self, value: float) -> tuple[bool, float]:
+        """Sorts values of this metric best first, and those that are not known last.
+
+        >>> sorted([math.nan, 0.5, 0.75], key=Metric("mean_iou").rank_key)
+        [0.75, 0.5, nan]
+        """
+        if not math.isfinite(value):
+            return True, 0.0
+        return False, -value if self.higher_is_better else value
+
 
 _WORDS = {
     "dice": "Dice",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from isthmus.metrics.metric import in_words
+from isthmus.metrics.metric import Metric
 
 NO_NUMBER = "—"
 """Stands where a number is not known."""
@@ -19,8 +19,7 @@ def title(name: str) -> str:
     >>> title("mean_iou"), title("boundary_f"), title("train_seconds")
     ('Mean IoU', 'Boundary F', 'Train seconds')
     """
-    words = in_words(name)
-    return words[:1].upper() + words[1:]
+    return Metric(name).heading
 
 
 def metric_text(value: float) -> str:

@@ -24,9 +24,9 @@ EMBEDDED = 64
 class Conditioning(nn.Module, ABC):
     """Conditions one side of a VAE: changes its vector and gives its stages a condition."""
 
-    @abstractmethod
-    def condition(self, label: Int[Tensor, " batch"]) -> Float[Tensor, "batch embedded"] | None:
-        """The condition of the stages on this side; None if they have none."""
+    def condition(self, label: Int[Tensor, " batch"]) -> Float[Tensor, "batch embedded"] | None:  # noqa: ARG002
+        """The condition of the stages on this side; None, unless a subclass conditions them."""
+        return None
 
     @abstractmethod
     def forward(
@@ -37,10 +37,6 @@ class Conditioning(nn.Module, ABC):
 
 class Ignore(Conditioning):
     """No conditioning: the vector is unchanged and the stages have no condition."""
-
-    def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """None."""
-        return
 
     def forward(
         self,
@@ -65,10 +61,6 @@ class Add(Conditioning):
         )
         narrow = max(1, size // 2)
         self.mixing = nn.Sequential(nn.Linear(size, narrow), nn.ReLU(), nn.Linear(narrow, size))
-
-    def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """None: the label is in the vector."""
-        return
 
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]
@@ -95,10 +87,6 @@ class Concat(Conditioning):
             of_vector, of_label = self.linear.weight.split([size, EMBEDDED], dim=1)
             nn.init.eye_(of_vector)
             nn.init.normal_(of_label, std=EMBEDDED**-0.5)
-
-    def condition(self, label: Int[Tensor, " batch"]) -> None:  # noqa: ARG002
-        """None: the label is in the vector."""
-        return
 
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]

@@ -11,7 +11,7 @@ from isthmus.metrics.metric import decimals_for
 from isthmus.metrics.wording import counted, interval_text, signed_text
 from isthmus.report.axes import SMALL_PX, Axes, Ends, ticks
 from isthmus.report.svg import Drawing, Point, Px, fitted, points, text_width
-from isthmus.report.verdict_rows import MARKS
+from isthmus.report.verdict_tables import MARKS
 from isthmus.study.recommendation import decimals_of, shown_effects
 from isthmus.study.records import StudyRecord, Verdict
 from isthmus.study.study_folder import StudyFolder

@@ -91,7 +91,7 @@ def tile(
     study: StudyFolder, file: str | None, *, is_mask: bool, side_px: int
 ) -> Image.Image | None:
     """One image or mask in colours, at most so large; None if the file is not there."""
-    path = study.path / "images" / file if file else None
+    path = study.images_folder / file if file else None
     if path is None or not path.is_file():
         return None
     return _painted(path, study.record.class_names, side_px) if is_mask else _photo(path, side_px)

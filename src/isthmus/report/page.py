@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from isthmus.recipe import IGNORE_INDEX
 from isthmus.report import tables, verdict_tables
 from isthmus.report.charts import cost_chart, size_charts, sizes_chart
 from isthmus.report.curves import curve_charts, learning_curves
@@ -48,9 +49,9 @@ def write_report(study: Path) -> Path:
     Raises:
         UserError: If the folder holds no ``study.toml``, or a file in it cannot be read.
     """
-    page = study / "report.html"
-    write_file(page, _html(read_study(study)).encode())
-    return page
+    folder = read_study(study)
+    write_file(folder.report_file, _html(folder).encode())
+    return folder.report_file
 
 
 def write_figure(figure: Drawing, path: Path) -> Path:
@@ -93,6 +94,7 @@ def _html(study: StudyFolder) -> str:
         sample_grids=variant_sample_grids(study) if "sample_grids" in sections else {},
         groups=by_role(rows),
         class_legend=class_legend(study.record.class_names),
+        ignore_index=IGNORE_INDEX,
         light=LIGHT,
         dark=DARK,
     )

@@ -203,8 +203,7 @@ def tuning_table(study: StudyFolder) -> Table | None:
 
 def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
     """What tuning tried for one variant, and what it chose."""
-    fixed = ("variant", "seed", "metric", "value", "status", "chosen")
-    fields = [str(key) for key in tried if key not in fixed]
+    fields = [str(key) for key in tried if "." in str(key)]  # fields of the recipe
     if "status" in tried:  # a setting that failed may have a metric, but it does not count
         tried = tried.assign(value=tried["value"].where(tried["status"] == "finished"))
     rows = tried[fields].to_numpy()
@@ -249,7 +248,6 @@ def _ranked(
 ) -> Table:
     """Variants, and baselines that have one of the columns shown, sorted by the judged metric."""
     judged = study.record.judged
-    sign = -1.0 if judged.higher_is_better else 1.0
     subjects = list(_variants(study))
     for baseline in study.record.baselines:
         metrics = {
@@ -258,12 +256,7 @@ def _ranked(
         if set(metrics) & set(shown):
             read = lambda column, of=metrics: of.get(column, np.empty(0))  # noqa: E731
             subjects.append(Subject(baseline.name, read, is_baseline=True))
-
-    def place(of: Subject) -> tuple[bool, float]:
-        mean = of.mean(judged.name)
-        return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
-
-    ranked = sorted(subjects, key=place)
+    ranked = sorted(subjects, key=lambda of: judged.rank_key(of.mean(judged.name)))
     return table_of(study, caption, columns, ranked, lambda of: of.is_baseline)
 
 

@@ -20,10 +20,12 @@ from isthmus.report.table import (
     table_of,
     words,
 )
-from isthmus.report.verdict_rows import KINDS, MARKS
 from isthmus.study.recommendation import decimals_of
 from isthmus.study.records import Verdict
 from isthmus.study.study_folder import StudyFolder
+
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "interacts": "×", "cannot tell": "?"}  # noqa: RUF001
+"""Every verdict and the mark that stands for it, from the plainest to none."""
 
 _KINDS = {
     "factor": (
@@ -36,7 +38,7 @@ _KINDS = {
     ),
     "pair": ("Pairs of variants", "a against b, paired by seed."),
 }
-"""Heading and caption of each kind of comparison."""
+"""Heading and caption of each kind of comparison, in the order of the page."""
 _FOLDED_ROWS = 15
 _MOST_VARIANTS = 20
 """In the matrix of pairs and in the ranks: more cannot be taken in."""
@@ -60,7 +62,7 @@ def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
     """Every verdict, by kind and metric, factors first."""
     metrics = list(dict.fromkeys(verdict.metric for verdict in study.verdicts))
     sections = []
-    for kind in KINDS:
+    for kind in _KINDS:
         for metric in metrics:
             rows = [v for v in study.verdicts if (v.kind, v.metric) == (kind, metric)]
             if rows:

@@ -46,7 +46,7 @@ def compare_runs(a: Path, b: Path) -> Compared:
         UserError: If one has not finished or has failed, or task, data, measure or judge differ.
     """
     one, other = (_finished_run(path) for path in (a, b))
-    recipes = [load_recipe((run.path / "recipe.toml").read_text("utf-8")) for run in (one, other)]
+    recipes = [load_recipe(run.recipe.read_text("utf-8")) for run in (one, other)]
     _check_comparable(recipes, (one.result(), other.result()), (a, b))
     task = task_of(recipes[0])
     with np.load(one.image_metrics) as of_one, np.load(other.image_metrics) as of_other:

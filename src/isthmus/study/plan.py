@@ -120,9 +120,7 @@ class StudyPlan(StudyTable):
     @property
     def tuning_grid(self) -> tuple[dict[str, Setting], ...]:
         """All combinations of the values of the tuned hyperparameters; without any, one empty one."""
-        fields = sorted(
-            self.tune
-        )  # the place in the grid names a folder, whatever the file's order
+        fields = sorted(self.tune)  # a place in the grid names a folder, whatever the file's order
         values = itertools.product(*(self.tune[field] for field in fields))
         return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 

@@ -48,9 +48,10 @@ def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None
     fields = [*plan.factors, *plan.tune]
     barred = dict.fromkeys(schedule.untrainable(), _UNTRAINABLE)
     barred |= dict.fromkeys(schedule.untuned(), _UNTUNED)
-    results = pd.DataFrame([_row(run, fields, barred.get(run.variant.name)) for run in runs])
+    rows = [_row(run, fields, barred.get(run.variant.name)) for run in runs]
+    results = pd.DataFrame(rows)
     results[fields] = results[fields].convert_dtypes()  # keeps whole numbers whole beside None
-    finished = [run for run in runs if run.is_sound]
+    finished = [run for run, row in zip(runs, rows, strict=True) if row["status"] == "finished"]
     per_image = _per_image(finished)
     folder.write_table("results", results)
     folder.write_per_image(per_image)
@@ -58,9 +59,10 @@ def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None
         folder.write_table("tuning", tuning_table(schedule))
     task = task_of(plan.recipe)
     store = task.open_store(plan.recipe.data, data_root)
-    record = _record(schedule, finished, store, command, analyse(plan, folder, results, per_image))
-    folder.write_record(record)
     tuned = {run.variant.name: run.recipe for run in finished}
+    analysis = analyse(plan, folder, results, per_image)
+    record = _record(schedule, finished, tuned, store, command, analysis)
+    folder.write_record(record)
     folder.write_record(record.model_copy(update=conclusions(folder, tuned)))
     by_seed = sorted(finished, key=lambda run: run.seed, reverse=True)
     lowest = {run.variant.name: (run.seed, run.folder) for run in by_seed}
@@ -157,6 +159,7 @@ def tuning_table(schedule: Schedule) -> pd.DataFrame:
 def _record(
     schedule: Schedule,
     finished: Sequence[PlannedRun],
+    tuned: Mapping[str, Recipe],
     store: Store,
     command: str,
     analysis: AnalysisRecord,
@@ -174,7 +177,6 @@ def _record(
     if finished and not baselines:
         shared = schedule.folder.shared
         baselines = task.baselines(finished[-1].recipe, plan.seeds[0], store, shared)
-    tuned = {run.variant.name: run.recipe for run in finished}
     recipes = [tuned.get(v.name, plan.recipe_of(v)) for v in plan.variants]
     versions = {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
     of_run = {key: last.versions[key] for key in ("torch", "lightning", "python")} if last else {}

@@ -63,8 +63,7 @@ def run_study(
         UserError: If the data break a rule or the folder holds another study.
     """
     folder, console = StudyFolder(study), console or Console(stderr=True)
-    has_verdicts = _has_verdicts(StudyFolder(study))
-    claimed = claimed_plan(plan, folder, adds=not (only and has_verdicts))
+    claimed = claimed_plan(plan, folder, adds=not (only and _has_verdicts(StudyFolder(study))))
     names = frozenset(variant.name for variant in (plan if only else claimed).variants)
     run = StudyRun(folder, names, data_root, logger, console, command)
     if rule is None:

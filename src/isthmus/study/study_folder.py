@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 from pydantic import TypeAdapter
 
-from isthmus.engine.run_folder import RunFolder, write_atomically, write_table, write_text
+from isthmus.engine.run_folder import Entry, RunFolder, write_atomically, write_table, write_text
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe.parsing import flattened
@@ -54,30 +54,18 @@ class StudyFolder:
 
     path: Path
 
-    @property
-    def plan_file(self) -> Path:
-        """The recipe and the ``[study]`` table, as TOML."""
-        return self.path / "study.toml"
-
-    @property
-    def record_file(self) -> Path:
-        """The ``StudyRecord``, as JSON."""
-        return self.path / "study.json"
-
-    @property
-    def report_file(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
-
-    @property
-    def images_folder(self) -> Path:
-        """The test images and masks that the report shows."""
-        return self.path / "images"
-
-    @property
-    def shared(self) -> Path:
-        """The folder of what several runs share: the judges."""
-        return self.path / "judges"
+    plan_file = Entry("study.toml")
+    """The recipe and the ``[study]`` table, as TOML."""
+    record_file = Entry("study.json")
+    """The ``StudyRecord``, as JSON."""
+    report_file = Entry("report.html")
+    """The report."""
+    per_image_file = Entry("per_image.parquet")
+    """Metrics of every finished run and test image."""
+    images_folder = Entry("images")
+    """The test images and masks that the report shows."""
+    shared = Entry("judges")
+    """What several runs share: the judges."""
 
     def table_file(self, name: str) -> Path:
         """The CSV file of a table."""
@@ -113,8 +101,7 @@ class StudyFolder:
 
     def write_per_image(self, table: pd.DataFrame) -> None:
         """Write ``per_image.parquet``, one row a finished run and test image."""
-        path = self.path / "per_image.parquet"
-        write_atomically(path, lambda file: table.to_parquet(file, index=False))
+        write_atomically(self.per_image_file, lambda file: table.to_parquet(file, index=False))
         self._forget()
 
     def _forget(self) -> None:
@@ -128,13 +115,18 @@ class StudyFolder:
         return self.plan_file.read_text(encoding="utf-8")
 
     @cached_property
+    def plan_tables(self) -> dict[str, Any]:
+        """The tables of ``study.toml``."""
+        with _reading(self.plan_file):
+            return tomllib.loads(self.plan_text)
+
+    @cached_property
     def record(self) -> StudyRecord:
         """The record; what it lacks comes from the plan and the results."""
         written = self.written_record()
         if written.variants or not self.plan_file.is_file():
             return written
-        with _reading(self.plan_file):
-            study = tomllib.loads(self.plan_text).get("study", {})
+        study = self.plan_tables.get("study", {})
         known = {
             "name": study.get("name") or self.path.resolve().name,
             "question": study.get("question", ""),
@@ -190,11 +182,10 @@ class StudyFolder:
     @cached_property
     def per_image(self) -> pd.DataFrame:
         """One row a finished run and test image."""
-        path = self.path / "per_image.parquet"
-        if not path.is_file():
+        if not self.per_image_file.is_file():
             return pd.DataFrame(columns=["variant", "seed", "image"])
-        with _reading(path):
-            return pd.read_parquet(path)
+        with _reading(self.per_image_file):
+            return pd.read_parquet(self.per_image_file)
 
     @cached_property
     def images(self) -> tuple[ShownImage, ...]:
@@ -262,13 +253,8 @@ class StudyFolder:
     def by_judged_metric(self) -> tuple[str, ...]:
         """Variants by their mean of the first metric of the verdicts, best first, then those without."""
         metric = self.record.judged
-        sign = -1.0 if metric.higher_is_better else 1.0
-
-        def place(variant: str) -> tuple[bool, float]:
-            mean = self.mean(variant, metric.name)
-            return (not np.isfinite(mean), sign * mean if np.isfinite(mean) else 0.0)
-
-        return tuple(sorted(self.record.variants, key=place))
+        means = {variant: self.mean(variant, metric.name) for variant in self.record.variants}
+        return tuple(sorted(means, key=lambda variant: metric.rank_key(means[variant])))
 
     def settings_of(self, variant: str, prefix: str = "") -> tuple[str, ...]:
         """A variant's levels of the factors whose names have this prefix; empty text where unknown."""
@@ -284,8 +270,7 @@ class StudyFolder:
 
     def recipe_of(self, variant: str) -> dict[str, Any]:
         """A variant's recipe after tuning: dotted key -> value."""
-        with _reading(self.plan_file):
-            tables = tomllib.loads(self.plan_text)
+        tables = dict(self.plan_tables)
         variants = tables.pop("study", {}).get("variants", [])
         own: dict[str, Any] = next((v for v in variants if v.get("name") == variant), {})
         return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
@@ -349,8 +334,7 @@ def read_study(folder: Path) -> StudyFolder:
             f"{folder}: not a study folder, for it holds no study.toml; "
             "name the folder that isthmus study wrote"
         )
-    with _reading(study.plan_file):
-        tomllib.loads(study.plan_text)
+    _ = study.plan_tables  # raises where it is no TOML
     return study
 
 
