@@ -14,8 +14,8 @@ from scipy import ndimage
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from isthmus.data.batches import LabelledImages, complete_batch, flipped, shifted
-from isthmus.data.store import LabelledStore, as_float
+from isthmus.data.batches import LabelledImages, as_float, complete_batch, flipped, shifted
+from isthmus.data.store import LabelledStore
 from isthmus.errors import UserError
 
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from isthmus.data.batches import MaskedImages, augmentation
-from isthmus.data.store import MaskedStore, as_float
+from isthmus.data.batches import MaskedImages, as_float, augmentation
+from isthmus.data.store import MaskedStore
 from isthmus.recipe.rules import IGNORE_INDEX
 
 ALL = augmentation(0.5, 15.0, 0.2, 0.1, 0.3)

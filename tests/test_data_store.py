@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from isthmus.data.batches import as_float
 from isthmus.data.images import decoded, file_stamps, read_image, resized_image, resized_mask
-from isthmus.data.store import MaskedItem, as_float, open_store
+from isthmus.data.store import MaskedItem, open_store
 from isthmus.errors import UserError
 from isthmus.recipe.rules import IGNORE_INDEX
 

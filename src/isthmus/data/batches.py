@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from isthmus.data.store import LabelledStore, MaskedStore, as_float
+from isthmus.data.store import LabelledStore, MaskedStore
 from isthmus.errors import UserError
 from isthmus.recipe.rules import IGNORE_INDEX
 
@@ -32,6 +32,17 @@ Augmentation = Callable[
 """Changes a uint8 image and its mask together; draws from torch's global generator."""
 
 _GREY = 128
+
+
+def as_float(
+    images_u8: UInt8[Tensor, "*n height width channel"],
+) -> Float[Tensor, "*n channel height width"]:
+    """Images as float32 in [0, 1], channels first.
+
+    >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
+    [[[1.0]], [[1.0]], [[1.0]]]
+    """
+    return images_u8.movedim(-1, -3).contiguous().to(torch.float32) / 255
 
 
 class Rows(Dataset[Batch]):

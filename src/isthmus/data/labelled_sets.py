@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from torchvision.datasets import CIFAR10, KMNIST, MNIST, FashionMNIST
 
 from isthmus.data.class_folder import ClassFolder
 from isthmus.data.images import file_stamps
@@ -23,6 +22,9 @@ _Images = UInt8[np.ndarray, "n height width channel"]
 _Labels = Int64[np.ndarray, " n"]
 
 _VERSION = 1
+_MNIST_FILES = tuple(
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
 _CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 # What torchvision raises on truncated or changed files, or without a network.
 _DAMAGED = (RuntimeError, OSError, ValueError, TypeError, AssertionError, KeyError)
@@ -33,37 +35,41 @@ class LabelledSet:
     """Where a data set is and what its classes are called."""
 
     title: str
-    torchvision: Any
-    """Its class in torchvision."""
+    reader: str
+    """Its class in ``torchvision.datasets``."""
     folder: str
     """Where torchvision keeps it, below the root."""
     files: tuple[str, ...]
     class_names: tuple[str, ...]
 
+    def read(self, root: Path, **options: bool) -> Any:
+        """The data set as torchvision reads it."""
+        from torchvision import datasets
 
-def _mnist_like(title: str, torchvision: type[MNIST], class_names: str) -> LabelledSet:
-    files = tuple(Path(url).stem for url, _ in torchvision.resources)
-    folder = f"{torchvision.__name__}/raw"
-    return LabelledSet(title, torchvision, folder, files, tuple(class_names.split()))
+        return getattr(datasets, self.reader)(root, **options)
+
+
+def _mnist_like(title: str, reader: str, class_names: str) -> LabelledSet:
+    return LabelledSet(title, reader, f"{reader}/raw", _MNIST_FILES, tuple(class_names.split()))
 
 
 SETS: dict[str, LabelledSet] = {
     # LeCun, Cortes and Burges 1998
-    "mnist": _mnist_like("MNIST", MNIST, "0 1 2 3 4 5 6 7 8 9"),
+    "mnist": _mnist_like("MNIST", "MNIST", "0 1 2 3 4 5 6 7 8 9"),
     # Xiao, Rasul and Vollgraf 2017 (arXiv:1708.07747)
     "fashion-mnist": _mnist_like(
         "Fashion-MNIST",
-        FashionMNIST,
+        "FashionMNIST",
         "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot",
     ),
     # Clanuwat et al. 2018 (arXiv:1812.01718)
-    "kmnist": _mnist_like("KMNIST", KMNIST, "o ki su tsu na ha ma ya re wo"),
+    "kmnist": _mnist_like("KMNIST", "KMNIST", "o ki su tsu na ha ma ya re wo"),
     # Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images
     "cifar10": LabelledSet(
         "CIFAR-10",
-        CIFAR10,
-        CIFAR10.base_folder,
-        (*(name for name, _ in CIFAR10.train_list + CIFAR10.test_list), CIFAR10.meta["filename"]),
+        "CIFAR10",
+        "cifar-10-batches-py",
+        (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
         tuple(_CIFAR10_CLASSES.split()),
     ),
 }
@@ -143,7 +149,7 @@ class TorchvisionSet:
 
     def _arrays(self, part: Part) -> tuple[_Images, _Labels]:
         try:
-            read = self._set.torchvision(self._root, train=part == "train")
+            read = self._set.read(self._root, train=part == "train")
             images, labels = np.asarray(read.data), np.asarray(read.targets, np.int64)
             if len(images) != len(labels):
                 raise ValueError(f"{len(images)} images but {len(labels)} labels")
@@ -199,7 +205,7 @@ def _missing(known: LabelledSet, folder: Path) -> Path | None:
 
 def _download(known: LabelledSet, root: Path) -> None:
     try:
-        known.torchvision(root, download=True)
+        known.read(root, download=True)
     except _DAMAGED as error:
         raise UserError(
             f"cannot download {known.title} into {root} ({error}): it is needed once; try again, "

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from torchvision.datasets import OxfordIIITPet
 
 from isthmus.data.images import decoded, file_stamps, size_in_words
 from isthmus.data.store import MaskedItem, Part
@@ -125,34 +124,48 @@ def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Par
     return [(*pair, "train") for pair in trainval] + [(*pair, "test") for pair in test]
 
 
-def _listed(root: Path, split: str, download: bool) -> list[tuple[Path, Path]]:
+def _listed(root: Path, part: str, download: bool) -> list[tuple[Path, Path]]:
     """Paths of image and trimap, in the order of the official list."""
-    try:
-        listed = OxfordIIITPet(root, split=split, target_types="segmentation", download=download)
-        # torchvision has no public access to the paths, which errors must name.
-        pairs = list(zip(listed._images, listed._segs, strict=True))
-    except (RuntimeError, OSError) as error:
-        if download:
+    base = root / "oxford-iiit-pet"
+    images, annotations = base / "images", base / "annotations"
+    if not (images.is_dir() and annotations.is_dir()):
+        if not download:
             raise UserError(
-                f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
-                "try again, or name a folder that has it with --data-root or ISTHMUS_DATA"
-            ) from None
-        raise _not_there(root) from None
+                f"no Oxford-IIIT Pet in {root}: expected {images} and .../annotations; name the folder "
+                "with --data-root or ISTHMUS_DATA, or leave it out to download"
+            )
+        _download(root)
+    listing = annotations / f"{part}.txt"
+    names = [line.split()[0] for line in _lines(listing)]
+    pairs = [(images / f"{name}.jpg", annotations / "trimaps" / f"{name}.png") for name in names]
     missing = next((path for pair in pairs for path in pair if not path.is_file()), None)
     if missing is not None:
         raise UserError(
-            f"{missing}: no such file, although {split}.txt lists it: the data set must be complete; "
+            f"{missing}: no such file, although {listing.name} lists it: the data set must be complete; "
             "get it again"
         )
     return pairs
 
 
-def _not_there(root: Path) -> UserError:
-    return UserError(
-        f"no Oxford-IIIT Pet in {root}: expected {root}/oxford-iiit-pet/images and "
-        ".../annotations; name the folder with --data-root or ISTHMUS_DATA, "
-        "or leave it out to download"
-    )
+def _lines(listing: Path) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(
+            f"{listing}: cannot be read ({error.strerror}): the data set must be complete; get it again"
+        ) from None
+
+
+def _download(root: Path) -> None:
+    from torchvision.datasets import OxfordIIITPet
+
+    try:
+        OxfordIIITPet(root, download=True)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
+            "try again, or name a folder that has it with --data-root or ISTHMUS_DATA"
+        ) from None
 
 
 def _trimap_values(path: Path) -> UInt8[np.ndarray, "height width"]:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
 
 from isthmus.data.images import MaskResize, resized_image, resized_mask, with_channels
 from isthmus.errors import UserError
@@ -184,17 +182,6 @@ def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]
     array([  0, 128, 255], dtype=uint8)
     """
     return np.asarray(np.round(np.clip(images, 0, 1) * 255), dtype=np.uint8)
-
-
-def as_float(
-    images_u8: UInt8[Tensor, "*n height width channel"],
-) -> Float[Tensor, "*n channel height width"]:
-    """Images as float32 in [0, 1], channels first.
-
-    >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
-    [[[1.0]], [[1.0]], [[1.0]]]
-    """
-    return images_u8.movedim(-1, -3).contiguous().to(torch.float32) / 255
 
 
 @dataclass(frozen=True)

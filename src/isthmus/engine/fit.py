@@ -26,8 +26,8 @@ from isthmus.engine.device import Precision, autocast
 from isthmus.engine.loaders import batches_in_order, split_for, training_batches
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.seeds import torch_seed
-from isthmus.engine.task import task_of
-from isthmus.engine.task_module import ProgressCallback, TaskModule, no_progress
+from isthmus.engine.task import ProgressCallback, no_progress, task_of
+from isthmus.engine.task_module import TaskModule
 from isthmus.metrics.metric import in_words
 from isthmus.recipe import Recipe
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Stream = Literal[
     "split",
@@ -55,4 +57,6 @@ def numpy_draws(seed: int, purpose: Stream, index: int = 0) -> np.random.Generat
 
 def torch_draws(seed: int, purpose: Stream) -> torch.Generator:
     """A new torch generator for one purpose."""
+    import torch
+
     return torch.Generator().manual_seed(torch_seed(seed, purpose))

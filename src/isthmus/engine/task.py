@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from isthmus.data.batches import Rows
     from isthmus.data.store import OnProgress, Store
     from isthmus.engine.fit import Trained
-    from isthmus.engine.task_module import ProgressCallback, TaskModule
+    from isthmus.engine.task_module import TaskModule
+
+ProgressCallback = Callable[[int, int, str], None]
+"""Called after each step: steps done, steps in all, and the last epoch's metric in words."""
+
+
+def no_progress(_done: int, _of: int, _words: str) -> None:
+    """A progress callback that does nothing."""
 
 
 class Task(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import lightning as L  # noqa: N812 (its own documentation's name)
@@ -14,13 +14,6 @@ from isthmus.recipe import Train
 
 PARTS = ("train", "validation")
 """The parts of the data on which every epoch is measured."""
-
-ProgressCallback = Callable[[int, int, str], None]
-"""Called after each step: steps done, steps in all, and the last epoch's metric in words."""
-
-
-def no_progress(_done: int, _of: int, _words: str) -> None:
-    """A progress callback that does nothing."""
 
 
 class EpochMetrics:

@@ -17,8 +17,7 @@ from isthmus.engine.device import environment, precision_here
 from isthmus.engine.fit import Trained, fit, log_line
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.run_result import Evaluation, RunResult, TuningResult
-from isthmus.engine.task import task_of
-from isthmus.engine.task_module import ProgressCallback, no_progress
+from isthmus.engine.task import ProgressCallback, no_progress, task_of
 from isthmus.errors import UserError
 from isthmus.metrics.collapse import broken_loss
 from isthmus.recipe import Recipe, recipe_as_toml

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from isthmus.engine.task_module import ProgressCallback
+from isthmus.engine.task import ProgressCallback
 
 
 class StudyProgress:

@@ -173,7 +173,8 @@ def _record(
     environments = [begun for run in finished if (begun := run.folder.begun_with()) is not None]
     last = environments[-1] if environments else None
     judge = finished[-1].folder.result().judge if finished else None
-    baselines = before.baselines if judge is not None and judge == before.judge else ()
+    is_known = (store.content, judge) == (before.content, before.judge)
+    baselines = before.baselines if is_known else ()
     if finished and not baselines:
         shared = schedule.folder.shared
         baselines = task.baselines(finished[-1].recipe, plan.seeds[0], store, shared)
@@ -183,6 +184,7 @@ def _record(
     machine = (last.processor, last.vector_instructions, f"{last.threads} threads") if last else ()
     found = {
         "label_scheme": store.label_scheme,
+        "content": store.content,
         "class_names": store.class_names,
         "judge": judge,
         "images": _image_counts(finished),

@@ -42,6 +42,8 @@ class StudyRecord(Record):
     question: str = ""
     task: str = "segment"
     label_scheme: str = ""
+    content: str = ""
+    """Hash of the images, masks or labels, names and parts."""
     class_names: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     """Every metric of the task, in the order of the tables."""

@@ -8,14 +8,13 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from isthmus.engine.run_folder import Busy, RunFolder, write_text
 from isthmus.engine.run_result import RunResult, TuningResult
-from isthmus.engine.task import task_of
-from isthmus.engine.task_module import ProgressCallback
-from isthmus.engine.train import LoggerName, train_run, tune_run
+from isthmus.engine.task import ProgressCallback, task_of
 from isthmus.errors import UserError
 from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
 from isthmus.study.differences import is_complete
@@ -25,6 +24,9 @@ from isthmus.study.publish import publish
 from isthmus.study.schedule import PlannedRun, Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder
+
+if TYPE_CHECKING:
+    from isthmus.engine.train import LoggerName
 
 Result = RunResult | TuningResult
 
@@ -156,6 +158,8 @@ class StudyRun:
         return tried
 
     def _train(self, plan: StudyPlan, run: PlannedRun, on_progress: ProgressCallback) -> Result:
+        from isthmus.engine.train import train_run, tune_run  # slow; a finished study does without
+
         own = (run.recipe, run.seed, run.folder)
         shared = self.folder.shared
         if run.setting:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from isthmus.data.store import LabelledStore
     from isthmus.engine.fit import Trained
-    from isthmus.engine.task_module import ProgressCallback
+    from isthmus.engine.task import ProgressCallback
     from isthmus.tasks.generate.module import Generator
 
 

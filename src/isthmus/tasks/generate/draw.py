@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from isthmus.data.batches import as_float
 from isthmus.data.images import read_image, resized_image, size_in_words, with_channels
-from isthmus.data.store import as_float
 from isthmus.errors import UserError
 from isthmus.tasks.generate import sample_grids as grids
 from isthmus.tasks.generate.label_swap import wrong_labels_of

@@ -19,8 +19,7 @@ from torch import Tensor
 from isthmus.data.places import cache_folder
 from isthmus.data.store import LabelledStore
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.task import task_of
-from isthmus.engine.task_module import ProgressCallback
+from isthmus.engine.task import ProgressCallback, task_of
 from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from isthmus.data.store import LabelledStore, as_float
+from isthmus.data.batches import as_float
+from isthmus.data.store import LabelledStore
 from isthmus.engine.device import Precision, autocast
 from isthmus.metrics.generation import NLL, LogMeanExp, kl_nats, log_weights
 from isthmus.nn.cvae import ConditionalVAE, Normal
