@@ -1,257 +1,291 @@
-"""Images of a store as torch datasets, with reproducible random changes (augmentation).
+"""Batches of a store's rows on a device: uint8 until they are there, then augmented and float32.
 
-The changes of row i in epoch e are drawn from (seed, e, i) alone. They do not depend on order, batch
-size, number of workers or the draws of the network, and drawing them leaves the global generators as
-they were.
+The augmentation of row i in epoch e depends on (seed, e, i) alone, not on the order of the rows, the
+batch size or the device: each epoch has one table of uniform numbers with a line per row of the store.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+import torch.nn.functional as F  # noqa: N812 (the conventional alias)
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
 
-from isthmus.data.store import LabelledStore, MaskedStore
 from isthmus.errors import UserError
 from isthmus.recipe.rules import IGNORE_INDEX
 
-Batch = dict[str, Any]
-Collate = Callable[[Any], Batch]
-Moves = Int[np.ndarray, "n 2"]
-Augmentation = Callable[
-    [tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]
-]
-"""Changes a uint8 image and its mask together; draws from torch's global generator."""
+Batch = dict[str, Tensor]
+"""Column of the store -> its values; "image" is float32 [n, channel, height, width] in [0, 1]."""
 
-_GREY = 128
+Change = Callable[[Batch, Tensor], Batch]
+"""(batch, uniform numbers [n, ``DRAWS``]) -> changed batch."""
+DRAWS = 8
+"""Uniform numbers per row and epoch; a change may use fewer."""
+
+_RESIDENT_SHARE = 0.5
+"""Rows are copied to a GPU once if they take at most this fraction of its free memory."""
+_GREY = 128 / 255
+_LUMA = (0.2989, 0.587, 0.114)
 
 
 def as_float(
     images_u8: UInt8[Tensor, "*n height width channel"],
 ) -> Float[Tensor, "*n channel height width"]:
-    """Images as float32 in [0, 1], channels first.
+    """Images as float32 in [0, 1] with the channel axis before height; not copied into another order.
 
     >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
     [[[1.0]], [[1.0]], [[1.0]]]
     """
-    return images_u8.movedim(-1, -3).contiguous().to(torch.float32) / 255
+    return images_u8.movedim(-1, -3).to(torch.float32) / 255
 
 
-class Rows(Dataset[Batch]):
-    """Rows of a store, with the seed and epoch of their random changes.
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a batch."""
 
-    Args:
-        indices: The rows, in the order of the dataset's positions.
-        seed: First part of the seed of every draw.
-        collate: Makes a batch of items; to be passed to a ``DataLoader`` as ``collate_fn``.
-    """
+    seed: int
+    """First part of the seed of every draw."""
+    rows: int
+    """Number of rows of the store."""
+    change: Change
 
-    def __init__(self, indices: Int[np.ndarray, " n"], seed: int, collate: Collate) -> None:
-        self.indices = indices
-        self.seed = seed
-        self.collate = collate
-        # In shared memory, so that persistent workers see a new epoch.
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose changes are drawn; the training loop sets it before each pass."""
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    def uniforms(self, epoch: int) -> Float32[Tensor, "row 8"]:
+        """Uniform numbers in [0, 1) of every row of the store in an epoch (counted from 0)."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        # Row by row, so that the numbers of a row do not depend on the number of rows.
+        return torch.from_numpy(rng.random((self.rows, DRAWS)).astype(np.float32))
 
 
-class MaskedImages(Rows):
-    """Rows of a store as ``{"image": float32, "mask": int64, "index": row}``.
+class Batches:
+    """Batches of some rows of a store, on a device.
+
+    On the CPU each batch is read from the arrays, which may be memory-mapped. On another device the
+    rows are copied once if they fit into half of its free memory; else each batch is copied from
+    pinned memory while the one before it is in use.
 
     Args:
-        store: The images and masks.
-        indices: The rows, in the order of the dataset's positions.
+        arrays: Columns of the store, such as "image" (uint8, channels last) and "mask" or "label".
+        rows: The rows, in the order of the positions below.
+        device: Where the batches are.
         augmentation: Random changes; None: no changes.
-        seed: First part of the seed of every draw.
     """
 
     def __init__(
         self,
-        store: MaskedStore,
-        indices: Int[np.ndarray, " n"],
-        augmentation: Augmentation | None,
-        seed: int,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        rows: Int[np.ndarray, " n"],
+        device: torch.device,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        super().__init__(indices, seed, default_collate)
-        self.store = store
+        self.arrays = arrays
+        self.rows = rows
+        self.device = device
         self.augmentation = augmentation
+        self._resident = self._copied() if device.type != "cpu" and self._fits() else None
 
-    def __getitem__(self, position: int) -> Batch:
-        row = int(self.indices[position])
-        # Copies, because torch warns about read-only arrays.
-        image = torch.from_numpy(np.array(self.store.images[row]))
-        mask = torch.from_numpy(np.array(self.store.masks[row]))
+    def __call__(
+        self, size: int, order: Int[np.ndarray, " m"] | None = None, epoch: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of ``size`` rows, also with "index", the row in the store.
+
+        Args:
+            size: Rows per batch; the last one may have fewer.
+            order: Positions in ``rows``; None: all of them in order.
+            epoch: Of the augmentation.
+        """
+        positions = np.arange(len(self.rows)) if order is None else order
+        parts = [positions[first : first + size] for first in range(0, len(positions), size)]
+        uniforms = None
         if self.augmentation is not None:
-            image, mask = self._augmented(self.augmentation, image, mask, row)
-        return {"image": as_float(image), "mask": mask.to(torch.int64), "index": row}
+            uniforms = self.augmentation.uniforms(epoch).to(self.device)
+        for batch in self._read(parts):
+            batch["image"] = as_float(batch["image"])
+            if self.augmentation is not None and uniforms is not None:
+                batch = self.augmentation.change(batch, uniforms[batch["index"]])
+            yield batch
 
-    def _augmented(
-        self, augmentation: Augmentation, image: Tensor, mask: Tensor, row: int
-    ) -> tuple[Tensor, Tensor]:
-        words = np.random.SeedSequence([self.seed, self.epoch, row]).generate_state(1, np.uint64)
-        channels_first = tv_tensors.Image(image.movedim(-1, -3).contiguous())
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also seed the GPUs, which the fork does not restore.
-            torch.default_generator.manual_seed(int(words[0]))
-            changed, changed_mask = augmentation(channels_first, tv_tensors.Mask(mask))
-        return changed.as_subclass(Tensor).movedim(-3, -1), changed_mask.as_subclass(Tensor)
+    def _read(self, parts: Sequence[Int[np.ndarray, " _"]]) -> Iterator[Batch]:
+        """The rows at these positions, uint8 and on the device."""
+        if self._resident is not None:
+            everything = torch.from_numpy(np.concatenate(parts)).to(self.device)
+            for chosen in everything.split([len(part) for part in parts]):
+                yield {name: column[chosen] for name, column in self._resident.items()}
+        elif self.device.type == "cpu":
+            for part in parts:
+                yield self._on_host(part)
+        else:
+            yield from self._prefetched(parts)
+
+    def _prefetched(self, parts: Sequence[Int[np.ndarray, " _"]]) -> Iterator[Batch]:
+        """Batches copied from pinned memory, read by a thread two batches ahead."""
+
+        def pinned(part: Int[np.ndarray, " _"]) -> Batch:
+            return {name: column.pin_memory() for name, column in self._on_host(part).items()}
+
+        with ThreadPoolExecutor(1) as thread:
+            waiting: deque[Future[Batch]] = deque()
+            for part in [*parts, None, None]:
+                if part is not None:
+                    waiting.append(thread.submit(pinned, part))
+                if waiting and (len(waiting) > 2 or part is None):
+                    ready = waiting.popleft().result()
+                    yield {k: v.to(self.device, non_blocking=True) for k, v in ready.items()}
+
+    def _on_host(self, part: Int[np.ndarray, " _"]) -> Batch:
+        rows = self.rows[part]
+        read = {
+            name: torch.from_numpy(np.take(of, rows, axis=0)) for name, of in self.arrays.items()
+        }
+        return read | {"index": torch.from_numpy(rows.astype(np.int64))}
+
+    def _copied(self) -> Batch:
+        return {k: v.to(self.device) for k, v in self._on_host(np.arange(len(self.rows))).items()}
+
+    def _fits(self) -> bool:
+        if self.device.type != "cuda":
+            return True  # MPS shares the memory of the host
+        size = sum(array[0].nbytes for array in self.arrays.values()) * len(self.rows)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return bool(size <= _RESIDENT_SHARE * free)
 
 
-def augmentation(
+def masked_augmentation(
     flip: float, rotate_deg: float, scale: float, shift: float, colour: float
-) -> Augmentation:
-    """Random changes of an image and its mask: colour, flip, one affine map; identity if all are 0.
+) -> Change | None:
+    """Random changes of images and their masks; None if there are none.
 
-    The affine map interpolates images bilinearly and masks by nearest neighbour. Corners without
-    content become grey in the image and ``IGNORE_INDEX`` in the mask, so no loss counts them.
+    First brightness, contrast and saturation, then one affine map with the flip in it: bilinear for
+    images, nearest neighbour for masks. Pixels that the map takes from outside the image become grey
+    in the image and ``IGNORE_INDEX`` in the mask, so no loss counts them.
 
     Args:
         flip: Probability of a left-right flip.
-        rotate_deg: Largest rotation in degrees, either way.
-        scale: Largest relative change of size, either way.
-        shift: Largest shift, as a share of the side.
-        colour: Largest relative change of brightness, contrast and saturation; never of hue.
+        rotate_deg: Largest rotation in degrees, in either direction.
+        scale: Largest relative change of size, in either direction.
+        shift: Largest shift, as a fraction of the side.
+        colour: Largest relative change of brightness, contrast and saturation; hue is not changed.
     """
-    steps: list[v2.Transform] = []
-    if colour:
-        steps.append(v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour))
-    if flip:
-        steps.append(v2.RandomHorizontalFlip(flip))
-    if rotate_deg or scale or shift:
-        steps.append(
-            v2.RandomAffine(
-                degrees=rotate_deg,
-                translate=(shift, shift),
-                scale=(1 - scale, 1 + scale),
-                interpolation=InterpolationMode.BILINEAR,
-                fill={tv_tensors.Image: _GREY, tv_tensors.Mask: IGNORE_INDEX},
-            )
+    if not (flip or rotate_deg or scale or shift or colour):
+        return None
+
+    def change(batch: Batch, uniforms: Float32[Tensor, "n 8"]) -> Batch:
+        image, mask = batch["image"], batch["mask"]
+        signed = 2 * uniforms - 1  # in [-1, 1)
+        if colour:
+            image = coloured(image, 1 + colour * signed[:, :3])
+        height, width = mask.shape[1:]
+        image, mask = warped(
+            image,
+            mask,
+            flipped=uniforms[:, 3] < flip,
+            angle_deg=rotate_deg * signed[:, 4],
+            shift_px=shift * signed[:, 5:7] * torch.tensor([width, height], device=mask.device),
+            scale=1 + scale * signed[:, 7],
         )
-    chain: Augmentation = v2.Compose(steps) if steps else v2.Identity()
-    return chain
+        return batch | {"image": image, "mask": mask}
+
+    return change
 
 
-class LabelledImages(Rows):
-    """Rows of a store as ``{"image": float32, "label": int64, "index": row}``.
+def coloured(
+    image: Float32[Tensor, "n 3 height width"], factors: Float32[Tensor, "n 3"]
+) -> Float32[Tensor, "n 3 height width"]:
+    """Images with changed brightness, contrast and saturation, in this order; 1 changes nothing.
 
-    A ``DataLoader`` reads a complete batch in one call::
+    Each is a mix with black, with the mean of the grey image, and with the grey image, as in
+    torchvision's ``ColorJitter``; values are clipped to [0, 1] after each.
+    """
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(dim=1)
+    image = (image * brightness).clamp(0, 1)
+    image = torch.lerp(_grey(image).mean(dim=(2, 3), keepdim=True), image, contrast).clamp(0, 1)
+    return torch.lerp(_grey(image), image, saturation).clamp(0, 1)
 
-        DataLoader(images, batch_size=256, shuffle=True, collate_fn=images.collate)
+
+def _grey(image: Float32[Tensor, "n 3 height width"]) -> Float32[Tensor, "n 1 height width"]:
+    red, green, blue = image.split(1, dim=1)
+    grey: Tensor = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    return grey
+
+
+def warped(
+    image: Float32[Tensor, "n channel height width"],
+    mask: UInt8[Tensor, "n height width"],
+    *,
+    flipped: Bool[Tensor, " n"],
+    angle_deg: Float32[Tensor, " n"],
+    shift_px: Float32[Tensor, "n 2"],
+    scale: Float32[Tensor, " n"],
+) -> tuple[Float32[Tensor, "n channel height width"], UInt8[Tensor, "n height width"]]:
+    """Images and masks flipped left to right, then rotated and scaled about the centre, then shifted.
+
+    The map of torchvision's ``affine`` (angles clockwise, shifts right and down).
+    """
+    height, width = mask.shape[1:]
+    angle = angle_deg * (math.pi / 180)
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    y, x = _centred(height, mask.device), _centred(width, mask.device)
+    right, down = shift_px.unbind(dim=1)
+    # Where each pixel of the output comes from, in pixels from the centre.
+    dx, dy = x - right[:, None], y - down[:, None]
+    from_x = cosine[:, None, None] * dx[:, None, :] + (sine[:, None] * dy)[:, :, None]
+    from_y = (cosine[:, None] * dy)[:, :, None] - sine[:, None, None] * dx[:, None, :]
+    from_x = from_x * torch.where(flipped, -2 / width, 2 / width)[:, None, None]
+    grid = torch.stack([from_x, from_y * (2 / height)], dim=-1)
+    # Outside the image grid_sample reads zeros: subtracting the fill value makes that the fill.
+    image = F.grid_sample(image - _GREY, grid, mode="bilinear", align_corners=False) + _GREY
+    ids = (mask[:, None].float() - IGNORE_INDEX).contiguous()
+    moved = F.grid_sample(ids, grid, mode="nearest", align_corners=False) + IGNORE_INDEX
+    return image, moved[:, 0].to(torch.uint8)
+
+
+def _centred(count: int, device: torch.device) -> Float32[Tensor, " count"]:
+    """Positions of pixel centres from the middle of a side, in pixels."""
+    return torch.arange(count, device=device, dtype=torch.float32) - (count - 1) / 2
+
+
+def labelled_augmentation(flip: float, shift_px: int) -> Change | None:
+    """Random flips and shifts of images with a label; None if there are none.
 
     Args:
-        store: The images and labels.
-        indices: The rows, in the order of the dataset's positions.
         flip: Probability of a left-right flip.
-        shift_px: Largest shift in whole pixels along both axes, either way; all shifts are equally
-            likely, and the edge is repeated.
-        seed: First part of the seed of every draw.
+        shift_px: Largest shift in whole pixels along both axes, in either direction; all shifts are
+            equally likely, and the edge is repeated.
 
     Raises:
         UserError: If ``flip`` or ``shift_px`` is out of range.
     """
+    if not 0 <= flip <= 1:
+        raise UserError(f"flip = {flip}: a probability lies in [0, 1]; 0 is off")
+    if shift_px < 0:
+        raise UserError(f"shift_px = {shift_px}: a shift is 0 or more; 0 is off")
+    if not (flip or shift_px):
+        return None
 
-    def __init__(
-        self,
-        store: LabelledStore,
-        indices: Int[np.ndarray, " n"],
-        flip: float,
-        shift_px: int,
-        seed: int,
-    ) -> None:
-        super().__init__(indices, seed, complete_batch)
-        if not 0 <= flip <= 1:
-            raise UserError(f"flip = {flip}: a probability lies in [0, 1]; 0 is off")
-        if shift_px < 0:
-            raise UserError(f"shift_px = {shift_px}: a shift is 0 or more; 0 is off")
-        self.store = store
-        self.flip = flip
-        self.shift_px = shift_px
+    def change(batch: Batch, uniforms: Float32[Tensor, "n 8"]) -> Batch:
+        moves_px = (uniforms[:, 1:3] * (2 * shift_px + 1)).floor().long() - shift_px
+        return batch | {"image": moved(batch["image"], uniforms[:, 0] < flip, moves_px)}
 
-    def __getitem__(self, position: int) -> Batch:
-        return {name: values[0] for name, values in self.__getitems__([position]).items()}
-
-    def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """The batch of these positions, in their order."""
-        rows = self.indices[np.asarray(positions)]
-        images = self._changed(np.take(self.store.images, rows, axis=0), rows)
-        return {
-            "image": as_float(torch.from_numpy(images)),
-            "label": torch.from_numpy(self.store.labels[rows]),
-            "index": torch.from_numpy(rows.astype(np.int64)),
-        }
-
-    def _changed(
-        self,
-        images: UInt8[np.ndarray, "n height width channel"],
-        rows: Int[np.ndarray, " n"],
-    ) -> UInt8[np.ndarray, "n height width channel"]:
-        is_flipped, moves_px = _changes(
-            self.seed, self.epoch, len(self.store.names), self.flip, self.shift_px
-        )
-        if self.flip:
-            images = flipped(images, is_flipped[rows])
-        if self.shift_px:
-            images = shifted(images, moves_px[rows], self.shift_px)
-        return images
+    return change
 
 
-def complete_batch(batch: Batch) -> Batch:
-    """The batch itself, which ``__getitems__`` has already put together."""
-    return batch
-
-
-@functools.lru_cache(maxsize=4)
-def _changes(
-    seed: int, epoch: int, count: int, flip: float, shift_px: int
-) -> tuple[Bool[np.ndarray, " n"], Moves]:
-    """Whether each row of a store is flipped, and its shift down and right."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    # Row by row, so that the draw of a row does not depend on the number of rows.
-    uniform = rng.random((count, 3))
-    moves_px = np.floor(uniform[:, 1:] * (2 * shift_px + 1)).astype(np.int64) - shift_px
-    return uniform[:, 0] < flip, moves_px
-
-
-def flipped(
-    images: UInt8[np.ndarray, "n height width channel"], is_flipped: Bool[np.ndarray, " n"]
-) -> UInt8[np.ndarray, "n height width channel"]:
-    """The images, some of them mirrored left to right."""
-    changed = images.copy()
-    changed[is_flipped] = images[is_flipped, :, ::-1]
-    return changed
-
-
-def shifted(
-    images: UInt8[np.ndarray, "n height width channel"], moves_px: Moves, most_px: int
-) -> UInt8[np.ndarray, "n height width channel"]:
-    """Each image shifted down and right by its own whole pixels, at most ``most_px`` either way.
-
-    The edge is repeated.
-    """
-    _, height, width, _ = images.shape
-    around = ((0, 0), (most_px, most_px), (most_px, most_px), (0, 0))
-    padded = np.pad(images, around, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    top, left = (most_px - moves_px).T
-    channels_first = windows[np.arange(len(images)), top, left]
-    return np.moveaxis(channels_first, 1, -1)
+def moved(
+    image: Float32[Tensor, "n channel height width"],
+    flipped: Bool[Tensor, " n"],
+    moves_px: Int[Tensor, "n 2"],
+) -> Float32[Tensor, "n channel height width"]:
+    """Images flipped left to right, then shifted down and right by whole pixels; the edge is repeated."""
+    _, _, height, width = image.shape
+    down, right = moves_px[:, :, None].unbind(dim=1)
+    y = (torch.arange(height, device=image.device) - down).clamp(0, height - 1)
+    x = (torch.arange(width, device=image.device) - right).clamp(0, width - 1)
+    x = torch.where(flipped[:, None], width - 1 - x, x)
+    n = torch.arange(len(image), device=image.device)[:, None, None]
+    return image.movedim(1, -1)[n, y[:, :, None], x[:, None, :]].movedim(-1, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 
 from isthmus.data.images import MaskResize, resized_image, resized_mask, with_channels
 from isthmus.errors import UserError
@@ -20,6 +20,8 @@ from isthmus.errors import UserError
 Part = Literal["train", "test"]
 OnProgress = Callable[[int, int], None]
 """(images done, images in total) -> None."""
+
+Columns = dict[str, Shaped[np.ndarray, "n ..."]]
 
 _FORMAT_VERSION = 2
 _MASK_RESIZE_IN_WORDS = {
@@ -91,12 +93,22 @@ class Store:
     content: str
     """Hash of images, masks or labels, names and parts: the same for another copy of the files."""
 
+    @property
+    def columns(self) -> Columns:
+        """Name of a column of a batch -> its array, with a row per image."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedStore(Store):
     """All images and masks of a source at one size."""
 
     masks: UInt8[np.ndarray, "n height width"]
+
+    @property
+    def columns(self) -> Columns:
+        """What a batch holds."""
+        return {"image": self.images, "mask": self.masks}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +117,11 @@ class LabelledStore(Store):
 
     labels: Int64[np.ndarray, " n"]
     """Index of each image's group in ``class_names``."""
+
+    @property
+    def columns(self) -> Columns:
+        """What a batch holds."""
+        return {"image": self.images, "label": self.labels}
 
 
 def open_store(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from isthmus.data.batches import Batches
 from isthmus.data.store import Store
-from isthmus.engine.device import autocast, precision_here
-from isthmus.engine.loaders import batches_in_order
+from isthmus.engine.device import Device
 from isthmus.engine.task import task_of
 from isthmus.engine.task_module import TaskModule, optimiser_for
 from isthmus.recipe import Recipe
@@ -29,27 +29,29 @@ def cost_of(module: TaskModule) -> Cost:
     """The cost of a module's network."""
     network = module.network
     was_training = network.training
+    device = next(network.parameters()).device
+    inputs = [of.to(device) for of in module.example_inputs()]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(*module.example_inputs())
+        network.eval()(*inputs)
     network.train(was_training)
     parameters = sum(weight.numel() for weight in network.parameters())
     return Cost(parameters, counter.get_total_flops() / 1e9)
 
 
-def seconds_per_step(recipe: Recipe, store: Store) -> float:
-    """Median wall time of three training steps on the CPU, after one to warm up."""
-    module = task_of(recipe).new_module(recipe, store, steps=4)
-    module.on_train_epoch_start()
+def seconds_per_step(recipe: Recipe, store: Store, device: Device) -> float:
+    """Median wall time of three training steps on this device, after one to warm up."""
+    module = task_of(recipe).new_module(recipe, store, steps=4).to(device.torch_device)
     optimiser = optimiser_for(recipe.train, module.parameters())
     rows = np.arange(min(len(store.names), recipe.train.batch))
-    batch = next(iter(batches_in_order(recipe, store, rows)))
+    batch = next(Batches(store.columns, rows, device.torch_device)(len(rows)))
     seconds = []
     for _ in range(4):
         began = time.monotonic()
-        with autocast(precision_here(recipe.train.precision)):
-            loss = module.training_step(batch, 0)
+        with device.autocast():
+            loss, sums = module(batch, "train")
+        optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        optimiser.zero_grad()
+        float(sums["loss"])  # waits for the device
         seconds.append(time.monotonic() - began)
     return float(np.median(seconds[1:]))

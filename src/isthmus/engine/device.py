@@ -1,4 +1,4 @@
-"""Precision and hardware of this machine, and the versions of what runs on it."""
+"""Where a run is computed and in which precision, and the versions and hardware it records."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -16,43 +17,78 @@ from typing import Literal
 import torch
 
 from isthmus.engine.run_result import Environment
+from isthmus.engine.task import DeviceName
+from isthmus.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
 
 Precision = Literal["bf16", "float32"]
 
 
-def precision_here(wanted: Literal["auto", "bf16", "float32"]) -> Precision:
-    """The precision to train in: "auto" means bf16 where the hardware supports it, else float32.
+@dataclass(frozen=True)
+class Device:
+    """Where a run is computed and in which precision; decided once, recorded with the run."""
 
-    A CPU without bf16 instructions emulates them, which is many times slower than float32.
+    torch_device: torch.device
+    precision: Precision
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which networks compute in this precision."""
+        return torch.autocast(
+            self.torch_device.type,
+            torch.bfloat16,
+            enabled=self.precision == "bf16",
+            cache_enabled=False,
+        )
+
+    def draws(self, seed: int) -> torch.Generator:
+        """A new generator of random numbers on this device."""
+        return torch.Generator(self.torch_device).manual_seed(seed)
+
+
+CPU = Device(torch.device("cpu"), "float32")
+
+
+def device_for(name: DeviceName, precision: Literal["auto", "bf16", "float32"]) -> Device:
+    """The device of that name and the precision to train in.
+
+    "auto" is a CUDA GPU if there is one, else the CPU; Apple's GPU (MPS) has to be asked for.
+    Precision "auto" is bf16 where the hardware computes in it, else float32: a CPU without bf16
+    instructions emulates them, which is many times slower than float32.
+
+    Raises:
+        UserError: If there is no such device.
     """
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    has_cuda = torch.cuda.is_available()
+    chosen = ("cuda" if has_cuda else "cpu") if name == "auto" else name
+    if (chosen == "cuda" and not has_cuda) or (
+        chosen == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UserError(
+            f"--device {chosen}: PyTorch finds no such device on this machine; "
+            "leave out --device, or use --device cpu"
+        )
+    if precision == "auto":
+        precision = "bf16" if _computes_bf16(chosen) else "float32"
+    return Device(torch.device(chosen), precision)
+
+
+def _computes_bf16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
-    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+    return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def autocast(precision: Precision) -> AbstractContextManager[object]:
-    """A context in which networks on the CPU compute in this precision.
-
-    On a machine with a GPU the CPU evaluates and times networks, always in float32.
-    """
-    is_wanted = precision == "bf16" and not torch.cuda.is_available()
-    return torch.autocast("cpu", torch.bfloat16, enabled=is_wanted)
-
-
-def environment(precision: Precision, content: str, prepared: Mapping[str, str]) -> Environment:
+def environment(device: Device, content: str, prepared: Mapping[str, str]) -> Environment:
     """The record of versions, hardware and precision that a run keeps.
 
     Args:
-        precision: Of training, from ``precision_here``.
+        device: From ``device_for``.
         content: Hash of the run's images.
         prepared: What ``Task.prepare`` returned.
     """
-    names = ("isthmus", "torch", "torchvision", "lightning", "numpy", "pillow")
+    names = ("isthmus", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")
     return Environment(
         versions={name: version(name) for name in names} | {"python": sys.version.split()[0]},
         commit=_commit(),
@@ -60,9 +96,10 @@ def environment(precision: Precision, content: str, prepared: Mapping[str, str])
         platform=platform.platform(),
         processor=str(torch.cpu.get_capabilities().get("cpu_name", platform.machine())),
         vector_instructions=torch.backends.cpu.get_cpu_capability(),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        device=device.torch_device.type,
+        gpu=torch.cuda.get_device_name() if device.torch_device.type == "cuda" else "none",
         threads=torch.get_num_threads(),
-        precision=precision,
+        precision=device.precision,
         content=content,
         prepared=dict(prepared),
     )

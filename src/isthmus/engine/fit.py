@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-import signal
+import math
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import lightning as L  # noqa: N812 (its own documentation's name)
 import numpy as np
 import torch
 from jaxtyping import Int
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
 
+from isthmus.data.batches import Batch, Batches
 from isthmus.data.splits import Split
 from isthmus.data.store import Store
-from isthmus.engine.device import Precision, autocast
-from isthmus.engine.loaders import batches_in_order, split_for, training_batches
-from isthmus.engine.run_folder import RunFolder
+from isthmus.engine.device import CPU, Device
+from isthmus.engine.loaders import TrainingBatches, split_for
+from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.seeds import torch_seed
 from isthmus.engine.task import ProgressCallback, no_progress, task_of
-from isthmus.engine.task_module import TaskModule
+from isthmus.engine.task_module import Sums, TaskModule, optimiser_for, schedule_for
 from isthmus.metrics.metric import in_words
 from isthmus.recipe import Recipe
 
@@ -45,19 +42,19 @@ class Trained:
     store: Any
     """Returned by the task's ``open_store``."""
     split: Split
-    precision: Precision
+    device: Device
     shared: Path
     """Folder of what several runs share, such as the judge."""
 
-    def batches(self, rows: Int[np.ndarray, " n"]) -> Iterator[dict[str, Any]]:
-        """These images in order, without augmentation."""
-        return iter(batches_in_order(self.recipe, self.store, rows))
+    def batches(self, rows: Int[np.ndarray, " n"]) -> Iterator[Batch]:
+        """These images in order, without augmentation, on the run's device."""
+        return Batches(self.store.columns, rows, self.device.torch_device)(self.recipe.train.batch)
 
     @contextmanager
     def evaluating(self) -> Iterator[torch.nn.Module]:
-        """The network in evaluation mode, without gradients, on the CPU."""
+        """The network in evaluation mode, without gradients."""
         self.module.eval()
-        with torch.inference_mode(), autocast(self.precision):
+        with torch.inference_mode(), self.device.autocast():
             yield self.module.network
 
 
@@ -66,144 +63,132 @@ def fit(
     recipe: Recipe,
     seed: int,
     folder: RunFolder,
-    precision: Precision,
+    device: Device = CPU,
     *,
-    logger: Logger | Literal[False] = False,
+    loggers: Sequence[Logger] = (),
     on_progress: ProgressCallback = no_progress,
     shared: Path | None = None,
 ) -> Trained:
-    """Train by the recipe; the returned module has the weights of the selected epoch.
+    """Train a network as the recipe says; the returned module has the weights of the selected epoch.
 
-    Resumes after the last complete epoch if the folder holds its checkpoint. Seeds torch's global
-    generator.
+    Resumes after the last complete epoch if the folder holds its checkpoint. Stops after an epoch
+    whose training loss is not finite. Seeds torch's global generators.
 
     Args:
         store: Returned by the task's ``open_store``.
         recipe: Decides everything but the random draws.
         seed: Decides split, initial weights, order and augmentation.
         folder: Receives the table of epochs, the log and checkpoints.
-        precision: From ``precision_here``.
-        logger: A Lightning logger that also receives the metrics.
+        device: Where to train, and in which precision.
+        loggers: Trackers that also receive the metrics of every epoch.
         on_progress: Called after each step.
-        shared: Folder of what several runs share; None: ``RunFolder.shared``.
+        shared: Folder of what several runs share; if None, ``RunFolder.shared``.
     """
     split = split_for(recipe, store, seed)
-    loader = training_batches(recipe, store, split.train, seed)
-    steps = recipe.train.epochs * len(loader)
+    batches = TrainingBatches(recipe, store, split.train, seed, device.torch_device)
+    validation = Batches(store.columns, split.validation, device.torch_device)
+    steps = recipe.train.epochs * len(batches)
     torch.manual_seed(torch_seed(seed, "init"))
-    module = task_of(recipe).new_module(recipe, store, steps)
-    # Saved at the end of an epoch: a resume would repeat an epoch that was saved before its end.
-    checkpoint = functools.partial(_Checkpoint, folder.checkpoints, save_on_train_epoch_end=True)
-    monitor = f"validation_{module.selection_metric}"
-    best = checkpoint("best", monitor=monitor, mode=module.direction)
-    last = checkpoint("last", enable_version_counter=False)
-    log_line(folder, f"training {len(split.train)} images, {steps} steps, {precision}, seed {seed}")
-    with _quiet_lightning(), _ctrl_c_interrupts():
-        trainer = L.Trainer(
-            max_epochs=recipe.train.epochs,
-            devices=1,
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
-            logger=logger,
-            callbacks=[_Epochs(folder, seed, on_progress), best, last],
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder.path,
-        )
-        validation = batches_in_order(recipe, store, split.validation)
-        before = folder.checkpoints / "last.ckpt"
-        trainer.fit(module, loader, validation, ckpt_path=before if before.exists() else None)
-    epoch = len(folder.epochs())  # fewer than recipe.train.epochs after a loss that is not finite
+    bare = task_of(recipe).new_module(recipe, store, steps)
+    optimiser = optimiser_for(recipe.train, bare.to(device.torch_device).parameters())
+    schedule = schedule_for(recipe.train, optimiser, steps)
+    fabric = Fabric(
+        accelerator=device.torch_device.type,
+        devices=1,
+        precision="bf16-mixed" if device.precision == "bf16" else "32-true",
+        loggers=list(loggers),
+    )
+    module, optimiser = fabric.setup(bare, optimiser)
+    log_line(folder, f"training {len(split.train)} images, {steps} steps, {device}, seed {seed}")
+
+    last, best = folder.checkpoints / "last.ckpt", folder.checkpoints / "best.ckpt"
+    progress: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_value": math.nan}
+    state = {"module": module, "optimiser": optimiser, "schedule": schedule, "progress": progress}
+    if last.exists():
+        fabric.load(last, state)
+        progress = state["progress"]
+
+    words, is_finite = "", True
+    while progress["epoch"] < recipe.train.epochs and is_finite:
+        began, epoch = time.monotonic(), progress["epoch"]
+        # Dropout and the noise of a VAE are drawn from the global generators.
+        torch.manual_seed(torch_seed(seed, "dropout", epoch))
+        module.train()
+        totals = _Totals()
+        for step, batch in enumerate(batches.epoch(epoch), epoch * len(batches)):
+            bare.steps_done = step
+            loss, sums = module(batch, "train")
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            optimiser.step()
+            schedule.step()
+            totals.add(sums, len(batch["index"]))
+            on_progress(step + 1, steps, words)
+        bare.steps_done = (epoch + 1) * len(batches)
+        metrics = {
+            "train": totals.metrics(bare),
+            "validation": _validated(module, bare, validation),
+        }
+
+        value = metrics["validation"][bare.selection_metric]
+        words = f"validation {in_words(bare.selection_metric)} {value:.3f}"
+        line = {f"{part}_{name}": v for part, of in metrics.items() for name, v in of.items()}
+        rate = float(schedule.get_last_lr()[0])
+        line = {"epoch": epoch + 1, "lr": rate, **line, "seconds": time.monotonic() - began}
+        folder.add_epoch(line)
+        fabric.log_dict(line, epoch + 1)
+        progress["epoch"] = epoch + 1
+        if _is_better(value, progress["best_value"], bare.direction) or not progress["best_epoch"]:
+            progress |= {"best_epoch": epoch + 1, "best_value": value}
+            _save(fabric, best, {"module": module})
+        _save(fabric, last, state)
+        is_finite = math.isfinite(metrics["train"]["loss"])
+
+    selected = progress["epoch"]
     if recipe.train.keep == "best":
-        selected = torch.load(best.best_model_path, "cpu", weights_only=True)
-        module.load_state_dict(selected["state_dict"])
-        epoch = selected["epoch"] + 1
+        fabric.load(best, {"module": module})
+        selected = progress["best_epoch"]
     shared = shared or folder.shared
-    return Trained(module, epoch, recipe, seed, folder, store, split, precision, shared)
+    return Trained(bare, selected, recipe, seed, folder, store, split, device, shared)
 
 
-class _Epochs(Callback):
-    """Seeds each epoch, reports progress, and writes a line of the epoch table."""
+class _Totals:
+    """Sums over the batches of an epoch, in float64 where the device has it; they stay there."""
 
-    def __init__(self, folder: RunFolder, seed: int, on_progress: ProgressCallback) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.on_progress = on_progress
-        self.words = ""
-        self.began = 0.0
+    def __init__(self) -> None:
+        self.sums: Sums = {}
+        self.images = 0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: ARG002
-        """Seed torch's global generator, which dropout and the noise of a VAE draw from."""
-        torch.manual_seed(torch_seed(self.seed, "dropout", trainer.current_epoch))
-        self.began = time.monotonic()
+    def add(self, sums: Sums, images: int) -> None:
+        for name, value in sums.items():
+            if value.is_floating_point() and value.device.type != "mps":
+                value = value.double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.images += images
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Report progress."""
-        self.on_progress(trainer.global_step, int(trainer.estimated_stepping_batches), self.words)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Write the epoch, which has been validated; end the run if its loss is not finite."""
-        assert isinstance(module, TaskModule)
-        numbers = {part: of.numbers() for part, of in module.epoch_metrics.items()}
-        metric = module.selection_metric
-        self.words = f"validation {in_words(metric)} {numbers['validation'][metric]:.3f}"
-        self.folder.add_epoch(
-            {
-                "epoch": float(trainer.current_epoch + 1),
-                "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                **{f"{part}_{name}": v for part, of in numbers.items() for name, v in of.items()},
-                "seconds": time.monotonic() - self.began,
-            }
-        )
-        if not np.isfinite(numbers["train"]["loss"]):
-            trainer.should_stop = True
+    def metrics(self, module: TaskModule) -> dict[str, float]:
+        return module.metrics(self.sums, self.images)
 
 
-class _Checkpoint(ModelCheckpoint):
-    """Lightning's checkpoints, in a folder that may be moved: Lightning compares absolute paths."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume with the files of the same names in the folder as it is now."""
-        assert self.dirpath is not None
-        here = Path(self.dirpath)
-
-        def moved(path: str) -> str:
-            return path and str(here / Path(path).name)
-
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        state = state_dict | {path: moved(state_dict[path]) for path in paths}
-        best = {moved(path): value for path, value in state["best_k_models"].items()}
-        super().load_state_dict(state | {"dirpath": self.dirpath, "best_k_models": best})
+def _validated(module: torch.nn.Module, bare: TaskModule, validation: Batches) -> dict[str, float]:
+    """The metrics of the validation images."""
+    module.eval()
+    totals = _Totals()
+    with torch.inference_mode():
+        for batch in validation(bare.train_recipe.batch):
+            totals.add(module(batch, "validation")[1], len(batch["index"]))
+    return totals.metrics(bare)
 
 
-@contextmanager
-def _ctrl_c_interrupts() -> Iterator[None]:
-    """Let Ctrl-C raise ``KeyboardInterrupt``; Lightning exits instead and ignores a second one."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as end:
-        if not isinstance(end.__context__, KeyboardInterrupt):
-            raise
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from None
+def _is_better(value: float, best: float, direction: str) -> bool:
+    return value > best if direction == "max" else value < best
+
+
+def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
+    write_atomically(path, lambda file: fabric.save(file, state))
 
 
 def log_line(folder: RunFolder, words: str) -> None:
     """Append a line with the time to the folder's log."""
     with folder.log.open("a", encoding="utf-8") as stream:
         stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice that does not apply here: data-loader workers, old checkpoints."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for words in (
-            ".*does not have many workers.*",
-            ".*Checkpoint directory .* exists.*",
-            ".*LeafSpec.* is deprecated.*",
-        ):
-            warnings.filterwarnings("ignore", words)
-        yield

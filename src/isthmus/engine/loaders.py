@@ -1,41 +1,19 @@
-"""The split of a store, and batches of its rows: shuffled and augmented, or in order."""
+"""The split of a store for one seed, and batches of its rows: shuffled and augmented, or in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch.utils.data import DataLoader, Sampler
 
-from isthmus.data.batches import Rows
+from isthmus.data.batches import Augmentation, Batch, Batches
 from isthmus.data.splits import Split, split_of
 from isthmus.data.store import Store
 from isthmus.engine.seeds import numpy_draws, torch_seed
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
-
-
-class EpochOrder(Sampler[int]):
-    """A new order of the training images for each epoch, drawn from seed and epoch alone."""
-
-    def __init__(self, images: Rows, seed: int) -> None:
-        self.images = images
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of order and augmentation; called by Lightning, also after a resume."""
-        self.epoch = self.images.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = numpy_draws(self.seed, "order", self.epoch)
-        yield from rng.permutation(len(self.images)).tolist()
 
 
 def split_for(recipe: Recipe, store: Store, seed: int) -> Split:
@@ -45,35 +23,43 @@ def split_for(recipe: Recipe, store: Store, seed: int) -> Split:
     return split_of(store, validation, data.limit, numpy_draws(seed, "split"))
 
 
-def training_batches(
-    recipe: Recipe, store: Store, rows: Int[np.ndarray, " n"], seed: int
-) -> DataLoader[Any]:
-    """Shuffled, augmented batches of these rows.
+class TrainingBatches:
+    """Shuffled, augmented batches of some rows, in an order that depends on seed and epoch alone.
 
     A last batch of a single image is left out, because batch norm cannot train on one image.
     """
-    augmentation = torch_seed(seed, "augmentation")
-    images = task_of(recipe).rows(recipe, store, rows, augmentation)
-    return DataLoader(
-        images,
-        recipe.train.batch,
-        sampler=EpochOrder(images, seed),
-        collate_fn=images.collate,
-        drop_last=leaves_one_over(len(images), recipe.train.batch),
-        generator=torch.Generator(),  # the default is the global generator, which dropout uses
-    )
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        rows: Int[np.ndarray, " n"],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        change = task_of(recipe).augmentation(recipe)
+        self.seed = seed
+        self.size = recipe.train.batch
+        self.images = len(rows)
+        augmentation = change and Augmentation(
+            torch_seed(seed, "augmentation"), len(store.names), change
+        )
+        self.batches = Batches(store.columns, rows, device, augmentation)
+
+    def __len__(self) -> int:
+        return steps_per_epoch(self.images, self.size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, which is counted from 0."""
+        order = numpy_draws(self.seed, "order", epoch).permutation(self.images)
+        return self.batches(self.size, order[: len(self) * self.size], epoch)
 
 
-def batches_in_order(recipe: Recipe, store: Store, rows: Int[np.ndarray, " n"]) -> DataLoader[Any]:
-    """Batches of these rows in order, without augmentation."""
-    images = task_of(recipe).rows(recipe, store, rows, None)
-    return DataLoader(images, recipe.train.batch, collate_fn=images.collate)
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Training steps per epoch: the last batch may be smaller, but is left out if it is one image.
 
-
-def leaves_one_over(images: int, batch: int) -> bool:
-    """Whether the last batch of an epoch would be a single image, and not the only batch.
-
-    >>> leaves_one_over(17, 8), leaves_one_over(1, 8)
-    (True, False)
+    >>> steps_per_epoch(17, 8), steps_per_epoch(18, 8), steps_per_epoch(1, 8)
+    (2, 3, 1)
     """
-    return images > batch and images % batch == 1
+    complete, left = divmod(images, batch)
+    return complete + (left > 1 or images == 1)

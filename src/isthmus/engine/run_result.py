@@ -93,7 +93,10 @@ class Environment(Record):
     platform: str
     processor: str
     vector_instructions: str
+    device: str
+    """Where the run was trained and evaluated: "cpu", "cuda" or "mps"."""
     gpu: str
+    """Its name; "none" on the CPU."""
     threads: int
     precision: str
     content: str

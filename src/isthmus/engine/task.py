@@ -5,22 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from isthmus.engine.run_result import Baseline, Evaluation, TaskNotes
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from jaxtyping import Int
 
-    from isthmus.data.batches import Rows
+    from isthmus.data.batches import Change
     from isthmus.data.store import OnProgress, Store
     from isthmus.engine.fit import Trained
     from isthmus.engine.task_module import TaskModule
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+"""A device as users name it; "auto": a CUDA GPU if there is one, else the CPU."""
+LoggerName = Literal["none", "tensorboard", "mlflow"]
 ProgressCallback = Callable[[int, int, str], None]
 """Called after each step: steps done, steps in all, and the last epoch's metric in words."""
 
@@ -71,10 +72,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def rows(
-        self, recipe: Any, store: Any, indices: Int[np.ndarray, " n"], seed: int | None
-    ) -> Rows:
-        """These rows with the recipe's augmentation, drawn from seed and epoch; None: without."""
+    def augmentation(self, recipe: Any) -> Change | None:
+        """Random changes of a batch of training images; None if the recipe has none."""
 
     @abstractmethod
     def new_module(self, recipe: Any, store: Any, steps: int) -> TaskModule:
@@ -88,14 +87,19 @@ class Task(ABC):
         """The test metrics of a trained network; arrays per image are written to its folder."""
 
     def prepare(
-        self, recipe: Any, store: Any, shared: Path, on_progress: ProgressCallback
+        self,
+        recipe: Any,
+        store: Any,
+        shared: Path,
+        on_progress: ProgressCallback,
+        device: DeviceName,
     ) -> Mapping[str, str]:
         """Make what the evaluation needs besides the network, before the network is trained.
 
         It goes into the folder ``shared``, for all runs of a study. Returns its names, which the
         run records: {"judge": name}; nothing by default.
         """
-        del recipe, store, shared, on_progress
+        del recipe, store, shared, on_progress, device
         return {}
 
     @abstractmethod

@@ -1,41 +1,27 @@
-"""What all tasks share in training: the Lightning module, its optimiser, and means over an epoch."""
+"""What all tasks share in training: the module with its loss and sums, its optimiser and schedule."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
-import lightning as L  # noqa: N812 (its own documentation's name)
 import torch
 from torch import Tensor, nn
 
+from isthmus.data.batches import Batch
 from isthmus.recipe import Train
 
 PARTS = ("train", "validation")
 """The parts of the data on which every epoch is measured."""
 
-
-class EpochMetrics:
-    """Means over the images of one epoch, summed batch by batch."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.images = 0
-
-    def add(self, sums: Mapping[str, float], images: int) -> None:
-        """Add the sums over one batch of so many images; "loss" is one of them."""
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.images += images
-
-    def numbers(self) -> dict[str, float]:
-        """The mean of each quantity over the images so far."""
-        return {name: value / self.images for name, value in self.sums.items()}
+Part = Literal["train", "validation"]
+Sums = dict[str, Tensor]
+"""Quantity -> its sum over the images of a batch, on the batch's device; "loss" is one of them."""
 
 
-class TaskModule(L.LightningModule):
-    """A network with its loss and optimiser; a task adds ``step``.
+class TaskModule(nn.Module):
+    """A network with its loss; a task adds ``forward``.
 
     Args:
         network: What is trained and saved.
@@ -53,43 +39,21 @@ class TaskModule(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.train_recipe = train
         self.steps = steps
-        self.epoch_metrics: dict[str, Any] = {}
+        self.steps_done = steps
+        """Training steps before this one, for schedules; the training loop counts them."""
 
     @abstractmethod
-    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
-        """The loss of one batch, which is also added to ``self.epoch_metrics[part]``."""
+    def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:
+        """The mean loss of a batch, and sums over its images; does not wait for the device."""
 
     @abstractmethod
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of the network for one image."""
 
-    def new_metrics(self) -> EpochMetrics:
-        """An empty accumulator of an epoch's metrics."""
-        return EpochMetrics()
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser and schedule, which is stepped after every batch."""
-        optimiser = optimiser_for(self.train_recipe, self.parameters())
-        schedule = schedule_for(self.train_recipe, optimiser, self.steps)
-        scheduler = {"scheduler": schedule, "interval": "step"}
-        return {"optimizer": optimiser, "lr_scheduler": scheduler}
-
-    def on_train_epoch_start(self) -> None:
-        """Forget the metrics of the epoch before."""
-        self.epoch_metrics = {part: self.new_metrics() for part in PARTS}
-
-    def training_step(self, batch: dict[str, Tensor], _batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        return self.step(batch, "train")
-
-    def validation_step(self, batch: dict[str, Tensor], _batch_idx: int) -> None:
-        """Measure one batch of validation images."""
-        self.step(batch, "validation")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metric that selects the epoch, for Lightning's checkpoints."""
-        value = self.epoch_metrics["validation"].numbers()[self.selection_metric]
-        self.log(f"validation_{self.selection_metric}", value)
+    def metrics(self, sums: Sums, images: int) -> dict[str, float]:
+        """The metrics of an epoch from its sums: by default the mean of each over the images."""
+        names, values = tuple(sums), torch.stack([of.double() for of in sums.values()])
+        return dict(zip(names, (values / images).tolist(), strict=True))
 
 
 def optimiser_for(train: Train, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from safetensors.torch import save_file
 
 from isthmus.data.store import Store
 from isthmus.engine.cost import cost_of
-from isthmus.engine.device import environment, precision_here
+from isthmus.engine.device import device_for, environment
 from isthmus.engine.fit import Trained, fit, log_line
+from isthmus.engine.loggers import loggers_of
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.run_result import Evaluation, RunResult, TuningResult
-from isthmus.engine.task import ProgressCallback, no_progress, task_of
+from isthmus.engine.task import DeviceName, LoggerName, ProgressCallback, no_progress, task_of
 from isthmus.errors import UserError
 from isthmus.metrics.collapse import broken_loss
 from isthmus.recipe import Recipe, recipe_as_toml
 
-LoggerName = Literal["none", "tensorboard", "mlflow"]
-
 
 class RunOptions(TypedDict, total=False):
-    """Where a run finds its data and reports to; its numbers do not depend on these."""
+    """Where a run finds its data, is computed and reports to."""
 
     store: Store | None
     """The images, if they are open already."""
     data_root: Path | None
     """Folder of the data sets; None: ISTHMUS_DATA or the cache folder."""
+    device: DeviceName
+    """Where it is computed; by default "auto"."""
     logger: LoggerName
     """A tracker that also receives the metrics."""
     on_progress: ProgressCallback
@@ -58,12 +59,10 @@ def train_run(
     evaluation = task_of(recipe).evaluate(trained)
     result = _result(trained, evaluation, cost.parameters, cost.gflop)
     weights = trained.module.network.state_dict()
-    class_names = "\n".join(trained.store.class_names)
-    metadata = {"recipe": recipe_as_toml(recipe), "class_names": class_names}
-    write_atomically(
-        folder.weights,
-        lambda file: save_file({k: v.contiguous() for k, v in weights.items()}, file, metadata),
-    )
+    weights = {key: value.cpu().contiguous() for key, value in weights.items()}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": list(trained.store.class_names)}
+    metadata = {"isthmus": json.dumps(about)}  # one entry: several are written in random order
+    write_atomically(folder.weights, lambda file: save_file(weights, file, metadata))
     _finish(folder, result, str(result.metrics))
     return result
 
@@ -101,23 +100,16 @@ def tune_run(
 def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunOptions]) -> Trained:
     """The trained network, after what the runs of a study share has been prepared."""
     task, on_progress = task_of(recipe), options.get("on_progress", no_progress)
+    device = device_for(options.get("device", "auto"), recipe.train.precision)
     store = options.get("store") or task.open_store(recipe.data, options.get("data_root"))
     folder.claim(recipe, store.content)
     shared = options.get("shared") or folder.shared
-    prepared = task.prepare(recipe, store, shared, on_progress)
+    prepared = task.prepare(recipe, store, shared, on_progress, options.get("device", "auto"))
     _check_alike(prepared, options.get("alike") or {}, shared)
-    precision = precision_here(recipe.train.precision)
-    folder.write_environment(environment(precision, content=store.content, prepared=prepared))
-    logger = _lightning_logger(options.get("logger", "none"), folder)
+    folder.write_environment(environment(device, content=store.content, prepared=prepared))
+    loggers = loggers_of(options.get("logger", "none"), folder)
     return fit(
-        store,
-        recipe,
-        seed,
-        folder,
-        precision,
-        logger=logger,
-        on_progress=on_progress,
-        shared=shared,
+        store, recipe, seed, folder, device, loggers=loggers, on_progress=on_progress, shared=shared
     )
 
 
@@ -164,12 +156,3 @@ def _result(trained: Trained, evaluation: Evaluation, parameters: int, gflop: fl
 def _broken_loss(folder: RunFolder) -> str:
     """What is wrong with the training losses of all epochs; empty if nothing is."""
     return broken_loss([float(line["train_loss"]) for line in folder.epochs()]) or ""
-
-
-def _lightning_logger(name: LoggerName, folder: RunFolder) -> Logger | Literal[False]:
-    if name == "tensorboard":
-        return TensorBoardLogger(folder.path, name="tensorboard", version="")
-    if name == "mlflow":
-        study = folder.path.parents[2]
-        return MLFlowLogger(study.name, tracking_uri=f"sqlite:///{study / 'mlflow.db'}")
-    return False

@@ -3,6 +3,7 @@
 Common to all of them:
 
 - ``labels`` are class indices, 0 .. num_labels-1; classes may be absent from a batch.
+- ``weights`` are 1, or 0 for images that do not count; with fewer than two that count the penalty is 0.
 - Kernel penalties are biased estimates, 0 or more: even if z is independent of the label they
   are of the order of 1 / batch. They are computed in float32 or better, under autocast too.
 - The kernel on z is Gaussian. Its bandwidth is the median distance within the batch (Gretton et
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 
 from isthmus.errors import UserError
 
-Penalty = Callable[[Tensor, Tensor], Tensor]
-"""(z, labels) -> penalty of a batch, in nats per image."""
+Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(z, labels, weights) -> penalty of a batch, in nats per image."""
 
 
 def penalty_named(name: str, weight: float | None, latent: int, num_labels: int) -> Penalty:
@@ -31,7 +32,8 @@ def penalty_named(name: str, weight: float | None, latent: int, num_labels: int)
 
     An adversary is an ``nn.Module``: its weights are trained with the network's.
 
-    >>> penalty_named("none", None, latent=2, num_labels=3)(torch.ones(4, 2), torch.arange(4) % 3)
+    >>> penalty = penalty_named("none", None, latent=2, num_labels=3)
+    >>> penalty(torch.ones(4, 2), torch.arange(4) % 3, torch.ones(4))
     tensor(0.)
     """
     if name == "none" or weight is None:
@@ -42,26 +44,32 @@ def penalty_named(name: str, weight: float | None, latent: int, num_labels: int)
 
 
 def hsic(
-    z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"], num_labels: int
+    z: Float[Tensor, "batch latent"],
+    labels: Int[Tensor, " batch"],
+    weights: Float[Tensor, " batch"],
+    num_labels: int,
 ) -> Float[Tensor, ""]:
     """Hilbert-Schmidt independence criterion of z and label; the label's kernel is equality.
 
     Source: Gretton et al. 2005, Measuring statistical dependence with Hilbert-Schmidt norms,
     definition 2.
 
-    >>> hsic(torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 0]), 2) >= 0
+    >>> hsic(torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([0, 1, 0]), torch.ones(3), 2) >= 0
     tensor(True)
     """
     _check_shapes(z, labels, num_labels)
     with torch.autocast(z.device.type, enabled=False):
-        kernel = _gaussian_kernel(z)
-        one_hot = F.one_hot(labels.long(), num_labels).to(kernel.dtype)
-        centred = one_hot - one_hot.mean(dim=0)
-        return (centred * (kernel @ centred)).sum() / (len(z) - 1) ** 2
+        kernel = _gaussian_kernel(z, weights)
+        one_hot, count = _counted(labels, weights, num_labels, kernel.dtype)
+        centred = one_hot - weights[:, None] * one_hot.sum(dim=0) / count.clamp(min=1)
+        return (centred * (kernel @ centred)).sum() / (count - 1).clamp(min=1) ** 2
 
 
 def mmd(
-    z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"], num_labels: int
+    z: Float[Tensor, "batch latent"],
+    labels: Int[Tensor, " batch"],
+    weights: Float[Tensor, " batch"],
+    num_labels: int,
 ) -> Float[Tensor, ""]:
     """Squared maximum mean discrepancy between the z of a class and all z, mean over classes present.
 
@@ -69,20 +77,24 @@ def mmd(
 
     Source: Gretton et al. 2012, A kernel two-sample test (JMLR 13), equation 5.
 
-    >>> mmd(torch.tensor([[0.0], [1.0]]), torch.tensor([1, 1]), 3)  # only one class is present
+    >>> mmd(torch.tensor([[0.0], [1.0]]), torch.tensor([1, 1]), torch.ones(2), 3)  # only one class
     tensor(0.)
     """
     _check_shapes(z, labels, num_labels)
     with torch.autocast(z.device.type, enabled=False):
-        kernel = _gaussian_kernel(z)
-        one_hot = F.one_hot(labels.long(), num_labels).to(kernel.dtype)
+        kernel = _gaussian_kernel(z, weights)
+        one_hot, count = _counted(labels, weights, num_labels, kernel.dtype)
         counts = one_hot.sum(dim=0)
         is_present = (counts > 0).to(kernel.dtype)
-        contrast = one_hot / counts.clamp(min=1) - is_present / len(z)
-        return (contrast * (kernel @ contrast)).sum() / is_present.sum()
+        of_all = weights[:, None] * is_present / count.clamp(min=1)
+        contrast = one_hot / counts.clamp(min=1) - of_all
+        return (contrast * (kernel @ contrast)).sum() / is_present.sum().clamp(min=1)
 
 
-KERNEL_PENALTIES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"hsic": hsic, "mmd": mmd}
+KERNEL_PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
+    "hsic": hsic,
+    "mmd": mmd,
+}
 """Kernel penalties by their names in recipes."""
 
 
@@ -112,13 +124,17 @@ class Adversary(nn.Module):
         )
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], labels: Int[Tensor, " batch"]
+        self,
+        z: Float[Tensor, "batch latent"],
+        labels: Int[Tensor, " batch"],
+        weights: Float[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """Cross-entropy of the classifier in nats, mean over the batch, in float32 or better."""
+        """Cross-entropy of the classifier in nats, mean over what counts, in float32 or better."""
         _check_shapes(z, labels, self.num_labels)
         logits = self.classifier(reverse_gradient(z, self.weight))
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        return F.cross_entropy(logits.to(dtype), labels.long())
+        each = F.cross_entropy(logits.to(dtype), labels.long(), reduction="none")
+        return (weights * each).sum() / weights.sum().clamp(min=1)
 
 
 class _GradientReversal(torch.autograd.Function):
@@ -146,22 +162,36 @@ def reverse_gradient(x: Float[Tensor, "*shape"], weight: float) -> Float[Tensor,
     return reversed_
 
 
-def _no_penalty(z: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001
+def _no_penalty(z: Tensor, labels: Tensor, weights: Tensor) -> Tensor:  # noqa: ARG001
     return z.new_zeros(())
 
 
 def _kernel_penalty(
-    measure: Callable[[Tensor, Tensor, int], Tensor],
+    measure: Callable[[Tensor, Tensor, Tensor, int], Tensor],
     weight: float,
     num_labels: int,
     z: Tensor,
     labels: Tensor,
+    weights: Tensor,
 ) -> Tensor:
-    return weight * measure(z, labels, num_labels)
+    return weight * measure(z, labels, weights, num_labels)
 
 
-def _gaussian_kernel(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch batch"]:
-    """exp(-distance**2 / (2 median**2)) of all pairs; the median is over pairs of two different z."""
+def _counted(
+    labels: Int[Tensor, " batch"],
+    weights: Float[Tensor, " batch"],
+    num_labels: int,
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
+    """The labels as one-hot rows, zero where the weight is, and the number of images that count."""
+    one_hot = F.one_hot(labels.long(), num_labels).to(dtype) * weights[:, None]
+    return one_hot, weights.sum()
+
+
+def _gaussian_kernel(
+    z: Float[Tensor, "batch latent"], weights: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch batch"]:
+    """exp(-distance**2 / (2 median**2)) of all pairs; the median is over pairs that count."""
     if len(z) < 2:
         raise UserError(
             f"{len(z)} z: a kernel penalty compares at least 2; drop a last batch of one"
@@ -171,7 +201,9 @@ def _gaussian_kernel(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch b
     squares = centred.square().sum(dim=1)
     squared = (squares[:, None] + squares - 2 * centred @ centred.T).clamp(min=0)
     apart = torch.triu_indices(len(z), len(z), offset=1, device=z.device)
-    median = squared.detach()[apart[0], apart[1]].median()
+    counted = (weights[apart[0]] * weights[apart[1]]) > 0
+    pairs = squared.detach()[apart[0], apart[1]].where(counted, torch.nan)
+    median = pairs.nanmedian().nan_to_num(nan=1.0)  # no pair counts: the kernel is not used
     return torch.exp(-squared / (2 * median.clamp(min=torch.finfo(squared.dtype).eps)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from isthmus.engine.cost import Cost, cost_of, seconds_per_step
-from isthmus.engine.loaders import leaves_one_over, split_for
+from isthmus.engine.device import device_for
+from isthmus.engine.loaders import split_for, steps_per_epoch
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 from isthmus.study.analysis import looks_of
@@ -52,11 +52,11 @@ def _cost_of_run(recipe: Recipe, seed: int, data_root: Path | None) -> _RunCost:
     task = task_of(recipe)
     store = task.open_store(recipe.data, data_root)
     images = len(split_for(recipe, store, seed).train)
-    batch = recipe.train.batch
-    steps = recipe.train.epochs * (math.ceil(images / batch) - leaves_one_over(images, batch))
+    steps = recipe.train.epochs * steps_per_epoch(images, recipe.train.batch)
+    device = device_for("auto", recipe.train.precision)
     network = cost_of(task.new_module(recipe, store, steps=4))
     phases = task.phases(recipe)
-    seconds = sum(share * steps * seconds_per_step(of, store) for share, of in phases)
+    seconds = sum(share * steps * seconds_per_step(of, store, device) for share, of in phases)
     return _RunCost(network, steps, seconds / 60)
 
 

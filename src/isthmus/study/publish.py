@@ -32,7 +32,16 @@ _UNTUNED = {
     "status": "missing",
     "reason": "some setting of the tuned hyperparameters is still to be tried",
 }
-_ALIKE = ("processor", "vector_instructions", "gpu", "threads", "precision", "commit", "code")
+_ALIKE = (
+    "processor",
+    "vector_instructions",
+    "device",
+    "gpu",
+    "threads",
+    "precision",
+    "commit",
+    "code",
+)
 """Fields of the environment, beside package versions, that should be equal in all runs."""
 
 
@@ -180,7 +189,9 @@ def _record(
         baselines = task.baselines(finished[-1].recipe, plan.seeds[0], store, shared)
     recipes = [tuned.get(v.name, plan.recipe_of(v)) for v in plan.variants]
     versions = {name: version(name) for name in ("isthmus", "numpy", "scipy", "statsmodels")}
-    of_run = {key: last.versions[key] for key in ("torch", "lightning", "python")} if last else {}
+    of_run = (
+        {key: last.versions[key] for key in ("torch", "lightning-fabric", "python")} if last else {}
+    )
     machine = (last.processor, last.vector_instructions, f"{last.threads} threads") if last else ()
     found = {
         "label_scheme": store.label_scheme,

@@ -26,7 +26,7 @@ from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder
 
 if TYPE_CHECKING:
-    from isthmus.engine.train import LoggerName
+    from isthmus.engine.task import LoggerName
 
 Result = RunResult | TuningResult
 

@@ -13,10 +13,7 @@ from isthmus.recipe import LabelledData
 from isthmus.tasks.classify.recipe import ClassifyRecipe
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Int
-
-    from isthmus.data.batches import LabelledImages
+    from isthmus.data.batches import Change
     from isthmus.data.store import LabelledStore, OnProgress
     from isthmus.engine.fit import Trained
     from isthmus.tasks.classify.module import ClassifierModule
@@ -48,15 +45,11 @@ class LabelledTask(Task):
             source = labelled_set(data.name, *data_set_folder(data_root))
         return open_labelled_store(source, data.size_px, data.channels, cache_folder(), on_progress)
 
-    def rows(
-        self, recipe: Any, store: LabelledStore, indices: Int[np.ndarray, " n"], seed: int | None
-    ) -> LabelledImages:
-        """Images with their labels; augmentation flips and shifts them, by the data table."""
-        from isthmus.data.batches import LabelledImages
+    def augmentation(self, recipe: Any) -> Change | None:
+        """Flips and shifts, as the data table says."""
+        from isthmus.data.batches import labelled_augmentation
 
-        if seed is None:
-            return LabelledImages(store, indices, 0.0, 0, 0)
-        return LabelledImages(store, indices, recipe.data.flip, recipe.data.shift_px, seed)
+        return labelled_augmentation(recipe.data.flip, recipe.data.shift_px)
 
 
 class ClassifyTask(LabelledTask):

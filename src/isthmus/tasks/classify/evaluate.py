@@ -19,7 +19,8 @@ def evaluate_classifier(trained: Trained) -> Evaluation:
     Runs in float32 whatever the precision of training, as the network does when it is a judge.
     """
     test, store = trained.split.test, trained.store
-    with replace(trained, precision="float32").evaluating() as network:
+    device = replace(trained.device, precision="float32")
+    with replace(trained, device=device).evaluating() as network:
         logits = [
             network(batch["image"].contiguous(memory_format=torch.channels_last))
             for batch in trained.batches(test)

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch import Tensor, nn
 
-from isthmus.engine.task_module import TaskModule
+from isthmus.data.batches import Batch
+from isthmus.engine.task_module import Part, Sums, TaskModule
 from isthmus.nn.classifier import Judge
 from isthmus.tasks.classify.recipe import ClassifyRecipe
 
@@ -20,15 +21,13 @@ class ClassifierModule(TaskModule):
         super().__init__(network, recipe.train, steps)
         self.data = recipe.data
 
-    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+    def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:  # noqa: ARG002
         """The cross-entropy of one batch."""
         label = batch["label"]
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), label)
-        correct = int((logits.argmax(dim=1) == label).sum())
-        sums = {"loss": float(loss.detach()) * len(label), "accuracy": correct}
-        self.epoch_metrics[part].add(sums, len(label))
-        return loss
+        correct = (logits.argmax(dim=1) == label).sum()
+        return loss, {"loss": loss.detach() * len(label), "accuracy": correct}
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """One image."""

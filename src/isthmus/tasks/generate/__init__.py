@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from isthmus.data.store import LabelledStore
     from isthmus.engine.fit import Trained
-    from isthmus.engine.task import ProgressCallback
+    from isthmus.engine.task import DeviceName, ProgressCallback
     from isthmus.tasks.generate.module import Generator
 
 
@@ -58,13 +58,14 @@ class GenerateTask(LabelledTask):
         store: LabelledStore,
         shared: Path,
         on_progress: ProgressCallback,
+        device: DeviceName,
     ) -> Mapping[str, str]:
         """Train the judge of these images, unless it is in ``shared`` or in the cache."""
         from isthmus.tasks.generate.cas import check_cas_images
         from isthmus.tasks.generate.judge import ensure_judge
 
         check_cas_images(recipe.measure, len(store.class_names))
-        return {"judge": ensure_judge(recipe, store, shared, on_progress)}
+        return {"judge": ensure_judge(recipe, store, shared, on_progress, device)}
 
     def verdict_metrics(self, recipes: Sequence[GenerateRecipe]) -> tuple[str, ...]:
         """Swap success and the NLL; first the harder swap protocol, if the two differ.

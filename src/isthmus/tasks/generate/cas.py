@@ -104,7 +104,7 @@ def _classifier_metrics(store: LabelledStore, run: Trained) -> dict[str, float]:
     recipe = judge_recipe(run.recipe)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, keep="last"))
     with tempfile.TemporaryDirectory() as path, torch.random.fork_rng(devices=[]):
-        classifier = fit(store, recipe, run.seed, RunFolder(Path(path)), run.precision)
+        classifier = fit(store, recipe, run.seed, RunFolder(Path(path)), run.device)
         return evaluate_classifier(classifier).metrics
 
 

@@ -54,9 +54,9 @@ def evaluate_generator(trained: Trained) -> Evaluation:
     """
     recipe, store, folder = trained.recipe, trained.store, trained.folder
     module = cast(Generator, trained.module)
-    module.cpu().eval()
-    vae = VAEOnArrays(module.network, trained.precision, recipe.train.batch)
-    judge = load_judge(recipe, store, trained.shared)
+    module.eval()
+    vae = VAEOnArrays(module.network, trained.device, recipe.train.batch)
+    judge = load_judge(recipe, store, trained.shared, trained.device.torch_device)
     record = JudgeRecord(name=judge.name, accuracy=judge.accuracy)
 
     test = _test_part(vae, trained)
@@ -122,9 +122,9 @@ def _likelihood(
         posterior = vae.encoded(test.target, none)
         elbo["elbo_unconditional_nats"] = vae.elbo_nats(test.target, posterior, none, noise)
     chosen = in_proportion(labels, measure.nll_images, numpy_draws(0, "nll"))
-    bound = vae.nll(test.target, labels, BOUND_SAMPLES, torch_draws(seed, "bound"))
-    nll_draws, k = torch_draws(seed, "nll"), measure.importance_samples
-    nll_of_chosen = vae.nll(test.target[chosen], labels[chosen], k, nll_draws)
+    bound = vae.nll(test.target, labels, BOUND_SAMPLES, torch_seed(seed, "bound"))
+    nll_seed, k = torch_seed(seed, "nll"), measure.importance_samples
+    nll_of_chosen = vae.nll(test.target[chosen], labels[chosen], k, nll_seed)
     nll = nll_of_chosen.of_all(chosen, bound)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]

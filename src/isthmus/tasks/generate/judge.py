@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from isthmus.data.places import cache_folder
 from isthmus.data.store import LabelledStore
+from isthmus.engine.device import CPU
 from isthmus.engine.run_folder import RunFolder
-from isthmus.engine.task import ProgressCallback, task_of
+from isthmus.engine.task import DeviceName, ProgressCallback, task_of
 from isthmus.engine.train import train_run
 from isthmus.errors import UserError
 from isthmus.nn.classifier import Judge
@@ -55,7 +57,11 @@ def judge_folder(recipe: ClassifyRecipe, store: LabelledStore, shared: Path) -> 
 
 
 def ensure_judge(
-    recipe: GenerateRecipe, store: LabelledStore, shared: Path, on_progress: ProgressCallback
+    recipe: GenerateRecipe,
+    store: LabelledStore,
+    shared: Path,
+    on_progress: ProgressCallback,
+    device: DeviceName,
 ) -> str:
     """The name of the judge in ``shared``, after it was copied from the cache or trained there.
 
@@ -71,7 +77,9 @@ def ensure_judge(
         cached.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{cached.path}.lock"):  # of several studies at a time, one trains it
             if not cached.is_finished:
-                train_run(classifier, 0, cached, store=store, on_progress=on_progress)
+                train_run(
+                    classifier, 0, cached, store=store, on_progress=on_progress, device=device
+                )
             if not folder.is_finished:
                 _copy(cached.path, folder.path)
     result = folder.result()
@@ -98,6 +106,7 @@ class LoadedJudge:
     """A trained judge, applied to arrays of images in [0, 1]."""
 
     network: Judge
+    device: torch.device
     name: str
     """Hashes of its data, its recipe and its weights, joined by hyphens."""
     accuracy: float
@@ -105,29 +114,37 @@ class LoadedJudge:
 
     def labels(self, images: Images) -> Labels:
         """The label that it assigns to each image."""
-        return np.concatenate([self.network(b).argmax(dim=1).numpy() for b in _batches(images)])
+        return np.concatenate(
+            [self.network(b).argmax(dim=1).cpu().numpy() for b in self._batches(images)]
+        )
 
     def features(self, images: Images) -> Float[np.ndarray, "n feature"]:
         """The inputs of its last layer, for the Fréchet distance."""
-        return np.concatenate([self.network.features(b).numpy() for b in _batches(images)])
+        return np.concatenate(
+            [self.network.features(b).cpu().numpy() for b in self._batches(images)]
+        )
+
+    def _batches(self, images: Images) -> Iterator[Tensor]:
+        for batch in torch.from_numpy(np.ascontiguousarray(images)).split(_BATCH):
+            yield batch.to(self.device).contiguous(memory_format=torch.channels_last)
 
 
-def load_judge(recipe: GenerateRecipe, store: LabelledStore, shared: Path) -> LoadedJudge:
+def load_judge(
+    recipe: GenerateRecipe,
+    store: LabelledStore,
+    shared: Path,
+    device: torch.device = CPU.torch_device,
+) -> LoadedJudge:
     """The judge that ``ensure_judge`` has put into ``shared``."""
     classifier = judge_recipe(recipe)
     folder = judge_folder(classifier, store, shared)
     network = judge_for(classifier, len(store.class_names))
     network.load_state_dict(load_file(folder.weights))
-    network.eval().requires_grad_(requires_grad=False)
-    return LoadedJudge(network, judge_name(folder), folder.result().metrics["accuracy"])
+    network.to(device).eval().requires_grad_(requires_grad=False)
+    return LoadedJudge(network, device, judge_name(folder), folder.result().metrics["accuracy"])
 
 
 def judge_name(folder: RunFolder) -> str:
     """The name of the finished judge in this folder: the folder's name and a hash of the weights."""
     weights = hashlib.sha256(folder.weights.read_bytes()).hexdigest()[:8]
     return f"{folder.path.name}-{weights}"
-
-
-def _batches(images: Images) -> list[Tensor]:
-    whole = torch.from_numpy(np.ascontiguousarray(images))
-    return [batch.contiguous(memory_format=torch.channels_last) for batch in whole.split(_BATCH)]

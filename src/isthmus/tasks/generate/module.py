@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from isthmus.engine.task_module import TaskModule
+from isthmus.data.batches import Batch
+from isthmus.engine.task_module import Part, Sums, TaskModule
 from isthmus.metrics.generation import kl_nats, log_weights
 from isthmus.nn.conditioning import CONDITION_ON, CONDITIONINGS
 from isthmus.nn.cvae import PRIORS, ConditionalVAE, Outcome
@@ -41,7 +42,7 @@ class Generator(TaskModule):
             objective.invariance, objective.invariance_weight, latent, network.num_labels
         )
 
-    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+    def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:
         """The objective of one batch, in nats per image.
 
         Binarisation, label dropout and the noise of z are drawn from torch's global generator,
@@ -54,24 +55,23 @@ class Generator(TaskModule):
         size = (self._samples(part), len(label), self.recipe.model.latent)
         outcome = network(image, condition, torch.randn(size, device=label.device))
         loss, bounds = self._bound(outcome, target)
-        draws = torch.Generator().manual_seed(torch.initial_seed() + 1 + self._steps_done())
-        is_labelled = condition != network.unconditional_label
-        if is_labelled.sum() > 1:  # unlabelled images are exempt: their label has to be in z
-            z, z_label = outcome.z[0, is_labelled], label[is_labelled]
-            loss = loss + self.penalty(z, z_label)
+        draws = torch.Generator(label.device)
+        draws.manual_seed(torch.initial_seed() + 1 + self.steps_done)
+        # Images without a label are exempt: their label has to be in z.
+        weights = (condition != network.unconditional_label).to(outcome.z.dtype)
+        if len(label) > 1:
+            loss = loss + self.penalty(outcome.z[0], label, weights)
             if (weight := objective.label_consistency_weight) is not None:
-                loss = loss + weight * self._label_consistency(z, z_label, draws)
+                consistency = self._label_consistency(outcome.z[0], label, weights, draws)
+                loss = loss + weight * consistency
         if (class_logits := outcome.class_logits) is not None:
             if part == "train" and objective.label_consistency_noise:
                 assert network.auxiliary_classifier is not None
                 with buffers_unchanged(network):  # it is evaluated on images without noise
                     class_logits = network.auxiliary_classifier(self._noisy(image, draws))
             loss = loss + F.cross_entropy(class_logits.float(), label)
-        sums = [loss * len(label), *(of.sum() for of in bounds.values())]
-        values = torch.stack(sums).tolist()  # one transfer from the device
-        names = ("loss", *bounds)
-        self.epoch_metrics[part].add(dict(zip(names, values, strict=True)), len(label))
-        return loss
+        sums = {name: of.detach().sum() for name, of in bounds.items()}
+        return loss, {"loss": loss.detach() * len(label), **sums}
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """One image, its label, and noise for z."""
@@ -98,7 +98,11 @@ class Generator(TaskModule):
         return label.masked_fill(is_dropped, self.network.unconditional_label)
 
     def _label_consistency(
-        self, z: Float[Tensor, "batch latent"], label: Int[Tensor, " batch"], draws: torch.Generator
+        self,
+        z: Float[Tensor, "batch latent"],
+        label: Int[Tensor, " batch"],
+        weights: Float[Tensor, " batch"],
+        draws: torch.Generator,
     ) -> Float[Tensor, ""]:
         """The cross-entropy of the auxiliary classifier on images decoded with wrong labels.
 
@@ -110,10 +114,12 @@ class Generator(TaskModule):
         synthesis with auxiliary classifier GANs (arXiv:1610.09585), section 3.
         """
         network, half = self.network, len(z) // 2
-        offset = torch.randint(1, network.num_labels, label.shape, generator=draws)
-        given = (label + offset.to(label.device)) % network.num_labels
+        offset = torch.randint(
+            1, network.num_labels, label.shape, generator=draws, device=label.device
+        )
+        given = (label + offset) % network.num_labels
         mu, log_sigma = network.prior(given[half:])
-        noise = torch.randn(mu.shape, generator=draws).to(mu.device)
+        noise = torch.randn(mu.shape, generator=draws, device=mu.device)
         z = torch.cat([z[:half], mu + log_sigma.exp() * noise])
         classifier = network.auxiliary_classifier
         assert classifier is not None  # checked by the recipe
@@ -122,7 +128,8 @@ class Generator(TaskModule):
             image = network.likelihood.mean(network.decode(z, given))
             image = self._noisy(image.contiguous(memory_format=torch.channels_last), draws)
             class_logits = torch.func.functional_call(classifier, fixed, image)
-        return F.cross_entropy(class_logits.float(), given)
+        each = F.cross_entropy(class_logits.float(), given, reduction="none")
+        return (weights * each).sum() / weights.sum().clamp(min=1)
 
     def _noisy(
         self, image: Float[Tensor, "batch channel height width"], draws: torch.Generator
@@ -136,22 +143,20 @@ class Generator(TaskModule):
         sigma = self.recipe.objective.label_consistency_noise
         if not sigma:
             return image
-        return image + sigma * torch.randn(image.shape, generator=draws).to(image)
+        noise = torch.randn(image.shape, generator=draws, device=image.device)
+        return image + sigma * noise.to(image.dtype)
 
     def _kl_weight(self) -> float:
         """The weight of the KL at this step: it rises from 0 to beta (Bowman et al. 2016)."""
         objective = self.recipe.objective
         warmup_steps = objective.kl_warmup * self.steps
-        return objective.beta * min(1.0, self._steps_done() / warmup_steps if warmup_steps else 1.0)
+        return objective.beta * min(1.0, self.steps_done / warmup_steps if warmup_steps else 1.0)
 
-    def _samples(self, part: str) -> int:
+    def _samples(self, part: Part) -> int:
         """Samples of z per image at this step; validation always has all of them."""
         objective = self.recipe.objective
-        is_early = self._steps_done() < objective.importance_from * self.steps
+        is_early = self.steps_done < objective.importance_from * self.steps
         return 1 if is_early and part == "train" else objective.importance_samples
-
-    def _steps_done(self) -> int:
-        return self.trainer.global_step if self._trainer is not None else self.steps
 
     def _charged(self, kl: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
         """Mean KL, no unit below its free bits (Kingma et al. 2016, arXiv:1606.04934, C.8)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from isthmus.engine.device import precision_here
+from isthmus.engine.device import device_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.errors import UserError, nearest_name
 from isthmus.tasks import load_recipe
@@ -89,13 +90,14 @@ def load_vae(run: Path) -> TrainedVAE:
         )
     with safe_open(weights, framework="pt") as file:
         metadata = file.metadata()
-    recipe = load_recipe(metadata["recipe"])
+    about = json.loads(metadata["isthmus"])
+    recipe = load_recipe(about["recipe"])
     if not isinstance(recipe, GenerateRecipe):
         raise UserError(
             f'{run}: holds a network of task = "{recipe.task}", which draws no images; '
             'name a run of task = "generate"'
         )
-    class_names = tuple(metadata["class_names"].split("\n"))
+    class_names = tuple(about["class_names"])
     network = vae_for(recipe, len(class_names))
     try:
         network.load_state_dict(load_file(weights))
@@ -105,5 +107,5 @@ def load_vae(run: Path) -> TrainedVAE:
             "version of isthmus has written them; train the run again, or use that version"
         ) from error
     network.eval().requires_grad_(requires_grad=False)
-    precision = precision_here(recipe.train.precision)
-    return TrainedVAE(VAEOnArrays(network, precision), class_names, recipe)
+    device = device_for("cpu", recipe.train.precision)
+    return TrainedVAE(VAEOnArrays(network, device), class_names, recipe)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.data.batches import as_float
 from isthmus.data.store import LabelledStore
-from isthmus.engine.device import Precision, autocast
+from isthmus.engine.device import CPU, Device
 from isthmus.metrics.generation import NLL, LogMeanExp, kl_nats, log_weights
 from isthmus.nn.cvae import ConditionalVAE, Normal
 
@@ -43,7 +43,8 @@ class VAEOnArrays:
     """
 
     network: ConditionalVAE
-    precision: Precision
+    device: Device = CPU
+    """Where the network is, and the precision it computes in."""
     batch: int = 256
 
     def target(self, images: Images, generator: torch.Generator) -> Images:
@@ -59,14 +60,14 @@ class VAEOnArrays:
         """The posterior of each image."""
         encode = self.network.encode
         parts = [self._posterior(x, y, encode) for x, y in self._batches(target, labels)]
-        mu, log_sigma = (torch.cat(of).numpy() for of in zip(*parts, strict=True))
+        mu, log_sigma = (torch.cat(of).cpu().numpy() for of in zip(*parts, strict=True))
         return mu, log_sigma
 
     def images(self, z: Latents, labels: Labels) -> Images:
         """The expected image of p(x | z, y) for each z."""
         mean = self.network.likelihood.mean
         batches = self._batches(z, labels)
-        return np.concatenate([mean(self._params(z, y)).float().numpy() for z, y in batches])
+        return np.concatenate([mean(self._params(z, y)).float().cpu().numpy() for z, y in batches])
 
     def prior_draws(self, labels: Labels, generator: torch.Generator) -> Latents:
         """One z for each label from p(z | y)."""
@@ -90,15 +91,18 @@ class VAEOnArrays:
     def _prior(self, labels: Labels) -> tuple[Latents, Latents]:
         """Mean and standard deviation of p(z | y) for each label."""
         with torch.inference_mode():
-            mu, log_sigma = self.network.prior(torch.from_numpy(labels))
-        return mu.numpy(), log_sigma.exp().numpy()
+            mu, log_sigma = self.network.prior(
+                torch.from_numpy(labels).to(self.device.torch_device)
+            )
+        return mu.cpu().numpy(), log_sigma.exp().cpu().numpy()
 
     def mean_kl_nats(self, posterior: Posterior, labels: Labels) -> Float[np.ndarray, " latent"]:
         """KL of posterior and prior for each unit of z, mean over images."""
-        mu, log_sigma = (torch.from_numpy(of) for of in posterior)
-        with torch.inference_mode():
-            prior = self.network.prior(torch.from_numpy(labels))
-            return kl_nats(mu, log_sigma, *prior).mean(dim=0).numpy()
+        kl = []
+        for mu, log_sigma, y in self._batches(*posterior, labels):
+            with torch.inference_mode():
+                kl.append(kl_nats(mu, log_sigma, *self.network.prior(y)).cpu().numpy())
+        return np.asarray(np.concatenate(kl).mean(axis=0))
 
     def elbo_nats(
         self, target: Images, posterior: Posterior, labels: Labels, noise: Latents
@@ -110,11 +114,13 @@ class VAEOnArrays:
             with torch.inference_mode():
                 log_prob = self.network.likelihood.log_prob(params, x)
                 kl = kl_nats(mu, log_sigma, *self.network.prior(y)).sum(dim=-1)
-                elbos.append((log_prob - kl).numpy())
+                elbos.append((log_prob - kl).cpu().numpy())
         return np.concatenate(elbos)
 
-    def nll(self, target: Images, labels: Labels, k: int, generator: torch.Generator) -> NLL:
+    def nll(self, target: Images, labels: Labels, k: int, seed: int) -> NLL:
         """-log p(x | y) by importance sampling, with k samples of z per image from q(z | x, y).
+
+        The samples are drawn on the network's device; ``seed`` decides them.
 
         The encoder is conditioned on y itself, even if the network has an auxiliary classifier:
         q is only the proposal, and that of a misclassified image would hardly cover p(z | x, y).
@@ -125,10 +131,10 @@ class VAEOnArrays:
         at_once = max(1, _VALUES_AT_ONCE // (images * target[0].size))
         encode = self.network.encode_with_label
         batches = [(x, y, self._posterior(x, y, encode)) for x, y in self._batches(target, labels)]
-        total = LogMeanExp()
+        total, draws = LogMeanExp(), self.device.draws(seed)
         for first in range(0, k, at_once):
             count = min(at_once, k - first)
-            parts = [self._log_weights(*batch, count, generator).numpy() for batch in batches]
+            parts = [self._log_weights(*batch, count, draws).cpu().numpy() for batch in batches]
             total.add(np.concatenate(parts, axis=1))
         return total.nll()
 
@@ -142,25 +148,28 @@ class VAEOnArrays:
     ) -> Float[Tensor, "count batch"]:
         mu, log_sigma = posterior
         with torch.inference_mode():
-            z = mu + log_sigma.exp() * torch.randn(count, *mu.shape, generator=generator)
+            z = mu + log_sigma.exp() * torch.randn(
+                count, *mu.shape, generator=generator, device=mu.device
+            )
             log_prob = self.network.likelihood.log_prob(self._params(z, y), x)
             return log_weights(log_prob, z, posterior, self.network.prior(y))
 
     def _posterior(
         self, x: Tensor, y: Tensor, encode: Callable[[Tensor, Tensor], Normal]
     ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(), autocast(self.precision):
+        with torch.inference_mode(), self.device.autocast():
             mu, log_sigma = encode(x.contiguous(memory_format=torch.channels_last), y)
         return mu.float(), log_sigma.float()
 
     def _params(self, z: Tensor, y: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(self.precision):
+        with torch.inference_mode(), self.device.autocast():
             return self.network.decode(z, y).float()
 
     def _batches(self, *arrays: Shaped[np.ndarray, "n ..."]) -> Iterator[tuple[Tensor, ...]]:
-        """Arrays with the same first axis, as tensors, in batches."""
-        tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        return zip(*(tensor.split(self.batch) for tensor in tensors), strict=True)
+        """Arrays with the same first axis, as tensors on the network's device, in batches."""
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        for batch in zip(*(tensor.split(self.batch) for tensor in tensors), strict=True):
+            yield tuple(tensor.to(self.device.torch_device) for tensor in batch)
 
 
 def posterior_draws(posterior: Posterior, generator: torch.Generator) -> Latents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,7 @@ from isthmus.metrics.metric import Metric
 from isthmus.tasks.segment.recipe import Data, SegmentRecipe
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Int
-
-    from isthmus.data.batches import MaskedImages
+    from isthmus.data.batches import Change
     from isthmus.data.store import MaskedStore, OnProgress
     from isthmus.engine.fit import Trained
     from isthmus.tasks.segment.module import Segmenter
@@ -64,21 +62,11 @@ class SegmentTask(Task):
             source = OxfordPets(root, data.trimap, data.split, download)
         return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
-    def rows(
-        self,
-        recipe: SegmentRecipe,
-        store: MaskedStore,
-        indices: Int[np.ndarray, " n"],
-        seed: int | None,
-    ) -> MaskedImages:
-        """Images and masks; augmentation changes both alike."""
-        from isthmus.data.batches import MaskedImages, augmentation
+    def augmentation(self, recipe: SegmentRecipe) -> Change | None:
+        """Changes of colour and geometry; image and mask are moved alike."""
+        from isthmus.data.batches import masked_augmentation
 
-        of = recipe.augment
-        if seed is None or not (of.flip or of.rotate_deg or of.scale or of.shift or of.colour):
-            return MaskedImages(store, indices, None, 0)
-        changes = augmentation(of.flip, of.rotate_deg, of.scale, of.shift, of.colour)
-        return MaskedImages(store, indices, changes, seed)
+        return masked_augmentation(**dataclasses.asdict(recipe.augment))
 
     def new_module(self, recipe: SegmentRecipe, store: MaskedStore, steps: int) -> Segmenter:
         """A U-Net with the recipe's loss."""

@@ -6,14 +6,16 @@ import functools
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, Integer, UInt8
 from torch import Tensor, nn
 
-from isthmus.engine.task_module import EpochMetrics, TaskModule
+from isthmus.data.batches import Batch
+from isthmus.engine.task_module import Part, Sums, TaskModule
 from isthmus.losses import loss_named
-from isthmus.metrics.segmentation import confusion, iou, pixel_accuracy
+from isthmus.metrics.segmentation import iou, pixel_accuracy
 from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
 from isthmus.nn.unet import UNet
+from isthmus.recipe import IGNORE_INDEX
 from isthmus.tasks.segment.recipe import Model, SegmentRecipe
 
 
@@ -30,40 +32,48 @@ class Segmenter(TaskModule):
         self.size_px = recipe.data.size_px
         self.loss = loss_named(recipe.loss.name, **recipe.loss.options)
 
-    def new_metrics(self) -> EpochMetrics:
-        """Mean loss, and metrics of the confusion matrix."""
-        return SegmentationMetrics(self.num_classes)
-
-    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
-        """The recipe's loss of one batch."""
-        image, mask = batch["image"], batch["mask"]
+    def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:  # noqa: ARG002
+        """The recipe's loss of one batch, and its confusion matrix."""
+        image, mask = batch["image"], batch["mask"].long()
         logits = self.network(image.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self.loss(logits, mask)
-        metrics = self.epoch_metrics[part]
-        metrics.add({"loss": float(loss.detach()) * len(mask)}, len(mask))
-        predicted = as_u8(logits.detach().argmax(dim=1))
-        metrics.confusion += confusion(as_u8(mask), predicted, self.num_classes).sum(axis=0)
-        return loss
+        counts = confusion_of(mask, logits.detach().argmax(dim=1), self.num_classes).sum(dim=0)
+        return loss, {"loss": loss.detach() * len(mask), "confusion": counts}
+
+    def metrics(self, sums: Sums, images: int) -> dict[str, float]:
+        """Mean loss, pixel accuracy, and mean IoU over the classes that occur."""
+        counts = sums["confusion"].cpu().numpy()
+        return {
+            "loss": float(sums["loss"]) / images,
+            "pixel_accuracy": float(pixel_accuracy(counts)),
+            "mean_iou": float(np.nanmean(iou(counts))),
+        }
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """One image."""
         return (torch.zeros(1, 3, self.size_px, self.size_px),)
 
 
-class SegmentationMetrics(EpochMetrics):
-    """Mean loss of one epoch, and metrics of its confusion matrix."""
+def confusion_of(
+    truth: Integer[Tensor, "image height width"],
+    predicted: Int[Tensor, "image height width"],
+    num_classes: int,
+) -> Int64[Tensor, "image class class"]:
+    """Confusion matrix of each image: pixels by true class (rows) and predicted class (columns).
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    Pixels whose truth is ``IGNORE_INDEX`` are not counted. Does not wait for the device.
 
-    def numbers(self) -> dict[str, float]:
-        """Loss, pixel accuracy, and mean IoU over the classes that occur."""
-        return {
-            **super().numbers(),
-            "pixel_accuracy": float(pixel_accuracy(self.confusion)),
-            "mean_iou": float(np.nanmean(iou(self.confusion))),
-        }
+    >>> confusion_of(torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), torch.tensor([[[1, 1, 0]]]), 2)
+    tensor([[[0, 1],
+             [0, 1]]])
+    """
+    images, cells = len(truth), num_classes**2
+    cell = torch.where(truth == IGNORE_INDEX, cells, truth.long() * num_classes + predicted)
+    first = torch.arange(images, device=truth.device)[:, None, None] * (cells + 1)
+    counts = torch.zeros(images * (cells + 1), dtype=torch.int64, device=truth.device)
+    flat = (cell + first).flatten()
+    counts.scatter_add_(0, flat, torch.ones_like(flat))
+    return counts.view(images, -1)[:, :cells].view(images, num_classes, num_classes)
 
 
 def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
