@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from jaxtyping import UInt8
 
 from isthmus.engine.run_result import Environment, RunResult, TuningResult
 from isthmus.errors import UserError
@@ -62,6 +64,32 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as one compressed .npz, atomically."""
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+@contextmanager
+def array_stream(
+    path: Path, name: str, shape: tuple[int, ...], **arrays: Any
+) -> Iterator[Callable[[UInt8[np.ndarray, ...]], object]]:
+    """Write a compressed .npz whose uint8 array ``name`` arrives in pieces, atomically.
+
+    Args:
+        path: The file.
+        name: Of the array.
+        shape: Of the complete array; the pieces are consecutive along its first axis.
+        arrays: Other arrays of the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        unfinished = Path(folder) / path.name
+        write_arrays(unfinished, arrays)
+        with (
+            zipfile.ZipFile(unfinished, "a", zipfile.ZIP_DEFLATED) as archive,
+            archive.open(f"{name}.npy", "w", force_zip64=True) as stream,
+        ):
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            yield lambda piece: stream.write(np.ascontiguousarray(piece).data)
+        unfinished.rename(path)
 
 
 class Entry:

@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64, UInt8
-
-from isthmus.metrics.segmentation import confusion
+from jaxtyping import Int64
 
 RANGE_TOLERANCE = 1e-3
 """Tolerance for rounding of a loss outside its valid range."""
@@ -19,9 +17,7 @@ LEAST_FOUND = 0.01
 
 
 def collapse_reason(
-    prediction: UInt8[np.ndarray, "image height width"],
-    truth: UInt8[np.ndarray, "image height width"],
-    num_classes: int,
+    confusion: Int64[np.ndarray, "class class"],
     losses: Sequence[float],
     valid: tuple[float, float],
 ) -> str | None:
@@ -40,23 +36,16 @@ def collapse_reason(
     a single class where the truth has no other.
 
     Args:
-        prediction: Class indices.
-        truth: Class indices, or ``IGNORE_INDEX`` for pixels that do not count.
-        num_classes: Number of classes.
+        confusion: Pixels by true class (rows) and predicted class (columns).
         losses: All recorded losses, in order.
         valid: Smallest and largest possible value of the loss.
 
-    Raises:
-        UserError: If the masks differ in shape or a counted pixel has an unknown class.
-
-    >>> truth = np.array([[[0, 1, 1]]], np.uint8)
-    >>> collapse_reason(truth, truth, 2, [0.7, 0.1], (0.0, 1.0))
-    >>> collapse_reason(truth, truth, 2, [0.7, -14988.0], (0.0, 1.0))
+    >>> confusion = np.array([[1, 0], [0, 2]])
+    >>> collapse_reason(confusion, [0.7, 0.1], (0.0, 1.0))
+    >>> collapse_reason(confusion, [0.7, -14988.0], (0.0, 1.0))
     'loss 2 of 2 is -14988: it must lie in 0 .. 1'
     """
-    return broken_loss(losses, valid) or _one_class(
-        confusion(truth, prediction, num_classes).sum(axis=0)
-    )
+    return broken_loss(losses, valid) or _one_class(confusion)
 
 
 def broken_loss(

@@ -5,7 +5,7 @@ Numpy and scipy on class indices. All but the boundary metric are computed from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from scipy.ndimage import distance_transform_edt
 from isthmus.errors import UserError
 from isthmus.metrics.metric import Metric
 from isthmus.recipe.rules import IGNORE_INDEX
+
+Masks = UInt8[np.ndarray, "image height width"]
 
 TOLERANCE_PX = 2.0
 """Largest distance between matching boundary pixels, in pixels."""
@@ -54,6 +56,8 @@ class SegmentationMetrics:
 
     over_set: dict[str, float]
     per_image: dict[str, Float[np.ndarray, " image"]]
+    confusion: Int64[np.ndarray, "class class"]
+    """Pixels of all images by true class (rows) and predicted class (columns)."""
 
 
 def segmentation_metrics(
@@ -76,17 +80,28 @@ def segmentation_metrics(
     >>> segmentation_metrics(truth, prediction, ["wall", "door"]).over_set["iou_door"]
     0.5
     """
+    return metrics_of_batches([(truth, prediction)], class_names)
+
+
+def metrics_of_batches(
+    batches: Iterable[tuple[Masks, Masks]], class_names: Sequence[str]
+) -> SegmentationMetrics:
+    """As ``segmentation_metrics``, for (truth, prediction) in batches, of which one is held at a time."""
     _check_unique(class_names)
     num_classes = len(class_names)
-    matrices = confusion(truth, prediction, num_classes)
-    boundary = boundary_f(truth, prediction, num_classes)
-    boundary_of_set = _mean_of_evaluated(boundary, axis=0)
-    in_set = _by_name(matrices.sum(axis=0), boundary_of_set, class_names)
+    counts, edges = [], []
+    for truth, prediction in batches:
+        counts.append(confusion(truth, prediction, num_classes))
+        edges.append(boundary_f(truth, prediction, num_classes))
+    matrices, boundary = np.concatenate(counts), np.concatenate(edges)
+    of_set = matrices.sum(axis=0)
+    in_set = _by_name(of_set, _mean_of_evaluated(boundary, axis=0), class_names)
     by_image = _by_name(matrices, boundary, class_names)
     kept = [metric.name for metric in METRICS] + [f"iou_{name}" for name in class_names]
     return SegmentationMetrics(
         over_set={name: float(value) for name, value in in_set.items()},
         per_image={name: by_image[name] for name in kept},
+        confusion=of_set,
     )
 
 
