@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the conventional alias)
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
 from torch import Tensor
 
 from isthmus.errors import UserError
@@ -80,7 +79,7 @@ class Batches:
 
     def __init__(
         self,
-        arrays: Mapping[str, np.ndarray[Any, Any]],
+        arrays: Mapping[str, Shaped[np.ndarray, "row ..."]],
         rows: Int[np.ndarray, " n"],
         device: torch.device,
         augmentation: Augmentation | None = None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,19 @@ class Device:
     def draws(self, seed: int) -> torch.Generator:
         """A new generator of random numbers on this device."""
         return torch.Generator(self.torch_device).manual_seed(seed)
+
+
+@contextmanager
+def determinism(*, wanted: bool) -> Iterator[None]:
+    """A context with operations whose result is the same every time; it changes nothing if not wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS demands
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 CPU = Device(torch.device("cpu"), "float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from lightning_fabric.loggers.logger import Logger
 from isthmus.data.batches import Batch, Batches
 from isthmus.data.splits import Split
 from isthmus.data.store import Store
+from isthmus.engine.compiling import compile_network, saves_time
 from isthmus.engine.device import CPU, Device
 from isthmus.engine.loaders import TrainingBatches, split_for
 from isthmus.engine.run_folder import RunFolder, write_atomically
@@ -27,6 +29,9 @@ from isthmus.engine.task import ProgressCallback, no_progress, task_of
 from isthmus.engine.task_module import Sums, TaskModule, optimiser_for, schedule_for
 from isthmus.metrics.metric import in_words
 from isthmus.recipe import Recipe
+
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.ERROR)
+logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Trained:
     """Returned by the task's ``open_store``."""
     split: Split
     device: Device
+    is_compiled: bool
+    """Whether torch.compile translated the network."""
     shared: Path
     """Folder of what several runs share, such as the judge."""
 
@@ -99,14 +106,24 @@ def fit(
         loggers=list(loggers),
     )
     module, optimiser = fabric.setup(bare, optimiser)
-    log_line(folder, f"training {len(split.train)} images, {steps} steps, {device}, seed {seed}")
+    words = f"{device.torch_device.type}, {device.precision}, seed {seed}"
+    log_line(folder, f"training {len(split.train)} images, {steps} steps, {words}")
 
     last, best = folder.checkpoints / "last.ckpt", folder.checkpoints / "best.ckpt"
-    progress: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_value": math.nan}
+    progress: dict[str, Any] = {
+        "epoch": 0,
+        "best_epoch": 0,
+        "best_value": math.nan,
+        "compiled": None,
+    }
     state = {"module": module, "optimiser": optimiser, "schedule": schedule, "progress": progress}
     if last.exists():
         fabric.load(last, state)
         progress = state["progress"]
+    if progress["compiled"] is None:
+        progress["compiled"] = _is_compiled(recipe, bare, batches, steps, device, folder)
+    if progress["compiled"]:
+        compile_network(bare, device)
 
     words, is_finite = "", True
     while progress["epoch"] < recipe.train.epochs and is_finite:
@@ -149,7 +166,24 @@ def fit(
         fabric.load(best, {"module": module})
         selected = progress["best_epoch"]
     shared = shared or folder.shared
-    return Trained(bare, selected, recipe, seed, folder, store, split, device, shared)
+    compiled = progress["compiled"]
+    return Trained(bare, selected, recipe, seed, folder, store, split, device, compiled, shared)
+
+
+def _is_compiled(
+    recipe: Recipe,
+    module: TaskModule,
+    batches: TrainingBatches,
+    steps: int,
+    device: Device,
+    folder: RunFolder,
+) -> bool:
+    """What ``train.compile`` decides; "auto" measures."""
+    if recipe.train.compile != "auto":
+        return recipe.train.compile
+    decided, words = saves_time(module, next(batches.epoch(0)), steps, device)
+    log_line(folder, words)
+    return decided
 
 
 class _Totals:

@@ -51,6 +51,8 @@ class RunResult(Evaluation):
     """The epoch of the evaluated weights, from 1."""
     train_loss_last: Number
     train_seconds: float
+    compiled: bool
+    """Whether torch.compile translated the network."""
     parameters: int
     gflop: float
     """Billions of floating-point operations of one forward pass of one image."""

@@ -148,6 +148,7 @@ def _result(trained: Trained, evaluation: Evaluation, parameters: int, gflop: fl
         recipe_hash=trained.recipe.hash,
         seed=trained.seed,
         images={part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+        compiled=trained.is_compiled,
         parameters=parameters,
         gflop=gflop,
     )

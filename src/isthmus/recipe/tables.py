@@ -92,6 +92,11 @@ class Train:
     """For one-cycle: share of the steps in which the learning rate rises to its peak."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 autocast if the processor has it, else float32; the run records which."""
+    compile: Literal["auto"] | bool = False
+    """Whether torch.compile translates the network, which takes a minute and makes each step faster. auto:
+    if a measurement says that it saves time in this run; the run records which."""
+    deterministic: bool = False
+    """Use only operations whose result is the same every time, on a GPU too; some are slower."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are evaluated: the best by the validation metric, or the last."""
 

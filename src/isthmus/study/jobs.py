@@ -1,0 +1,86 @@
+"""A run to be trained, in a form that another process can be given, and what came of it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.data.store import Store
+from isthmus.engine.run_folder import Busy, RunFolder, write_text
+from isthmus.engine.run_result import RunResult, TuningResult
+from isthmus.engine.task import DeviceName, LoggerName, ProgressCallback
+from isthmus.errors import UserError
+from isthmus.recipe import Recipe
+
+Result = RunResult | TuningResult
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be trained."""
+
+    name: str
+    """Variant and seed, or setting, in words."""
+    recipe: Recipe
+    seed: int
+    folder: RunFolder
+    is_tuning: bool
+    device: DeviceName
+    data_root: Path | None
+    logger: LoggerName
+    shared: Path
+    """Folder of what the runs of the study share, such as the judge."""
+    alike: Mapping[str, str]
+    """What the other runs of the study recorded as shared; this run must use the same."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job."""
+
+    job: Job
+    result: Result | None = None
+    """None if training stopped with an error, or if another process is training the run."""
+    message: str = ""
+    """Why there is no result."""
+
+
+def run_job(job: Job, on_progress: ProgressCallback, store: Store | None = None) -> Outcome:
+    """Train the run of a job, unless it has finished or another process is training it.
+
+    An exception becomes the message; its traceback is written to ``error.txt``.
+
+    Args:
+        job: The run.
+        on_progress: Called after each step.
+        store: The images, if they are open already.
+
+    Raises:
+        UserError: If the request is wrong, since it is then wrong for every run.
+    """
+    from isthmus.engine.train import RunOptions, train_run, tune_run  # slow to import
+
+    train = tune_run if job.is_tuning else train_run
+    options = RunOptions(
+        store=store,
+        data_root=job.data_root,
+        device=job.device,
+        logger=job.logger,
+        on_progress=on_progress,
+        shared=job.shared,
+        alike=job.alike,
+    )
+    try:
+        with job.folder.held():
+            if job.folder.is_finished:
+                return Outcome(job)
+            return Outcome(job, train(job.recipe, job.seed, job.folder, **options))
+    except Busy:
+        return Outcome(job, message="another command trains it")
+    except UserError:
+        raise
+    except Exception as error:  # the other runs of the study go on
+        write_text(job.folder.error, traceback.format_exc())
+        return Outcome(job, message=f"broke off: {error}")
