@@ -6,11 +6,12 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic.dataclasses import dataclass
 
 from isthmus.cli.flags import parse_flags
+from isthmus.engine.task import DeviceName, LoggerName
 from isthmus.errors import UserError
 from isthmus.recipe import AnyRecipe, differing_fields, with_data_from
 from isthmus.recipe.rules import STRICT
@@ -18,6 +19,7 @@ from isthmus.study.plan import StudyPlan, load_plan, shipped_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
 
 if TYPE_CHECKING:
+    from isthmus.study.executors import Executor
     from isthmus.study.stopping_rule import StoppingRule
 
 Options = TypeVar("Options", bound="RunOptions")
@@ -31,7 +33,9 @@ class RunOptions:
     """Folder of the study; left out: studies/NAME. What is finished there is kept."""
     data_root: Path | None = None
     """Where data sets lie; left out: ISTHMUS_DATA, or the cache folder, with download."""
-    logger: Literal["none", "tensorboard", "mlflow"] = "none"
+    device: DeviceName = "auto"
+    """Where networks are trained and evaluated; auto: a CUDA GPU if there is one, else the CPU."""
+    logger: LoggerName = "none"
     """A tracker that follows every run too."""
     json: bool = False
     """Print the study's record, verdicts and runs as JSON in place of the path of its report."""
@@ -73,11 +77,12 @@ def run_plan(
     rule: StoppingRule | None = None,
     *,
     only: bool = False,
+    executor: Executor | None = None,
 ) -> int:
     """Run the plan and write its report; 0 if every run of it has finished, else 1.
 
     The study's record repeats the ``words`` of the command; ``rule`` says when to add seeds;
-    ``only`` leaves alone what else the folder has planned.
+    ``only`` leaves alone what else the folder has planned; ``executor`` trains the runs.
     """
     from isthmus.report.page import write_report
     from isthmus.study.run import run_study
@@ -90,6 +95,8 @@ def run_plan(
         study,
         only=only,
         rule=rule,
+        device=options.device,
+        executor=executor,
         data_root=options.data_root,
         logger=options.logger,
         command=shlex.join(["isthmus", *words]),

@@ -12,6 +12,7 @@ from isthmus.cli.plans import RunOptions, parse_plan, run_plan
 from isthmus.recipe.rules import STRICT, AboveZero, Positive
 
 if TYPE_CHECKING:
+    from isthmus.study.executors import Executor
     from isthmus.study.stopping_rule import StoppingRule
 
 
@@ -29,6 +30,9 @@ class StudyOptions(RunOptions):
     budget_minutes: AboveZero | None = None
     """Train seeds, planned and added ones, while the training time of all runs together stays within
     this."""
+    jobs: Positive | None = None
+    """How many runs are trained at a time, in processes that share the threads of the processor; left out:
+    as many as is fastest by a short measurement."""
     max_seeds: Positive = 20
     """Add seeds up to this many at most. Every look that it leaves room for widens all intervals, so set
     it no higher than you would go."""
@@ -42,6 +46,15 @@ class StudyOptions(RunOptions):
 
         return StoppingRule(self.stop_width, self.budget_minutes, self.max_seeds)
 
+    @property
+    def executor(self) -> Executor | None:
+        """How the runs are trained; None: as is fastest."""
+        from isthmus.study.executors import Processes, one_by_one
+
+        if self.jobs is None:
+            return None
+        return one_by_one if self.jobs == 1 else Processes(self.jobs)
+
 
 def study(words: Sequence[str]) -> int:
     """Run the study that the words describe, or print what it will cost."""
@@ -49,7 +62,7 @@ def study(words: Sequence[str]) -> int:
     if options.seeds is not None:
         plan = dataclasses.replace(plan, seeds=tuple(range(options.seeds)))
     if not options.dry_run:
-        return run_plan(plan, options, ["study", *words], options.rule)
+        return run_plan(plan, options, ["study", *words], options.rule, executor=options.executor)
     from isthmus.study.claim import claimed_plan
     from isthmus.study.forecast import print_forecast
     from isthmus.study.study_folder import StudyFolder

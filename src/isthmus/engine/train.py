@@ -97,17 +97,32 @@ def tune_run(
     return result
 
 
+def prepare(recipe: Recipe, **options: Unpack[RunOptions]) -> Mapping[str, str]:
+    """Make what the runs of a study share, such as the judge; kind -> name.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
+    task = task_of(recipe)
+    store = options.get("store") or task.open_store(recipe.data, options.get("data_root"))
+    shared, device = options.get("shared"), options.get("device", "auto")
+    assert shared is not None
+    return task.prepare(recipe, store, shared, options.get("on_progress", no_progress), device)
+
+
 def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunOptions]) -> Trained:
     """The trained network, after what the runs of a study share has been prepared."""
-    task, on_progress = task_of(recipe), options.get("on_progress", no_progress)
+    task = task_of(recipe)
     device = device_for(options.get("device", "auto"), recipe.train.precision)
     store = options.get("store") or task.open_store(recipe.data, options.get("data_root"))
     folder.claim(recipe, store.content)
     shared = options.get("shared") or folder.shared
-    prepared = task.prepare(recipe, store, shared, on_progress, options.get("device", "auto"))
+    options |= {"store": store, "shared": shared}
+    prepared = prepare(recipe, **options)
     _check_alike(prepared, options.get("alike") or {}, shared)
     folder.write_environment(environment(device, content=store.content, prepared=prepared))
     loggers = loggers_of(options.get("logger", "none"), folder)
+    on_progress = options.get("on_progress", no_progress)
     return fit(
         store, recipe, seed, folder, device, loggers=loggers, on_progress=on_progress, shared=shared
     )

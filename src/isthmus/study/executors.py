@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,8 +16,8 @@ from typing import Any, Protocol
 from isthmus.engine.run_folder import write_text
 from isthmus.study.jobs import Job, Outcome, run_job
 
-JobProgress = Callable[[int, int, int, str], None]
-"""(place of the job, steps done, steps in all, last metric in words) -> None."""
+JobProgress = Callable[[str, int, int, str], None]
+"""(name of the job, steps done, steps in all, last epoch's metric in words) -> None."""
 
 _POLL_S = 0.2
 
@@ -24,7 +25,7 @@ _POLL_S = 0.2
 class Executor(Protocol):
     """Trains runs, several at a time or not."""
 
-    def __call__(self, jobs: Sequence[Job], on_progress: JobProgress) -> Iterator[Outcome]:
+    def __call__(self, jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
         """The outcome of each job, in the order in which they end.
 
         A job that fails does not stop the others. If the caller stops early, so do all jobs.
@@ -34,10 +35,10 @@ class Executor(Protocol):
         """
 
 
-def one_by_one(jobs: Sequence[Job], on_progress: JobProgress) -> Iterator[Outcome]:
+def one_by_one(jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
     """Train the runs in this process, one after the other."""
-    for place, job in enumerate(jobs):
-        yield run_job(job, functools.partial(on_progress, place))
+    for job in jobs:
+        yield run_job(job, functools.partial(on_progress, job.name))
 
 
 @dataclass(frozen=True)
@@ -47,48 +48,50 @@ class Processes:
     count: int
     """How many runs are trained at a time."""
 
-    def __call__(self, jobs: Sequence[Job], on_progress: JobProgress) -> Iterator[Outcome]:
+    def __call__(self, jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
         """As ``Executor``. A job whose process is killed is reported, and the others go on."""
-        left = dict(enumerate(jobs))
+        left = {job.name: job for job in jobs}
+        first = next(iter(left.values()))
+        run_job(
+            dataclasses.replace(first, kind="prepare"), functools.partial(on_progress, first.name)
+        )
         while left:
             yield from self._until_broken(left, on_progress)
 
-    def _until_broken(self, left: dict[int, Job], on_progress: JobProgress) -> Iterator[Outcome]:
+    def _until_broken(self, left: dict[str, Job], on_progress: JobProgress) -> Iterator[Outcome]:
         """Take the jobs that end out of ``left``; returns early if a process is killed."""
         spawn = multiprocessing.get_context("spawn")
         said: Any = spawn.Queue()
         threads = max(1, (os.cpu_count() or 1) // self.count)
         pool = ProcessPoolExecutor(self.count, spawn, _begin, (said, threads))
-        begun: set[int] = set()
+        begun: set[str] = set()
         try:
-            waiting: dict[Future[Outcome], int] = {
-                pool.submit(_run, place, job): place for place, job in left.items()
-            }
+            waiting = {pool.submit(_run, job) for job in left.values()}
             while waiting:
-                done, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
-                for progress in _arrived(said):
-                    begun.add(progress[0])
-                    on_progress(*progress)
+                done, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
+                for name, steps_done, steps, words in _arrived(said):
+                    begun.add(name)
+                    on_progress(name, steps_done, steps, words)
                 for future in done:
-                    place = waiting.pop(future)
                     try:
                         outcome = future.result()
                     except BrokenProcessPool:
-                        yield from self._killed(left, begun)
+                        yield from _killed(left, begun)
                         return
-                    del left[place]
-                    begun.discard(place)
+                    del left[outcome.job.name]
+                    begun.discard(outcome.job.name)
                     yield outcome
         finally:
             _stop(pool)
 
-    def _killed(self, left: dict[int, Job], begun: set[int]) -> Iterator[Outcome]:
-        """Report the jobs that a killed process was working on, or may have been."""
-        for place in begun or set(left):
-            job = left.pop(place)
-            reason = "its process was killed, perhaps because memory ran out; try fewer --jobs"
-            write_text(job.folder.error, f"{reason}\n")
-            yield Outcome(job, message=f"broke off: {reason}")
+
+def _killed(left: dict[str, Job], begun: set[str]) -> Iterator[Outcome]:
+    """Report the jobs that a killed process was working on, or may have been."""
+    for name in begun or set(left):
+        job = left.pop(name)
+        reason = "its process was killed, perhaps because memory ran out; try fewer --jobs"
+        write_text(job.folder.error, f"{reason}\n")
+        yield Outcome(job, message=f"broke off: {reason}")
 
 
 _SAID: Any = None
@@ -102,13 +105,13 @@ def _begin(said: Any, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
-def _run(place: int, job: Job) -> Outcome:
+def _run(job: Job) -> Outcome:
     """Train the run of a job in a process of ``Processes``."""
-    _SAID.put((place, 0, 1, ""))
-    return run_job(job, lambda done, of, words: _SAID.put((place, done, of, words)))
+    _SAID.put((job.name, 0, 1, ""))
+    return run_job(job, lambda done, of, words: _SAID.put((job.name, done, of, words)))
 
 
-def _arrived(said: Any) -> Iterator[tuple[int, int, int, str]]:
+def _arrived(said: Any) -> Iterator[tuple[str, int, int, str]]:
     while True:
         try:
             yield said.get_nowait()

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from isthmus.data.store import Store
 from isthmus.engine.run_folder import Busy, RunFolder, write_text
@@ -17,21 +18,29 @@ from isthmus.recipe import Recipe
 Result = RunResult | TuningResult
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What all jobs of a study have in common."""
+
+    device: DeviceName
+    data_root: Path | None
+    logger: LoggerName
+    shared: Path
+    """Folder of what the runs share, such as the judge."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run to be trained."""
 
     name: str
     """Variant and seed, or setting, in words."""
+    kind: Literal["run", "tuning", "prepare"]
+    """"prepare": make what the runs share, such as the judge, and train nothing else."""
     recipe: Recipe
     seed: int
     folder: RunFolder
-    is_tuning: bool
-    device: DeviceName
-    data_root: Path | None
-    logger: LoggerName
-    shared: Path
-    """Folder of what the runs of the study share, such as the judge."""
+    options: JobOptions
     alike: Mapping[str, str]
     """What the other runs of the study recorded as shared; this run must use the same."""
 
@@ -48,7 +57,7 @@ class Outcome:
 
 
 def run_job(job: Job, on_progress: ProgressCallback, store: Store | None = None) -> Outcome:
-    """Train the run of a job, unless it has finished or another process is training it.
+    """Do a job, unless its run has finished or another process is training it.
 
     An exception becomes the message; its traceback is written to ``error.txt``.
 
@@ -60,19 +69,22 @@ def run_job(job: Job, on_progress: ProgressCallback, store: Store | None = None)
     Raises:
         UserError: If the request is wrong, since it is then wrong for every run.
     """
-    from isthmus.engine.train import RunOptions, train_run, tune_run  # slow to import
+    from isthmus.engine.train import RunOptions, prepare, train_run, tune_run  # slow to import
 
-    train = tune_run if job.is_tuning else train_run
+    train = tune_run if job.kind == "tuning" else train_run
     options = RunOptions(
         store=store,
-        data_root=job.data_root,
-        device=job.device,
-        logger=job.logger,
+        data_root=job.options.data_root,
+        device=job.options.device,
+        logger=job.options.logger,
         on_progress=on_progress,
-        shared=job.shared,
+        shared=job.options.shared,
         alike=job.alike,
     )
     try:
+        if job.kind == "prepare":
+            prepare(job.recipe, **options)
+            return Outcome(job)
         with job.folder.held():
             if job.folder.is_finished:
                 return Outcome(job)

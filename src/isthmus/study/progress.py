@@ -10,43 +10,48 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from isthmus.engine.task import ProgressCallback
-
 
 class StudyProgress:
-    """Two bars: the runs of a study with the time left, and the run in progress."""
+    """Bars: the runs of a study with the time left, and one for each run in progress."""
 
     def __init__(self, bars: Progress, runs: int, what: str) -> None:
         self._bars = bars
+        self._runs = runs
         self._what = what
         self._study = bars.add_task(what, total=float(runs))
-        self._run = bars.add_task("", total=1.0, visible=False)
-        self._begun = 0
+        self._ended = 0
+        self._shares: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
 
-    def skip_run(self) -> None:
-        """Count a run that had finished before."""
-        self._begun += 1
-        self._bars.update(self._study, completed=self._begun)
+    def end(self, name: str | None = None) -> None:
+        """Count a run that has ended; None: one that had finished before."""
+        self._ended += 1
+        if name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+            del self._shares[name]
+        self._update()
 
-    def callback_of_run(self, name: str) -> ProgressCallback:
-        """Begin the next run; return its callback."""
-        before, self._begun = self._begun, self._begun + 1
-        total = self._bars.tasks[self._study].total or 0
-        words = f"{self._what} {self._begun} of {total:.0f}"
-        self._bars.update(self._study, description=words)
-        self._bars.reset(self._run, description=name, visible=True, total=1.0)
+    def show(self, name: str, steps_done: int, steps: int, words: str) -> None:
+        """Show how far a run is, with the last epoch's metric in words."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=1.0)
+        self._shares[name] = steps_done / steps
+        self._bars.update(
+            self._tasks[name], completed=steps_done / steps, description=f"{name}  {words}"
+        )
+        self._update()
 
-        def on_progress(steps_done: int, steps: int, words: str) -> None:
-            share = steps_done / steps
-            self._bars.update(self._run, completed=share, description=f"{name}  {words}")
-            self._bars.update(self._study, completed=before + share)
-
-        return on_progress
+    def _update(self) -> None:
+        begun = min(self._ended + len(self._tasks), self._runs)
+        done = self._ended + sum(self._shares.values())
+        words = f"{self._what} {begun} of {self._runs}"
+        self._bars.update(self._study, completed=done, description=words)
 
 
 @contextmanager

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from rich.console import Console
 
-from isthmus.engine.run_folder import Busy, RunFolder, write_text
-from isthmus.engine.run_result import RunResult, TuningResult
-from isthmus.engine.task import ProgressCallback, task_of
-from isthmus.errors import UserError
+from isthmus.engine.run_result import RunResult
+from isthmus.engine.task import DeviceName, LoggerName, task_of
 from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
+from isthmus.study.concurrency import runs_at_a_time
 from isthmus.study.differences import is_complete
+from isthmus.study.executors import Executor, Processes, one_by_one
+from isthmus.study.jobs import Job, JobOptions, Outcome
 from isthmus.study.plan import StudyPlan, metrics_of
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.publish import publish
 from isthmus.study.schedule import PlannedRun, Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder
-
-if TYPE_CHECKING:
-    from isthmus.engine.task import LoggerName
-
-Result = RunResult | TuningResult
 
 
 def run_study(
@@ -37,6 +31,8 @@ def run_study(
     *,
     only: bool = False,
     rule: StoppingRule | None = None,
+    device: DeviceName = "auto",
+    executor: Executor | None = None,
     data_root: Path | None = None,
     logger: LoggerName = "none",
     console: Console | None = None,
@@ -53,6 +49,8 @@ def run_study(
         only: Whether to run this plan alone. It does not join the plan of a folder that has verdicts, for
             its seed would leave them incomplete.
         rule: When to stop adding seeds; None: run the seeds of the plan.
+        device: Where the runs are trained and evaluated.
+        executor: How the runs are trained; if None, in as many processes as is fastest.
         data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
         logger: A tracker that records every run too.
         console: Where progress is printed; None: standard error.
@@ -67,7 +65,8 @@ def run_study(
     folder, console = StudyFolder(study), console or Console(stderr=True)
     claimed = claimed_plan(plan, folder, adds=not (only and _has_verdicts(StudyFolder(study))))
     names = frozenset(variant.name for variant in (plan if only else claimed).variants)
-    run = StudyRun(folder, names, data_root, logger, console, command)
+    options = JobOptions(device=device, data_root=data_root, logger=logger, shared=folder.shared)
+    run = StudyRun(folder, names, options, executor, console, command)
     if rule is None:
         seeds = plan.seeds if only else claimed.seeds
         beside = [seed for seed in seeds if seed not in claimed.seeds]
@@ -96,8 +95,8 @@ class StudyRun:
     folder: StudyFolder
     names: frozenset[str]
     """The variants that this call trains."""
-    data_root: Path | None
-    logger: LoggerName
+    options: JobOptions
+    executor: Executor | None
     console: Console
     command: str
 
@@ -122,57 +121,57 @@ class StudyRun:
         runs = [run for run in schedule.tuning_runs() if run.variant.name in self.names]
         self._train_each(schedule.plan, runs, runs, "tuning")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "") -> None:
         """Print a line as it is."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def _content(self, schedule: Schedule) -> str:
         """Hash of the images; all data are opened first, so that faulty data are rejected early."""
         with decoding_progress(self.console) as on_progress:
             for data in dict.fromkeys(run.recipe.data for run in schedule.runs()):
                 task = task_of(schedule.plan.recipe)
-                store = task.open_store(data, self.data_root, on_progress)
+                store = task.open_store(data, self.options.data_root, on_progress)
         return store.content
 
     def _train_each(
         self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
     ) -> int:
         """Train the wanted runs that have not finished; return how many were tried."""
-        tried = 0
-        if not runs:
-            return tried
+        to_do = [run for run in runs if run in wanted and not run.folder.is_finished]
+        if not to_do:
+            return 0
         with study_progress(self.console, len(runs), what) as progress:
-            for run in runs:
-                if run.folder.is_finished:
-                    progress.skip_run()
-                elif run in wanted:
-                    name = f"{run.variant.name}, {run.words}"
-                    on_progress = progress.callback_of_run(name)
-                    train = functools.partial(self._train, plan, run, on_progress)
-                    result = attempt(train, run.folder, name, self.console)
-                    if isinstance(result, RunResult):
-                        self.say(f"{name}: {result.status}, {_result_text(plan, result)}")
-                    if not run.setting:
-                        self._publish(plan)
-                    tried += 1
-        return tried
+            for _ in range(len(runs) - len(to_do)):
+                progress.end()
+            jobs = (self._job(plan, run) for run in to_do)
+            executor = self.executor or self._fastest(to_do, runs)
+            for outcome in executor(jobs, progress.show):
+                progress.end(outcome.job.name)
+                self._report(plan, outcome)
+        return len(to_do)
 
-    def _train(self, plan: StudyPlan, run: PlannedRun, on_progress: ProgressCallback) -> Result:
-        from isthmus.engine.train import train_run, tune_run  # slow; a finished study does without
+    def _fastest(self, to_do: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> Executor:
+        count = runs_at_a_time(to_do, runs, self.options)
+        if count == 1:
+            return one_by_one
+        self.say(f"{count} runs at a time: faster here than one after the other (--jobs decides)")
+        return Processes(count)
 
-        own = (run.recipe, run.seed, run.folder)
-        shared = self.folder.shared
-        if run.setting:
-            return tune_run(*own, data_root=self.data_root, on_progress=on_progress, shared=shared)
+    def _job(self, plan: StudyPlan, run: PlannedRun) -> Job:
         alike = Schedule(written_plan(plan, self.folder), self.folder).shared()
-        return train_run(
-            *own,
-            data_root=self.data_root,
-            logger=self.logger,
-            on_progress=on_progress,
-            shared=shared,
-            alike=alike,
-        )
+        name = f"{run.variant.name}, {run.words}"
+        kind: Literal["run", "tuning"] = "tuning" if run.setting else "run"
+        return Job(name, kind, run.recipe, run.seed, run.folder, self.options, alike)
+
+    def _report(self, plan: StudyPlan, outcome: Outcome) -> None:
+        """Print what came of a job, and publish the runs."""
+        name, result = outcome.job.name, outcome.result
+        if isinstance(result, RunResult):
+            self.say(f"{name}: {result.status}, {_result_text(plan, result)}")
+        if outcome.message:
+            self.say(f"{name}: {outcome.message}", style="red")
+        if outcome.job.kind == "run":
+            self._publish(plan)
 
     def _publish(self, plan: StudyPlan) -> None:
         """Publish all runs of the folder, those of other commands too.
@@ -181,28 +180,7 @@ class StudyRun:
         """
         schedule = Schedule(write_plan(plan, self.folder), self.folder)
         schedule.shared()
-        publish(schedule, data_root=self.data_root, command=self.command)
-
-
-def attempt(
-    train: Callable[[], Result], folder: RunFolder, name: str, console: Console
-) -> Result | None:
-    """What training returns; None if it breaks off, or if another command trains or has trained the run.
-
-    Raises:
-        UserError: If the request is wrong, since it is then wrong for every run.
-    """
-    try:
-        with folder.held():
-            return None if folder.is_finished else train()
-    except Busy:
-        console.print(f"{name}: another command trains it", markup=False)
-    except UserError:
-        raise
-    except Exception as error:  # the other runs of the study go on
-        write_text(folder.error, traceback.format_exc())
-        console.print(f"{name}: broke off: {error}", style="red", markup=False)
-    return None
+        publish(schedule, data_root=self.options.data_root, command=self.command)
 
 
 def _result_text(plan: StudyPlan, result: RunResult) -> str:
