@@ -16,7 +16,7 @@ from isthmus.cli.main import COMMANDS, main
 from isthmus.data.folder import Folder
 from isthmus.study.plan import StudyPlan
 
-HEAVY = ("torch", "numpy", "pydantic", "tyro", "rich", "lightning", "matplotlib")
+HEAVY = ("torch", "numpy", "pydantic", "tyro", "rich", "lightning_fabric", "matplotlib")
 
 
 def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

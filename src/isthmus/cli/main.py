@@ -20,7 +20,7 @@ COMMANDS = {
 }
 """Each command, which is also its file and its function, and its line in the help."""
 
-EXTRAS = ("train", "demo", "track")
+EXTRAS = ("train", "demo", "track", "cluster")
 """What may be missing, the smallest first."""
 
 DISTRIBUTIONS = {"skimage": "scikit-image"}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
 from isthmus.cli.plans import RunOptions, parse_plan, run_plan
-from isthmus.recipe.rules import STRICT, AboveZero, Positive
+from isthmus.recipe.rules import STRICT, AboveZero, AtLeastZero, Positive
 
 if TYPE_CHECKING:
     from isthmus.study.executors import Executor
@@ -33,6 +33,14 @@ class StudyOptions(RunOptions):
     jobs: Positive | None = None
     """How many runs are trained at a time, in processes that share the threads of the processor; left out:
     as many as is fastest by a short measurement."""
+    on: Literal["local", "ray"] = "local"
+    """Where runs are trained: on this machine, or as tasks of a Ray cluster."""
+    address: str | None = None
+    """For --on ray: address of the cluster; left out: a running one, or a new one on this machine."""
+    cpus: Positive = 1
+    """For --on ray: cores per run."""
+    gpus: AtLeastZero = 0.0
+    """For --on ray: GPUs per run; 0.25 lets four runs share one."""
     max_seeds: Positive = 20
     """Add seeds up to this many at most. Every look that it leaves room for widens all intervals, so set
     it no higher than you would go."""
@@ -49,6 +57,10 @@ class StudyOptions(RunOptions):
     @property
     def executor(self) -> Executor | None:
         """How the runs are trained; None: as is fastest."""
+        if self.on == "ray":
+            from isthmus.study.on_ray import RayTasks
+
+            return RayTasks(self.address, self.cpus, self.gpus)
         from isthmus.study.executors import Processes, one_by_one
 
         if self.jobs is None:

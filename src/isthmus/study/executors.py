@@ -7,6 +7,8 @@ import functools
 import multiprocessing
 import os
 import queue
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -99,10 +101,19 @@ _SAID: Any = None
 
 
 def _begin(said: Any, threads: int) -> None:
-    """Set up a process, before it imports torch."""
+    """Set up a process, before it imports torch; it ends with the process that started it."""
     global _SAID
     _SAID = said
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _run(job: Job) -> Outcome:
