@@ -12,7 +12,7 @@ import monai.losses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

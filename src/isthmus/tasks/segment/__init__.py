@@ -31,7 +31,7 @@ class SegmentTask(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics of all test masks, at the recipe's size."""
+        """Metrics of the predicted masks of the test set, at the size of the recipe."""
         from isthmus.metrics.segmentation import METRICS
 
         return METRICS
@@ -71,13 +71,14 @@ class SegmentTask(Task):
         indices: Int[np.ndarray, " n"],
         seed: int | None,
     ) -> MaskedImages:
-        """Images and masks; augmentation changes both alike."""
+        """Images and masks; augmentation (none if ``seed`` is None) changes both in the same way."""
         from isthmus.data.batches import MaskedImages, augmentation
 
-        of = recipe.augment
-        if seed is None or not (of.flip or of.rotate_deg or of.scale or of.shift or of.colour):
+        augment = recipe.augment
+        settings = augment.flip, augment.rotate_deg, augment.scale, augment.shift, augment.colour
+        if seed is None or not any(settings):
             return MaskedImages(store, indices, None, 0)
-        changes = augmentation(of.flip, of.rotate_deg, of.scale, of.shift, of.colour)
+        changes = augmentation(*settings)
         return MaskedImages(store, indices, changes, seed)
 
     def new_module(self, recipe: SegmentRecipe, store: MaskedStore, steps: int) -> Segmenter:
@@ -108,7 +109,7 @@ class SegmentTask(Task):
         return (constant_prediction(store),)
 
     def shown_images(self, folder: Path, runs: Any, store: MaskedStore, per_image: Any) -> None:
-        """Write the same test images for every variant: typical, differing, hardest, easiest."""
+        """Write test images of every role, with the masks that each variant predicts for them."""
         from isthmus.tasks.segment.shown_images import write_shown_images
 
         write_shown_images(folder, runs, store, per_image)

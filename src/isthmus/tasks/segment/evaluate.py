@@ -1,4 +1,4 @@
-"""Evaluate a trained U-Net on the test part."""
+"""Evaluate a trained U-Net on the test set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isthmus.tasks.segment.module import as_u8
 
 
 def evaluate_segmenter(trained: Trained) -> Evaluation:
-    """Metrics of the predicted masks; writes the masks and every image's metrics to the run folder."""
+    """Metrics of the predicted masks; writes the masks and the metrics of each image to the run folder."""
     store, folder, test = trained.store, trained.folder, trained.split.test
     prediction = _predicted_masks(trained)
     truth = np.asarray(store.masks[test])
@@ -48,7 +48,7 @@ def _predicted_masks(trained: Trained) -> UInt8[np.ndarray, "n height width"]:
 
 
 def constant_prediction(store: MaskedStore) -> Baseline:
-    """The metrics of predicting the training part's most frequent class for every pixel."""
+    """The metrics of predicting the most frequent class of the training images for every pixel."""
     parts = np.asarray(store.parts)
     counts = np.bincount(np.asarray(store.masks[parts == "train"]).ravel(), minlength=256)
     most_frequent = int(counts[:IGNORE_INDEX].argmax())

@@ -58,7 +58,7 @@ class SegmentationMetrics(EpochMetrics):
         self.confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
 
     def numbers(self) -> dict[str, float]:
-        """Loss, pixel accuracy, and mean IoU over the classes that occur."""
+        """Loss, pixel accuracy, and mean IoU over the classes in the true or predicted masks."""
         return {
             **super().numbers(),
             "pixel_accuracy": float(pixel_accuracy(self.confusion)),
@@ -72,7 +72,7 @@ def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
 
 
 def unet_for(model: Model, channels_in: int, num_classes: int) -> UNet:
-    """The U-Net of a recipe, with weights drawn from torch's global generator."""
+    """The U-Net of a recipe, initialised at random by torch's global generator."""
     return UNet(
         channels_in=channels_in,
         num_classes=num_classes,
