@@ -28,7 +28,7 @@ def test_a_dice_run_stuck_at_the_majority_share_is_detected():
     """Published Dice runs of this task: all background, accuracy .5798 in every epoch."""
     truth = truth_with_share(0.5798)
     assert collapse_reason(np.ones_like(truth), truth, 3, SOUND, DICE) == (
-        "all predicted pixels are class 1: pixel accuracy 0.5798 equals that class's share of the "
+        "all predicted pixels are class 1: pixel accuracy 0.5798 equals that class's proportion of the "
         "truth, 0.5798"
     )
 

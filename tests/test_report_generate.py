@@ -742,7 +742,9 @@ def test_where_no_side_is_conditioned_the_conditioning_makes_no_other_design(tmp
     variants = {f: {"model.condition_on": "none", "model.conditioning": f} for f in ("add", "film")}
     folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))
     (shown,) = figures.designs(read_study(folder))
-    assert shown.drawing.label.startswith("Design of add, film: the label enters no part;")
+    assert shown.drawing.label.startswith(
+        "Design of add, film: the label conditions neither encoder nor decoder;"
+    )
 
 
 def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):

@@ -120,8 +120,8 @@ def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None
     run = str(make_run(tmp_path / "run"))
     title, note, *captions = say("generate", run, "--grid", "random")
     assert (title, note) == (
-        "Drawn from the prior, each with a label",
-        "Below: the label given, drawn at random.",
+        "Generated from the prior, each with a label",
+        "Below: the given label, chosen at random.",
     )
     assert len(captions) == 25
     assert set(captions) == set(NAMES)
@@ -240,7 +240,7 @@ def test_a_swap_says_true_and_given_beside_its_source(
     title, note, *captions = say("swap", run, *images, "--grid", "swap", "--true", "frog")
     assert title == "Decoded with a wrong label", "this encoder hears none"
     assert note == (
-        "Left: an image; right: what the network makes of it. Below: true label → label given."
+        "Left: an image; right: the output of the network. Below: true label → given label."
     )
     assert len(captions) == 3
     assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
@@ -377,8 +377,8 @@ def test_a_label_that_nobody_said_is_the_null_label(
         (
             {"model.condition_on": "decoder", "model.label_dropout": 0.0},
             "--true is missing: this model (model.condition_on = 'decoder', model.prior = 'standard') is "
-            "conditioned on the label of an image and was trained without label dropout (model.label_dropout = "
-            "0); name the label",
+            "conditioned on the label of an image and was trained without label dropout "
+            "(model.label_dropout = 0); name the label",
         ),
     ],
 )

@@ -247,7 +247,7 @@ def _check_shapes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
             "logits have 1 class: a loss needs at least 2, one of them the background; "
             "give the network one output channel per class"
         )
-    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+    # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
     if target.device.type == "cpu" and not torch.compiler.is_compiling():
         unknown = (target != ignore_index) & ((target < 0) | (target >= num_classes))
         if unknown.any():

@@ -189,7 +189,7 @@ class ConditionalVAE(nn.Module):
             return _normal(self.posterior(vector.to(self.posterior.weight.dtype)))
 
     def _check_known(self, label: Tensor) -> None:
-        # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+        # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
         if label.device.type == "cpu" and not torch.compiler.is_compiling():
             unknown = (label < 0) | (label > self.num_labels)
             if unknown.any():

@@ -185,7 +185,7 @@ def _check_shapes(z: Tensor, labels: Tensor, num_labels: int) -> None:
         raise UserError(
             f"{len(z)} z but {len(labels)} labels: each z has one label; pass z and labels of one batch"
         )
-    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+    # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         unknown = labels[(labels < 0) | (labels >= num_labels)]
         if len(unknown):

@@ -24,7 +24,7 @@ _SIZES = (340, 200)
 
 
 def cost_chart(study: StudyFolder) -> Drawing | None:
-    """The judged metric beside time, parameters and GFLOP, a row a variant, the best mean first.
+    """The primary metric beside time, parameters and GFLOP, one row per variant, best mean first.
 
     Error bars are ± one standard deviation over seeds. None if no run has finished.
     """
@@ -60,9 +60,10 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
 
 
 def size_charts(study: StudyFolder) -> list[Drawing]:
-    """The judged metric by the number of labelled images, a chart a setting; none where it is not known.
+    """The primary metric against the number of labelled images, one chart per setting.
 
-    Bars are 95 % t intervals over seeds. Numbers of images are on a logarithmic scale.
+    Empty if the study has no such numbers. Error bars are 95 % t intervals over seeds. The x axis is
+    logarithmic.
     """
     sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
     if sizes.empty:

@@ -75,7 +75,7 @@ def variant_table(study: StudyFolder) -> Table:
 
 
 def class_tables(study: StudyFolder) -> tuple[Table, ...]:
-    """One table a metric that exists for every class, sorted by the judged metric."""
+    """One table per metric that exists for every class, sorted by the primary metric."""
     tables = []
     for prefix, name in PER_CLASS.items():
         keys = {label: f"{prefix}_{label}" for label in study.record.class_names}
@@ -87,7 +87,7 @@ def class_tables(study: StudyFolder) -> tuple[Table, ...]:
 
 
 def cost_table(study: StudyFolder) -> Table:
-    """What each variant costs, beside the judged metric."""
+    """The costs of each variant, beside the primary metric."""
     judged = study.record.judged
     costs = [
         numbers(heading, lambda of, column=column: of.mean(column), as_text)  # type: ignore[misc]
@@ -121,7 +121,7 @@ def label_use_table(study: StudyFolder) -> Table:
 
 
 def image_table(study: StudyFolder) -> Table | None:
-    """How the judged metric spreads over the test images; None without metrics of images."""
+    """Quantiles of the primary metric over test images; None without metrics of single images."""
     judged, metrics = study.record.judged, study.per_image
     if metrics.empty or judged.name not in metrics:
         return None
@@ -247,7 +247,7 @@ def _variants(study: StudyFolder) -> Iterator[Subject]:
 def _ranked(
     study: StudyFolder, caption: str, columns: Sequence[Column], shown: Sequence[str]
 ) -> Table:
-    """Variants, and baselines that have one of the columns shown, sorted by the judged metric."""
+    """Variants, and baselines that have one of the columns shown, sorted by the primary metric."""
     judged = study.record.judged
     subjects = list(_variants(study))
     for baseline in study.record.baselines:

@@ -76,7 +76,7 @@ def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
 
 
 def pair_matrix(study: StudyFolder) -> Table | None:
-    """Every variant against every other one, by the judged metric; None for two or too many."""
+    """Every pair of variants on the primary metric; None if there are two variants or too many."""
     judged = study.record.judged
     pairs = {
         (seen.a, seen.b): seen
@@ -99,14 +99,12 @@ def pair_matrix(study: StudyFolder) -> Table | None:
         is_number=False,
     )
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
-    caption = (
-        f"The row's variant against the column's, by {judged.title}, best mean first: {legend}."
-    )
+    caption = f"Variant of the row against that of the column, on {judged.title}; best mean first. {legend}."
     return table_of(study, caption, [head, *map(against, names)], names)
 
 
 def rank_table(study: StudyFolder) -> Table | None:
-    """How often each variant has each rank; None without ranks of the judged metric."""
+    """How often each variant has each rank; None without ranks on the primary metric."""
     judged = study.record.judged
     ranks = study.ranks[study.ranks["metric"] == judged.name]
     names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
@@ -121,8 +119,8 @@ def rank_table(study: StudyFolder) -> Table | None:
         )
 
     caption = (
-        f"How often each variant has each rank by {judged.title} when the seeds are drawn again "
-        "(paired bootstrap); 1 is best. With few seeds, these proportions are too close to 0 or 100 %."
+        f"How often each variant has each rank on {judged.title} if the seeds are resampled "
+        "(paired bootstrap); rank 1 is best. With few seeds, these proportions are too close to 0 or 100 %."
     )
     places = sorted({place for _, place in shares})
     columns = [words("Variant", lambda name: name), *map(ranked, places)]
@@ -151,7 +149,7 @@ def variance_table(study: StudyFolder) -> Table | None:
 
 
 def size_table(study: StudyFolder) -> Table | None:
-    """The judged metric by the number of labelled images, measured and predicted; None if not known."""
+    """The primary metric for each number of labelled images, measured and predicted; None if unknown."""
     sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
     if sizes.empty:
         return None
