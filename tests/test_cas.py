@@ -153,8 +153,8 @@ def test_the_yardstick_is_of_training_images_alone_as_many_of_each_label(
 def test_too_few_images_are_rejected_before_anything_is_trained(tmp_path: Path) -> None:
     recipe = GenerateRecipe(measure=Measure(cas_images=19))
     sentence = (
-        r"measure.cas_images = 19: a classifier of 10 labels learns from two images of each or "
-        r"more; set it to 20 or more, or remove the key"
+        r"measure.cas_images = 19: a classifier of 10 labels needs at least two images of each label; "
+        r"set the key to 20 or more, or remove it"
     )
     with pytest.raises(UserError, match=sentence):
         train_run(recipe, 0, RunFolder(tmp_path))

@@ -28,7 +28,7 @@ def test_a_dice_run_stuck_at_the_majority_share_is_detected():
     """Published Dice runs of this task: all background, accuracy .5798 in every epoch."""
     truth = truth_with_share(0.5798)
     assert collapse_reason(np.ones_like(truth), truth, 3, SOUND, DICE) == (
-        "all predicted pixels are class 1: pixel accuracy 0.5798 equals that class's share of the "
+        "all predicted pixels are class 1: pixel accuracy 0.5798 equals that class's proportion of the "
         "truth, 0.5798"
     )
 
@@ -39,7 +39,7 @@ def test_a_few_other_pixels_do_not_hide_the_collapse():
     prediction[0, 0, -4:] = 0
     assert collapse_reason(prediction, truth, 3, SOUND, DICE) == (
         "99.96% of the predicted pixels are class 1: pixel accuracy 0.5800 equals that class's "
-        "share of the truth, 0.5798"
+        "proportion of the truth, 0.5798"
     )
 
 

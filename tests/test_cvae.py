@@ -17,7 +17,7 @@ from isthmus.errors import UserError
 from isthmus.nn.conditioning import (
     CONDITION_ON,
     CONDITIONINGS,
-    EMBEDDED,
+    EMBEDDING_DIM,
     NOWHERE,
     Add,
     FiLM,
@@ -233,14 +233,16 @@ def test_film_scales_and_shifts_each_channel() -> None:
         film.linear.bias.copy_(torch.tensor([0.5, -1.0, 3.0, 7.0]))  # scales - 1, shifts
     x = torch.randn(3, 2, 4, 4)
     expected = torch.stack([1.5 * x[:, 0] + 3, torch.full_like(x[:, 1], 7.0)], dim=1)
-    torch.testing.assert_close(film(x, torch.randn(3, EMBEDDED)), expected)
+    torch.testing.assert_close(film(x, torch.randn(3, EMBEDDING_DIM)), expected)
 
 
 def test_parts_of_two_conditionings_are_rejected() -> None:
-    x, condition = torch.zeros(1, 2, 4, 4), torch.zeros(1, EMBEDDED)
-    with pytest.raises(UserError, match=r"a stage with FiLM got no condition: .*; take both"):
+    x, condition = torch.zeros(1, 2, 4, 4), torch.zeros(1, EMBEDDING_DIM)
+    with pytest.raises(UserError, match=r"a stage with FiLM received no condition: .*; take both"):
         FiLM(2)(x, None)
-    with pytest.raises(UserError, match=r"a stage without FiLM got a condition, .*; take both"):
+    with pytest.raises(
+        UserError, match=r"a stage without FiLM received a condition, .*; take both"
+    ):
         Unmodulated()(x, condition)
 
 
@@ -366,7 +368,10 @@ def test_images_of_another_shape_are_rejected(channels: int, size_px: int) -> No
 
 @pytest.mark.parametrize("label", [-1, NUM_LABELS + 1])
 def test_an_unknown_label_is_rejected(label: int) -> None:
-    sentence = f"label {label} is unknown: this network knows 0 .. 3, and 4 for no label; give one of these"
+    sentence = (
+        f"label {label} is unknown: the labels of this network are 0 .. 3, and 4 for no label; pass one of "
+        "these"
+    )
     with pytest.raises(UserError, match=sentence):
         vae_of().encode(inputs(count=1), torch.tensor([label]))
     with pytest.raises(UserError, match=sentence):

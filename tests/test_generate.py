@@ -367,7 +367,7 @@ def test_every_likelihood_is_evaluated_and_used(
     )
     assert (sentence in capsys.readouterr().err) == is_labelled
     assert main(["generate", str(tmp_path), "--labels", "none", "--out", out]) == 2
-    assert "label none: this model has none of that name" in capsys.readouterr().err
+    assert "label none: this model has no such label" in capsys.readouterr().err
 
 
 @pytest.mark.trains
@@ -478,9 +478,9 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     place, cached = (judge_folder(judge_recipe(recipe), store, shared) for shared in places)
     cached.finish(run_result(status="failed", reason="classifies every image as level"))
     assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
-        f"{place.path}: the judge of these images has failed (classifies every image as level), and its "
-        "labels would be in every metric; raise measure.judge_epochs, or delete that folder and "
-        f"{cached.path} to train it again"
+        f"{place.path}: the training of the judge failed (classifies every image as level), but most "
+        "metrics need the judge; increase measure.judge_epochs, or delete that folder and "
+        f"{cached.path} to train the judge again"
     )
     assert not run.epoch_table.exists()
     for folder in (place, cached):
@@ -557,7 +557,7 @@ def test_swap_draws_my_own_images_again(finished: Path, strokes: Path, tmp_path:
     [
         (
             ["generate", "RUN", "--labels", "uprigt"],
-            "label uprigt: this model has none of that name; did you mean upright?",
+            "label uprigt: this model has no such label; did you mean upright?",
         ),
         (["generate"], "generate takes one model"),
         (["swap", "RUN"], "swap takes a model and images"),
@@ -579,7 +579,7 @@ def test_a_wrong_request_gets_its_sentence(
         ({"data.colour": "rgb"}, "only grey images can be binarised"),
         (
             {"data.name": "cifar10"},
-            "objective.likelihood = 'bernoulli-dynamic' with data.name = 'cifar10': only images of "
+            "objective.likelihood = 'bernoulli-dynamic' with data.name = 'cifar10': only images like "
             "ink on paper can be binarised, not photographs; use gaussian or discretised-logistic",
         ),
         ({"objective.invariance": "hsic"}, "a penalty needs a weight"),
@@ -589,7 +589,7 @@ def test_a_wrong_request_gets_its_sentence(
         ),
         (
             {"objective.importance_samples": 5, "objective.beta": 4.0},
-            "an importance-weighted bound has no KL to weigh; leave beta at 1",
+            "an importance-weighted bound has no KL term; set beta = 1",
         ),
         (
             {
@@ -597,7 +597,7 @@ def test_a_wrong_request_gets_its_sentence(
                 "objective.importance_from": 0.1,
                 "objective.kl_warmup": 0.2,
             },
-            "let kl_warmup end by importance_from",
+            "kl_warmup to at most importance_from",
         ),
         (
             {"objective.importance_from": 0.5},

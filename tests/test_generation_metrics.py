@@ -264,7 +264,7 @@ def test_portions_of_different_images_are_rejected():
     )
     weights.add(np.zeros((2, 3)))
     assert error_of(lambda: weights.add(np.zeros((2, 1)))) == (
-        "log weights of 1 images after those of 3: all portions must be of the same images; use "
+        "log weights of 1 images after those of 3: all chunks must be of the same images; use "
         "one LogMeanExp per set of images"
     )
 
@@ -288,7 +288,7 @@ def test_active_units_vary_over_images():
 
 def test_active_units_of_one_image_are_rejected():
     assert error_of(lambda: active_units(np.zeros((1, 2)))) == (
-        "1 image: a variance needs at least 2; pass more"
+        "1 image: a variance needs at least 2; pass more images"
     )
 
 
@@ -357,7 +357,7 @@ def test_wrong_labels_are_uniform_over_the_others_and_every_class_is_drawn():
 def test_wrong_labels_of_one_class_and_of_unknown_labels_are_rejected():
     rng = np.random.default_rng(0)
     assert error_of(lambda: wrong_labels(np.zeros(3, np.int64), 1, rng)) == (
-        "1 label: a wrong one needs at least 2; add images of another"
+        "1 label: a label swap needs at least 2; add images with another label"
     )
     assert error_of(lambda: wrong_labels(np.array([0, 10]), 10, rng)) == (
         "labels are 0 .. 10 but there are 10 classes: a label is 0 .. 9; correct the labels or the "
@@ -398,7 +398,8 @@ def test_swap_shares_add_up(n, seed):
 def test_a_swap_to_the_true_label_is_rejected():
     true = np.array([0, 1])
     assert error_of(lambda: swap_metrics(true, np.array([1, 1]), true)) == (
-        "image 1 is given its true label 1: a swap needs a wrong one; draw them with wrong_labels"
+        "image 1 is given its true label 1: a swap needs a wrong label; draw the given labels with "
+        "wrong_labels"
     )
 
 

@@ -12,7 +12,7 @@ import monai.losses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -347,7 +347,9 @@ def test_recipe_and_losses_accept_the_same_options(name, key):
 
 @pytest.mark.parametrize("key", ["smooth", "gamma", "alpha", "beta", "softmax"])
 def test_the_help_of_a_recipe_states_the_defaults_of_the_losses(key):
-    said = re.search(rf' {key}: .*?none: ([\w.]+)\.[ "]', inspect.getsource(LossRecipe), re.DOTALL)
+    said = re.search(
+        rf' {key}: .*?If left out: ([\w.]+)\.[ "]', inspect.getsource(LossRecipe), re.DOTALL
+    )
     defaults = {
         signature[key].default
         for signature in (inspect.signature(loss).parameters for loss in LOSSES.values())

@@ -283,7 +283,7 @@ def test_unknown_labels_are_rejected(penalty, wrong):
 @both_kernels
 def test_a_single_z_is_rejected(penalty):
     assert error_of(lambda: penalty(torch.zeros(1, 2), torch.tensor([0]), 2)) == (
-        "1 z: a kernel penalty compares at least 2; drop a last batch of one"
+        "1 z: a kernel penalty needs at least 2; drop a last batch of one image"
     )
 
 
@@ -295,5 +295,5 @@ def test_different_numbers_of_z_and_labels_are_rejected():
     for penalty in (unhooked.hsic, unhooked.mmd):
         assert (
             error_of(lambda penalty=penalty: penalty(torch.zeros(3, 2), torch.tensor([0]), 2))
-            == "3 z but 1 labels: each z has one label; pass both of the same batch"
+            == "3 z but 1 labels: each z has one label; pass z and labels of one batch"
         )

@@ -258,12 +258,12 @@ def test_the_best_is_set_against_each_other_one_image_by_image(tmp_path):
         folder / "by_image.csv", index=False
     )
     table = image_table(read_study(folder))
-    assert table.columns[-2].text == f"{best} \N{MINUS SIGN} it"
+    assert table.columns[-2].text == f"{best} \N{MINUS SIGN} this variant"
     assert [row.cells[-2].text for row in table.rows] == [
         "\N{EM DASH}",
         *["+0.021 [+0.010, +0.033]"] * len(others),
     ]
-    assert "verdicts cover networks trained again" in table.caption
+    assert "verdicts include the variation between seeds" in table.caption
 
 
 def test_a_metric_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
@@ -444,8 +444,8 @@ def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_p
     "holes",
     [
         {
-            "per_image.parquet": "Metrics of single images: not in this folder.",
-            "images": "Test images: not in this folder.",
+            "per_image.parquet": "This folder has no metrics of single images.",
+            "images": "This folder has no test images.",
             "runs": "no run in this folder has a metrics.csv",
         },
         {
@@ -453,8 +453,8 @@ def test_figures_are_saved_the_same_again_and_do_not_outlive_their_numbers(tmp_p
             f"images/000-{VARIANTS[0]}.png": '<div class="hole"',
         },
         {
-            "study.json": "Metrics of each class: not in this folder.",
-            "images/images.json": "Test images: not in this folder.",
+            "study.json": "This folder has no metrics of each class.",
+            "images/images.json": "This folder has no test images.",
         },
     ],
     ids=lambda holes: "+".join(holes),

@@ -37,12 +37,12 @@ NAMES = ("zero", "one", "two", "three")
 TITLES = {
     "swap": "Encoded with the true label, decoded with a wrong one",
     "swap_wrong": "Encoded and decoded with a wrong label",
-    "random": "Drawn from the prior, each with a label",
-    "unconditional": "Drawn from the prior without a label",
-    "style": "One style a row, one label a column",
+    "random": "Generated from the prior, each with a label",
+    "unconditional": "Generated from the prior without a label",
+    "style": "One style per row, one label per column",
     "reconstruction": "Reconstructed with the true label",
     "interpolation": "From one image to another",
-    "traversal": "One unit of z moved, the others kept",
+    "traversal": "One unit of z varied, the others fixed",
 }
 SHARES = ("swap_encoded_true", "swap_encoded_wrong", "leakage_encoded_true", "prior_fidelity")
 METRICS = (
@@ -263,7 +263,7 @@ def test_no_sample_grid_says_more_than_the_network_depends_on(arrays):
     assert words_on(sample_grid("swap", unheard, NAMES))[0] == "Decoded with a wrong label"
     own_priors = arrays | {"prior_is_conditioned": np.array(True)}
     assert note_on(sample_grid("style", own_priors, NAMES)) == (
-        "Each row takes one draw of noise through the prior of every label."
+        "Each row has one sample of noise, turned into z by the prior of every label."
     )
 
 
@@ -282,9 +282,9 @@ def test_the_other_sample_grids_are_labelled(arrays):
     assert said["traversal"][0] == "\N{MINUS SIGN}3.0"
     assert said["traversal"][9:] == ["+3.0", "unit 3", "unit 17", "unit 0", "unit 31", "unit 8"]
     assert "label zero" in note_on(drawn["traversal"])
-    assert note_on(drawn["style"]) == "Each row decodes one draw of z under every label."
+    assert note_on(drawn["style"]) == "Each row decodes one sample of z with every label."
     some = note_on(sample_grid("style", arrays, [*NAMES, "and", "more"]))
-    assert some.endswith(" one draw of z under the first 4 of 6 labels.")
+    assert some.endswith(" one sample of z with the first 4 of 6 labels.")
 
 
 def test_rows_between_two_images_are_named_by_what_both_show(arrays):
@@ -373,8 +373,8 @@ def test_a_prior_of_each_label_has_its_arrow_even_where_no_side_is_conditioned()
     drawing = design(**{"model.condition_on": "none", "model.prior": "per-label"})
     assert len(ends_of_label_arrows(drawing)) == 1
     assert "p(z | y)" in words_on(drawing)
-    assert not any("nowhere" in words for words in words_on(drawing))
-    assert any("nowhere" in words for words in words_on(design(**{"model.condition_on": "none"})))
+    assert not any("not used" in words for words in words_on(drawing))
+    assert any("not used" in words for words in words_on(design(**{"model.condition_on": "none"})))
 
 
 def test_what_depends_on_the_label_says_so():
@@ -538,7 +538,7 @@ def test_a_weak_judge_is_a_notice(tmp_path):
 
 def test_the_page_says_why_a_sample_grid_without_labels_is_not_there(tmp_path):
     folder = make_study(tmp_path / "s")
-    words = "No sample grid without labels: this network was never trained without one"
+    words = "There is no sample grid without labels, because this network was trained without label dropout"
     assert words not in page_of(folder)
     plan = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
     plan["model"]["label_dropout"] = 0.0
@@ -658,10 +658,11 @@ def test_page_shows_every_sample_grid_with_words_and_the_designs(page):
         for title in TITLES.values():
             assert f'aria-label="{title}: sample grid of {variant}"' in page
     assert (
-        "Design of told: the label enters decoder by concat; prior standard; invariance none"
+        "Design of told: the label conditions the decoder (concat); prior standard; invariance none"
         in page
     )
-    assert "the label enters both by concat; prior standard; invariance adversary" in page
+    both = "the label conditions the encoder and the decoder (concat)"
+    assert f"{both}; prior standard; invariance adversary" in page
     assert len(page) < 5_000_000
     assert "http" not in re.sub(r"data:image/\w+;base64,[\w+/=]+|http-equiv", "", page)
 
@@ -741,7 +742,9 @@ def test_where_no_side_is_conditioned_the_conditioning_makes_no_other_design(tmp
     variants = {f: {"model.condition_on": "none", "model.conditioning": f} for f in ("add", "film")}
     folder = make_study(tmp_path / "s", variants=variants, seeds=(0,))
     (shown,) = figures.designs(read_study(folder))
-    assert shown.drawing.label.startswith("Design of add, film: the label enters no part;")
+    assert shown.drawing.label.startswith(
+        "Design of add, film: the label conditions neither encoder nor decoder;"
+    )
 
 
 def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
@@ -750,8 +753,8 @@ def test_the_page_of_a_study_of_vaes_renders_with_holes(tmp_path):
     (folder / "study.toml").write_text('[study]\nname = "bare"\n', encoding="utf-8")
     page = page_of(folder)
     assert "No run has finished." in page
-    assert "Sample grids: not in this folder" in page
-    assert "the plan in this folder does not say what the networks are" in page
+    assert "The sample grids are not in this folder" in page
+    assert "the plan in this folder does not define the networks" in page
 
 
 def test_broken_sample_grids_are_rejected_by_name(tmp_path):

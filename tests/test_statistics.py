@@ -128,20 +128,20 @@ def test_differences_of_rounding_error_count_as_zero():
 def test_errors_of_differences():
     a = np.ones(3)
     assert error_of(lambda: paired_difference(a, a[:2])) == (
-        "3 and 2 metrics: both need the same seeds; leave out each seed that has only one of them"
+        "3 and 2 metrics: both recipes need the same seeds; exclude each seed that only one recipe has"
     )
     assert error_of(lambda: paired_difference(a, np.array([1.0, math.nan, math.inf]))) == (
-        "2 of 3 metrics are not finite: statistics need numbers; leave out each seed without one "
-        "from everything that is compared, and report that"
+        "2 of 3 metrics are not finite: statistics need finite numbers; exclude each seed with a missing "
+        "metric from the whole comparison, and report the exclusion"
     )
     assert error_of(lambda: paired_difference(a[:0], a[:0])) == (
-        "no seed has a metric: a mean needs at least one; run a seed"
+        "no seed has a metric: a mean needs at least one seed; run a seed"
     )
     assert error_of(lambda: SeedMean(0.0, 1.0, 3).interval(95.0)) == (
         "level is 95.0: it must lie between 0 and 1; write 5 % as 0.05"
     )
     assert error_of(lambda: PairedDifference(0.0, 1.0, 3).p_equivalent(0.0)) == (
-        "the margin is 0.0: equivalence needs a finite one above 0; give the largest difference that "
+        "the margin is 0.0: equivalence needs a finite margin above 0; set the largest difference that "
         "would not matter"
     )
 
@@ -219,8 +219,8 @@ def test_errors_of_plans():
     assert "alpha is 5.0:" in error_of(lambda: needed_seeds(1.0, 1.0, 5.0))
     assert "power is 1.0:" in error_of(lambda: smallest_visible(1.0, 5, 0.05, power=1.0))
     assert error_of(lambda: smallest_visible(1.0, 5, 0.5, power=0.4)) == (
-        "power 0.4 is not above alpha 0.5: any test reaches a power of alpha by chance; ask for more, "
-        "such as 0.8"
+        "power 0.4 is not above alpha 0.5: any test reaches a power of alpha by chance; set a higher "
+        "power, such as 0.8"
     )
 
 
@@ -355,7 +355,7 @@ def test_variance_shares_of_tables_with_one_source_of_variance():
 def test_errors_of_variance_shares():
     flat = np.full((2, 2, 2), 0.1)
     assert error_of(lambda: variance_shares(flat, ["a"])) == (
-        "all metrics are equal: there is no variance to divide into shares; leave this metric out"
+        "all metrics are equal: there is no variance to decompose; leave this metric out"
     )
     assert error_of(lambda: variance_shares(flat, ["a", "b"])) == (
         "2 factor names for 1 axes of levels: each axis is one factor; give one name per axis"
@@ -438,8 +438,8 @@ def test_image_interval_of_equal_differences_has_no_width():
 def test_errors_of_images():
     rng, a = np.random.default_rng(0), np.ones(3)
     sentence = (
-        "3 and 2 metrics: both need the same images, at least 2; leave out each image that has only "
-        "one of them"
+        "3 and 2 metrics: both networks need the same images, at least 2; exclude each image that only "
+        "one network has"
     )
     assert error_of(lambda: image_difference(a, a[:2], rng)) == sentence
     assert "1 and 1 metrics" in error_of(lambda: image_difference(a[:1], a[:1], rng))
@@ -499,12 +499,12 @@ def test_intervals_of_the_law_are_t_intervals_across_seeds():
 
 def test_errors_of_learning_curves():
     assert error_of(lambda: power_law(np.ones((2, 3)), np.array([50, 50, 100]))) == (
-        "sizes [50, 50, 100]: a learning curve needs at least 3 different ones, all above 0; train "
+        "sizes [50, 50, 100]: a learning curve needs at least 3 different sizes, all above 0; train "
         "on another number of images"
     )
     assert "not finite" in error_of(lambda: power_law(np.full((2, 5), np.nan), SIZES))
-    assert "run one" in error_of(lambda: power_law(np.ones((0, 5)), SIZES))
+    assert "run at least one seed" in error_of(lambda: power_law(np.ones((0, 5)), SIZES))
     law = power_law(np.ones((2, 5)), SIZES)
     assert error_of(lambda: law.metric(0)) == (
-        "0 training images: at least 1 is needed; give another number"
+        "0 training images: at least 1 is needed; pass a larger number"
     )

@@ -37,7 +37,7 @@ from isthmus.tasks.generate.sample_grids import UNKNOWN_LABEL, sample_grids_of
 from isthmus.tasks.generate.trained_vae import TrainedVAE, load_vae
 
 NAMES = ("frog", "newt", "toad")
-SAME = "This decoder is not conditioned on the label: every column shows the same."
+SAME = "This decoder is not conditioned on the label: all columns show the same image."
 
 
 def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -> Path:
@@ -120,8 +120,8 @@ def test_random_draws_say_which_label_each_got(tmp_path: Path, say: Say) -> None
     run = str(make_run(tmp_path / "run"))
     title, note, *captions = say("generate", run, "--grid", "random")
     assert (title, note) == (
-        "Drawn from the prior, each with a label",
-        "Below: the label given, drawn at random.",
+        "Generated from the prior, each with a label",
+        "Below: the given label, chosen at random.",
     )
     assert len(captions) == 25
     assert set(captions) == set(NAMES)
@@ -168,8 +168,8 @@ def test_draws_without_a_label_need_a_network_that_knows_none(tmp_path: Path, sa
     assert say("generate", knows, "--grid", "unconditional")[2:] == ["no label"] * 25
     never = str(make_run(tmp_path / "never", **{"model.label_dropout": 0.0}))
     assert say("generate", never, "--grid", "unconditional") == [
-        "--grid unconditional: this model has no unconditional label, because it was trained "
-        "without label dropout (model.label_dropout = 0); use --grid random"
+        "--grid unconditional: this model cannot generate images without a label, because it was "
+        "trained without label dropout (model.label_dropout = 0); use --grid random"
     ]
     assert len(say("generate", never, "--grid", "random")[2:]) == 25
 
@@ -202,8 +202,8 @@ def test_a_command_without_its_model_or_images_says_what_it_takes(
         "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
     ]
     assert say("generate", str(tmp_path)) == [
-        f"{tmp_path}: holds no model.safetensors: a model is the folder of a finished run; name one, "
-        "such as studies/NAME/runs/VARIANT/seed-0"
+        f"{tmp_path}: this folder has no model.safetensors: a model is the folder of a finished run; name "
+        "such a folder, for example studies/NAME/runs/VARIANT/seed-0"
     ]
     assert len(say("generate", run)) > 1
     assert say("swap", run) == ["swap takes a model and images: isthmus swap RUN IMAGE.png ..."]
@@ -213,7 +213,7 @@ def test_a_command_without_its_model_or_images_says_what_it_takes(
 def test_a_misspelt_label_gets_the_nearest_name(tmp_path: Path, say: Say) -> None:
     run = str(make_run(tmp_path / "run"))
     assert say("generate", run, "--labels", "newt", "tod") == [
-        "label tod: this model has none of that name; did you mean toad?"
+        "label tod: this model has no such label; did you mean toad?"
     ]
     assert say("generate", run, "--labels", "newt", "toad")[1:3] == ["newt", "toad"]
 
@@ -240,7 +240,7 @@ def test_a_swap_says_true_and_given_beside_its_source(
     title, note, *captions = say("swap", run, *images, "--grid", "swap", "--true", "frog")
     assert title == "Decoded with a wrong label", "this encoder hears none"
     assert note == (
-        "Left: an image; right: what the network makes of it. Below: true label → label given."
+        "Left: an image; right: the output of the network. Below: true label → given label."
     )
     assert len(captions) == 3
     assert {caption.split(" → ")[0] for caption in captions} == {"frog"}
@@ -262,8 +262,8 @@ def test_a_folder_named_as_a_label_says_it(tmp_path: Path, images: list[str], sa
     captions = say("swap", run, a, c, "--grid", "swap", "--true", "toad")[2:]
     assert {caption.split(" → ")[0] for caption in captions} == {"toad"}, "--true says it first"
     assert say("swap", run, a, b, "--grid", "swap") == [
-        f"{b}: its label is not known: a wrong label is any but its own; name its own with "
-        "--true, or put it into a folder of that name"
+        f"{b}: the label of this image is not known, but a wrong label must differ from it; name the true "
+        "label with --true, or move the image into a folder of that name"
     ]
     assert say("swap", run, a, b, "--grid", "swap", "--true", "newt", "frog")[3].startswith("frog")
     named = Path(b).parent.with_name("frog") / "b.png"
@@ -283,13 +283,13 @@ def test_labels_that_fit_no_number_of_images_are_rejected(
 ) -> None:
     run = str(make_run(tmp_path / "run"))
     assert say("swap", run, *images, "--true", "frog", "newt") == [
-        "--true has 2 labels, which fit 2 images, not 3: it takes one label for all or one for "
-        "each; name as many"
+        "--true has 2 labels, but there are 3 images: it takes one label for all images or one label per "
+        "image; name 1 or 3 labels"
     ]
     assert len(say("swap", run, *images, "--true", "frog", "newt", "frog")) > 1
     assert say("swap", run, images[0], "--grid", "interpolation") == [
-        f"--grid interpolation: {images[0]} is the only image, and a row leads from each to "
-        "the next one; name two or more"
+        f"--grid interpolation: {images[0]} is the only image, but each row leads from one image to the "
+        "next; name two or more images"
     ]
     assert len(say("swap", run, *images[:2], "--grid", "interpolation")) > 1
 
@@ -377,8 +377,8 @@ def test_a_label_that_nobody_said_is_the_null_label(
         (
             {"model.condition_on": "decoder", "model.label_dropout": 0.0},
             "--true is missing: this model (model.condition_on = 'decoder', model.prior = 'standard') is "
-            "conditioned on the label of an image and has no unconditional label (model.label_dropout = 0); "
-            "name the label",
+            "conditioned on the label of an image and was trained without label dropout "
+            "(model.label_dropout = 0); name the label",
         ),
     ],
 )
@@ -401,7 +401,7 @@ def test_the_second_protocol_is_drawn_where_it_is_another(
     read = make_run(tmp_path / "classifier")
     assert say("swap", str(read), *images, *words) == [
         "--grid swap_wrong: the encoder of this model (model.condition_on = 'classifier') is not "
-        "conditioned on the given label, so both protocols are the same; use --grid swap"
+        "conditioned on the given label, so swap_wrong would equal swap; use --grid swap"
     ]
     assert len(say("swap", str(read), *images, "--grid", "swap", *words[2:])) > 1
 
@@ -414,16 +414,16 @@ def test_a_decoder_that_is_not_conditioned_heads_no_column_with_a_label(
 ) -> None:
     run = str(make_run(tmp_path / "run", **{"model.condition_on": "none"}))
     assert say("generate", run, "--count", "1") == [
-        "One style a row, one label a column",
+        "One style per row, one label per column",
         SAME,
         "z 1",
     ]
     assert say("swap", run, images[0])[1:] == [SAME, "image", "a (newt)"]
     assert say("generate", run, "--grid", "random")[1:] == [
-        "This decoder is not conditioned on the label, so none is named."
+        "This decoder is not conditioned on the label, so no labels are shown."
     ]
     said = say("swap", run, images[0], "--grid", "swap")[1]
-    assert said.endswith("true label → label given. This decoder is not conditioned on the label.")
+    assert said.endswith("true label → given label. This decoder is not conditioned on the label.")
 
 
 def test_a_prior_of_each_label_hears_it(tmp_path: Path, images: list[str], say: Say) -> None:
@@ -480,8 +480,8 @@ def test_a_image_that_would_be_squeezed_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_images(model, [wide])
     assert str(caught.value) == (
-        f"{wide}: 23 x 20 px: the model draws squares, and an image whose sides differ by more "
-        "than a factor of 1.1 would be distorted; crop it square"
+        f"{wide}: 23 x 20 px: the model generates square images, and an image whose sides differ by more "
+        "than a factor of 1.1 would be distorted; crop it to a square"
     )
     Image.new("L", (22, 20)).save(wide)
     assert read_images(model, [wide]).images.shape == (1, 1, 16, 16)
@@ -494,6 +494,6 @@ def test_weights_of_another_version_are_rejected(tmp_path: Path, say: Say) -> No
         content = {name.replace("gather", "flat"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(content, weights, about)
     assert say("generate", str(tmp_path)) == [
-        f"{weights}: these weights do not fit the network that their recipe builds now: another "
-        "version of isthmus has written them; train the run again, or use that version"
+        f"{weights}: these weights do not fit the network of their recipe: they were written by "
+        "another version of isthmus; train the run again, or use that version"
     ]

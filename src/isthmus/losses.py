@@ -1,14 +1,14 @@
 """Segmentation losses on logits and masks of class indices, by name.
 
-Common to all of them:
+Common to all losses:
 
-- ``logits`` are unnormalised: the softmax (in ``bce_loss`` the sigmoid) is applied inside, in
-  float32 even under autocast. There are at least two classes.
-- ``target`` is a class index per pixel, 0 .. class-1, or ``ignore_index``. An ignored pixel changes
-  neither the value nor any gradient, and its own gradient is exactly 0. If all pixels are ignored,
-  the loss is 0.
+- ``logits`` are unnormalised: the loss applies the softmax (``bce_loss``: the sigmoid), in float32
+  even under autocast. There are at least two classes.
+- ``target`` is one class index per pixel, 0 .. class-1, or ``ignore_index``. An ignored pixel changes
+  neither the loss nor any gradient, and the gradient of its logits is exactly 0. If all pixels are
+  ignored, the loss is 0.
 - Logits and target that do not fit together, and options out of range, raise ``UserError``. Unknown
-  classes are detected on the CPU only, and not while tracing.
+  classes are detected on the CPU only, and not during tracing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,7 +33,7 @@ Named = TypeVar("Named", bound=Callable[..., Tensor])
 
 
 def _at_least_float32(loss: Named) -> Named:
-    """The loss in float32, or in float64 for float64 logits, also under autocast."""
+    """Decorator: computes the loss in float32, or in float64 for float64 logits, even under autocast."""
 
     @functools.wraps(loss)
     def precise(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
@@ -121,8 +121,9 @@ def dice_loss(
 
     Sums run over batch, height and width together: a batch counts as one large image. A class
     absent from ``target`` has the overlap ``smooth / (predicted pixels + smooth)``, so every pixel
-    predicted as it costs. ``smooth`` is in pixels and above 0. Without ``softmax`` the logits are
-    used as probabilities, and the value is unbounded: a known mistake, provided to measure it.
+    predicted as this class increases the loss. ``smooth`` is in pixels and above 0. If ``softmax`` is
+    False, the logits are used as probabilities and the loss is unbounded; this is a known mistake,
+    which is provided to measure its effect.
 
     Source: Milletari et al. 2016, V-Net, section 3 (arXiv:1606.04797), without the
     squares in the denominator and with ``smooth`` added.
@@ -176,16 +177,16 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal_loss,
     "tversky": tversky_loss,
 }
-"""Losses by their names in recipes."""
+"""Name of a loss in a recipe -> loss."""
 
-_LARGEST = {"dice": 1.0, "tversky": 1.0}  # the others have no upper bound; no loss is negative
+_LARGEST = {"dice": 1.0, "tversky": 1.0}  # other losses have no upper bound; no loss is negative
 
 
 def loss_named(name: str, **options: float | int) -> LossFunction:
-    """The loss of that name; ``+`` adds its terms.
+    """The loss with this name in recipes; a ``+`` in the name stands for a sum of losses.
 
-    Each option is passed to the terms that take it. An unknown term, and an option that no term
-    takes, raise ``UserError``.
+    Each option is passed to the terms of the sum that accept it. An unknown term, and an option that
+    no term accepts, raise ``UserError``.
 
     >>> loss = loss_named("ce+dice", smooth=1.0)
     >>> loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 + 4/15
@@ -204,7 +205,7 @@ def loss_named(name: str, **options: float | int) -> LossFunction:
 
 
 def loss_range(name: str) -> tuple[float, float]:
-    """Smallest and largest possible value of the loss of that name.
+    """Smallest and largest possible value of the loss with this name.
 
     >>> loss_range("dice"), loss_range("ce+dice")
     ((0.0, 1.0), (0.0, inf))
@@ -213,7 +214,7 @@ def loss_range(name: str) -> tuple[float, float]:
 
 
 class _Seen(NamedTuple):
-    """The inputs of a loss; in all three an ignored pixel is 0."""
+    """The inputs of a loss, which are 0 at ignored pixels."""
 
     logits: Float[Tensor, "batch class height width"]
     truth: Float[Tensor, "batch class height width"]  # one-hot
@@ -230,7 +231,7 @@ def _seen(
     counts = is_counted.unsqueeze(1)
     classes = torch.where(is_counted, target, 0).long()
     truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counts
-    # Selected, not multiplied: so an ignored pixel may even have infinite logits.
+    # torch.where instead of a product, so that the logits of an ignored pixel may be infinite.
     return _Seen(torch.where(counts, logits, 0), truth.to(logits.dtype), counts.to(logits.dtype))
 
 
@@ -246,7 +247,7 @@ def _check_shapes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
             "logits have 1 class: a loss needs at least 2, one of them the background; "
             "give the network one output channel per class"
         )
-    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+    # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
     if target.device.type == "cpu" and not torch.compiler.is_compiling():
         unknown = (target != ignore_index) & ((target < 0) | (target >= num_classes))
         if unknown.any():
@@ -258,7 +259,7 @@ def _check_shapes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
 
 
 def _cross_entropy_nats(seen: _Seen) -> Float[Tensor, "batch 1 height width"]:
-    """-log p of the true class of each pixel; some finite number for an ignored one."""
+    """-log p of the true class of each pixel; an arbitrary finite number for an ignored pixel."""
     true_class = seen.truth.argmax(dim=1, keepdim=True)
     return -F.log_softmax(seen.logits, dim=1).gather(1, true_class)
 

@@ -1,4 +1,4 @@
-"""Whether a finished run collapsed, so that its metrics say nothing about its recipe."""
+"""Detect finished runs that have collapsed: their metrics say nothing about the recipe."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Int64
 
 RANGE_TOLERANCE = 1e-3
-"""Tolerance for rounding of a loss outside its valid range."""
+"""A loss may lie outside its valid range by this much, because of rounding."""
 ONE_CLASS_SHARE = 0.999
-"""Predictions are of one class if more than this share of their pixels is."""
+"""Predictions count as constant if more than this fraction of their pixels has the same class."""
 LEAST_FOUND = 0.01
-"""A network that finds this share of the other classes' pixels has learned something."""
+"""A network that predicts this fraction of the other classes' pixels correctly has not collapsed."""
 
 
 def collapse_reason(
@@ -21,19 +21,20 @@ def collapse_reason(
     losses: Sequence[float],
     valid: tuple[float, float],
 ) -> str | None:
-    """Why a run counts as failed, in one sentence; None if it does not.
+    """Why a run counts as failed, in one sentence; None if it does not count as failed.
 
-    The first of these that applies is the reason:
+    The first of these conditions that holds is the reason:
 
     - a loss is not finite;
     - a loss lies more than ``RANGE_TOLERANCE`` outside ``valid``;
-    - the predictions are of one class but the truth is not: more than ``ONE_CLASS_SHARE`` of the
-      counted pixels are predicted as that class, and less than ``LEAST_FOUND`` of the true pixels
-      of all other classes are found. Pixel accuracy then lies within 1 - ``ONE_CLASS_SHARE`` of
-      that class's share of the truth, so an accuracy stuck at the majority share is covered.
+    - the predictions are constant but the truth is not: more than the fraction ``ONE_CLASS_SHARE`` of
+      the counted pixels are predicted as one class, and less than the fraction ``LEAST_FOUND`` of the
+      true pixels of the other classes are predicted correctly. Pixel accuracy then differs by at most
+      1 - ``ONE_CLASS_SHARE`` from the proportion of that class in the truth; this includes networks
+      whose accuracy stays at the proportion of the majority class.
 
-    A network that finds a rare class passes, however rare the class is. So does one that predicts
-    a single class where the truth has no other.
+    A network that predicts a rare class correctly passes, however rare the class is. So does a
+    network that predicts a single class if the truth has no other class.
 
     Args:
         confusion: Pixels by true class (rows) and predicted class (columns).
@@ -51,7 +52,7 @@ def collapse_reason(
 def broken_loss(
     losses: Sequence[float], valid: tuple[float, float] = (-math.inf, math.inf)
 ) -> str | None:
-    """The first loss that is not finite or not valid, in one sentence; None if there is none.
+    """The first loss that is not finite or not valid, in one sentence; None if all losses are valid.
 
     >>> broken_loss([-3.5, math.nan])
     'loss 2 of 2 is nan: it must be finite'
@@ -74,9 +75,9 @@ def _one_class(counts: Int64[np.ndarray, "class class"]) -> str | None:
     others_found = counts.trace() - counts[only, only]
     if predicted[only] <= ONE_CLASS_SHARE * total or others_found >= LEAST_FOUND * others:
         return None
-    accuracy, share = counts.trace() / total, counts[only].sum() / total
+    accuracy, proportion = counts.trace() / total, counts[only].sum() / total
     how_many = "all" if predicted[only] == total else f"{predicted[only] / total:.2%} of the"
     return (
         f"{how_many} predicted pixels are class {only}: pixel accuracy {accuracy:.4f} "
-        f"equals that class's share of the truth, {share:.4f}"
+        f"equals that class's proportion of the truth, {proportion:.4f}"
     )

@@ -26,7 +26,7 @@ def kl_nats(
 ) -> Float[Tensor, "*batch latent"]:
     """KL divergence of N(mu_q, sigma_q) from N(mu_p, sigma_p) per latent unit; 0 or more.
 
-    In float32 or better. The sum over units is the divergence of the diagonal Gaussians.
+    Computed in float32 or better. The sum over units is the divergence of the diagonal Gaussians.
 
     Source: Kingma and Welling 2014, Auto-encoding variational Bayes (arXiv:1312.6114),
     appendix B, generalised to any two Gaussians.
@@ -48,7 +48,7 @@ def gaussian_log_prob(
 ) -> Float[Tensor, "*batch"]:
     """Log density in nats of z under a diagonal Gaussian, summed over latent units.
 
-    In float32 or better.
+    Computed in float32 or better.
 
     >>> gaussian_log_prob(torch.zeros(2), torch.zeros(2), torch.zeros(2))  # -ln(2 pi)
     tensor(-1.8379)
@@ -76,12 +76,12 @@ def log_weights(
 
 
 BOUND_SAMPLES = 16
-"""Samples of z per test image for the bound, which the NLL of a subset corrects."""
+"""Samples of z per image for the bound on all test images, which ``NLL.of_all`` corrects."""
 
 
 @dataclass(frozen=True)
 class NLL:
-    """Negative log-likelihood in nats by importance sampling; an upper bound in expectation."""
+    """Negative log-likelihood in nats by importance sampling (IWAE); in expectation an upper bound."""
 
     nats: float
     """Mean over images."""
@@ -89,34 +89,37 @@ class NLL:
     """Standard error of the mean from the spread over images; NaN for one image."""
     monte_carlo_error: float
     """Standard error of the mean from the spread over samples (delta method); NaN for k = 1, and too
-    small where a few samples have most of an image's weight."""
+    small if a few samples have most of the weight of an image."""
     k: int
-    """Samples per image."""
+    """Number of samples per image."""
     n: int
-    """Images."""
+    """Number of images."""
     per_image: Float64[np.ndarray, " image"]
+    """Estimate for each image."""
 
     def of_all(self, chosen: Int64[np.ndarray, " image"], bound: NLL) -> NLL:
-        """The NLL of a whole set of which these images are a random sample with equal probabilities.
+        """Estimate the NLL of a whole set, of which these images are a random subset.
 
-        Images differ by tens of nats, but each differs from its own bound by only a few. So the mean
-        bound of the whole set minus the mean difference in the sample is far more precise than the
-        mean of the sample.
+        The NLL varies by tens of nats between images, but for each image, NLL and bound differ by only
+        a few nats. The estimate is therefore the mean bound over the whole set plus the mean of NLL
+        minus bound over the subset, which is far more precise than the mean NLL over the subset.
 
         Args:
-            chosen: Positions of the sampled images in the whole set, each at most once.
-            bound: The NLL of the whole set with few samples of z: correlated, and cheap.
+            chosen: Positions of the subset in the whole set, each at most once; all images of the
+                whole set must have been equally likely to be chosen.
+            bound: NLL of the whole set with few samples of z per image, which is cheap to compute.
 
         Source: Särndal, Swensson, Wretman 1992, Model Assisted Survey Sampling, section 6.3
-        (difference estimator), with its variance plus that of the whole set as a sample of all
-        images. The noise of the bounds cancels if all images were sampled; otherwise that of the
-        sampled ones dominates.
+        (difference estimator). The squared standard error is the variance of that estimator plus the
+        variance of the whole set as a sample from the population of images. The Monte Carlo error of
+        the bounds cancels if all images are chosen; otherwise it comes mainly from the bounds of the
+        chosen images.
 
         >>> bounds, weights = LogMeanExp(), LogMeanExp()
         >>> bounds.add(np.array([[-1.0, -2.0, -9.0, -4.0]]))
         >>> weights.add(np.log([[0.5, 0.25]]))
         >>> estimate = weights.nll().of_all(np.array([0, 1]), bounds.nll())
-        >>> round(estimate.nats, 3)  # 4 minus the mean of 1 - ln 2 and 2 - ln 4
+        >>> round(estimate.nats, 3)  # 4 plus the mean of ln 2 - 1 and ln 4 - 2
         3.54
         """
         n, whole = self.n, bound.n
@@ -124,21 +127,22 @@ class NLL:
         if n < 2:
             error = math.nan
         else:
-            of_draw = differences.var(ddof=1) * (1 / n - 1 / whole)
-            error = math.sqrt(of_draw + self.per_image.var(ddof=1) / whole)
-        of_bound = bound.monte_carlo_error * math.sqrt(whole / n - 1)
+            subset_variance = differences.var(ddof=1) * (1 / n - 1 / whole)
+            error = math.sqrt(subset_variance + self.per_image.var(ddof=1) / whole)
+        bound_error = bound.monte_carlo_error * math.sqrt(whole / n - 1)
         return replace(
             self,
             nats=float(bound.nats + differences.mean()),
             standard_error=error,
-            monte_carlo_error=math.hypot(self.monte_carlo_error, of_bound),
+            monte_carlo_error=math.hypot(self.monte_carlo_error, bound_error),
         )
 
 
 class LogMeanExp:
-    """Log of each image's mean weight, accumulated over portions of samples.
+    """Log of the mean importance weight of each image, accumulated over chunks of samples.
 
-    Takes the values of ``log_weights``. Non-finite ones make the image's value NaN or infinite.
+    ``add`` takes results of ``log_weights``. Non-finite log weights make the image's estimate NaN or
+    infinite.
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
 
@@ -155,19 +159,19 @@ class LogMeanExp:
         self._log_sum: Float64[np.ndarray, ...] = np.array(-np.inf)
         self._log_sum_of_squares: Float64[np.ndarray, ...] = np.array(-np.inf)
 
-    def add(self, portion: Float[np.ndarray, "sample image"]) -> None:
-        """Add more samples of the same images."""
-        samples, images = portion.shape
+    def add(self, chunk: Float[np.ndarray, "sample image"]) -> None:
+        """Add the log weights of more samples of the same images."""
+        samples, images = chunk.shape
         if self.k and self._log_sum.shape != (images,):
             raise UserError(
-                f"log weights of {images} images after those of {len(self._log_sum)}: all portions must "
+                f"log weights of {images} images after those of {len(self._log_sum)}: all chunks must "
                 "be of the same images; use one LogMeanExp per set of images"
             )
-        portion = portion.astype(np.float64)
+        chunk = chunk.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            self._log_sum = np.logaddexp(self._log_sum, logsumexp(portion, axis=0))
+            self._log_sum = np.logaddexp(self._log_sum, logsumexp(chunk, axis=0))
             self._log_sum_of_squares = np.logaddexp(
-                self._log_sum_of_squares, logsumexp(2 * portion, axis=0)
+                self._log_sum_of_squares, logsumexp(2 * chunk, axis=0)
             )
         self.k += samples
 
@@ -178,7 +182,7 @@ class LogMeanExp:
         return self._log_sum - math.log(self.k)
 
     def nll(self) -> NLL:
-        """The estimate for the set of images, with its errors."""
+        """Mean NLL over images, with standard errors."""
         per_image = -self.value()
         n = len(per_image)
         with np.errstate(invalid="ignore"):
@@ -196,12 +200,13 @@ class LogMeanExp:
 
 
 def bits_per_dim(nats: float, dims: int, offset: float) -> float:
-    """Bits per value of an image.
+    """Bits per dimension of an image.
 
     Args:
         nats: Negative log-likelihood, or negative ELBO, of an image.
-        dims: Values of an image: channels times height times width.
-        offset: The likelihood's ``dims_offset_nats_per_dim``.
+        dims: Number of dimensions of an image: channels times height times width.
+        offset: ``dims_offset_nats_per_dim`` of the likelihood: ln 256 if ``nats`` is of a density on
+            [0, 1], to convert it to the probability of 256 discrete values; else 0.
 
     >>> bits_per_dim(0.0, 784, math.log(256))  # the uniform density on [0, 1]
     8.0
@@ -211,9 +216,10 @@ def bits_per_dim(nats: float, dims: int, offset: float) -> float:
 
 @dataclass(frozen=True)
 class ActiveUnits:
-    """Latent units whose posterior mean changes with the image."""
+    """Latent units whose posterior mean depends on the image."""
 
     count: int
+    """Number of active units."""
     variances: Float[np.ndarray, " latent"]
     """Variance over images of the posterior mean of each unit."""
 
@@ -227,14 +233,14 @@ def active_units(mu: Float[np.ndarray, "image latent"], threshold: float = 0.01)
     1
     """
     if len(mu) < 2:
-        raise UserError(f"{len(mu)} image: a variance needs at least 2; pass more")
+        raise UserError(f"{len(mu)} image: a variance needs at least 2; pass more images")
     variances = mu.var(axis=0, dtype=np.float64)
     return ActiveUnits(int((variances > threshold).sum()), variances)
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of n cases, with its interval."""
+    """A proportion of n cases with its confidence interval."""
 
     successes: int
     n: int
@@ -264,7 +270,7 @@ class Proportion:
         return float(interval.low), float(interval.high)
 
     def named(self, name: str) -> dict[str, float]:
-        """The share under this name, and the ends of its interval.
+        """The proportion as ``name``, the ends of its interval as ``name_low`` and ``name_high``.
 
         >>> list(Proportion(1, 2).named("cas"))
         ['cas', 'cas_low', 'cas_high']
@@ -276,13 +282,15 @@ class Proportion:
 def wrong_labels(
     labels: Integer[np.ndarray, " n"], num_labels: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
-    """For each label a different one, uniform over the others.
+    """A random wrong label for each label, uniform over all other labels.
 
     >>> wrong_labels(np.array([0, 1, 1]), 2, np.random.default_rng(0))
     array([1, 0, 0])
     """
     if num_labels < 2:
-        raise UserError(f"{num_labels} label: a wrong one needs at least 2; add images of another")
+        raise UserError(
+            f"{num_labels} label: a label swap needs at least 2; add images with another label"
+        )
     if labels.size and not 0 <= labels.min() <= labels.max() < num_labels:
         raise UserError(
             f"labels are {labels.min()} .. {labels.max()} but there are {num_labels} classes: a label "
@@ -293,16 +301,16 @@ def wrong_labels(
 
 @dataclass(frozen=True)
 class SwapMetrics:
-    """How often the judge finds which label in images generated under a wrong label."""
+    """How the judge classifies images that were decoded with a wrong label, the given label."""
 
     success: Proportion
-    """The given label."""
+    """Images classified as the given label."""
     leakage: Proportion
-    """The true label."""
+    """Images classified as the true label of the source image."""
     other: Proportion
-    """Any other label."""
+    """Images classified as any other label."""
     success_by_given: dict[int, Proportion]
-    """Success for each given label."""
+    """Given label -> success for the images with that given label."""
 
 
 def swap_metrics(
@@ -310,10 +318,15 @@ def swap_metrics(
     given: Integer[np.ndarray, " n"],
     judged: Integer[np.ndarray, " n"],
 ) -> SwapMetrics:
-    """Shares of images in which the judge finds the given label, the true one, or another.
+    """Proportions of images that the judge classifies as the given, the true, or another label.
+
+    Args:
+        true: Label of each source image.
+        given: Label that the image was decoded with.
+        judged: Label that the judge assigns to the decoded image.
 
     Raises:
-        UserError: If a given label is the true one, or the lengths differ.
+        UserError: If a given label equals the true label, or the lengths differ.
 
     >>> metrics = swap_metrics(np.array([0, 0]), np.array([1, 2]), np.array([1, 0]))
     >>> metrics.success.value, metrics.leakage.value
@@ -322,8 +335,8 @@ def swap_metrics(
     check_shapes(true, given, judged)
     if (same := np.flatnonzero(true == given)).size:
         raise UserError(
-            f"image {same[0]} is given its true label {true[same[0]]}: a swap needs a wrong one; "
-            "draw them with wrong_labels"
+            f"image {same[0]} is given its true label {true[same[0]]}: a swap needs a wrong label; "
+            "draw the given labels with wrong_labels"
         )
     is_given, is_true = judged == given, judged == true
     return SwapMetrics(
@@ -339,12 +352,15 @@ def swap_metrics(
 def frechet_distance(a: Float[np.ndarray, "n feature"], b: Float[np.ndarray, "m feature"]) -> float:
     """Squared Fréchet distance of the Gaussians fitted to two sets of features; 0 or more.
 
-    Small sets bias it upwards: compare only at one size, next to the distance of two real sets of
-    that size. The trace of the root of the product of the covariances is computed as the sum of
-    singular values of the product of their roots, which rounding cannot make complex.
+    With means m and covariances S, the distance is |ma - mb|^2 + tr(Sa) + tr(Sb) - 2 tr((Sa Sb)^1/2).
+    The last trace is computed as the sum of the singular values of Sa^1/2 Sb^1/2, which stays real
+    under rounding.
+
+    The distance is biased upwards for small sets: compare only distances of sets of the same size,
+    together with the distance between two sets of real images of that size.
 
     Source: Heusel et al. 2017, GANs trained by a two time-scale update rule
-    (arXiv:1706.08500), equation 6, for any features.
+    (arXiv:1706.08500), equation 6, with the features of any network.
     """
     if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise UserError(
@@ -363,9 +379,9 @@ def _share(holds: Bool[np.ndarray, " n"]) -> Proportion:
     return Proportion(int(holds.sum()), len(holds))
 
 
-def check_shapes(*parts: np.ndarray) -> None:
-    """Reject arrays of different numbers of images."""
-    lengths = [len(part) for part in parts]
+def check_shapes(*arrays: np.ndarray) -> None:
+    """Raise ``UserError`` if the arrays differ in length."""
+    lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
         raise UserError(
             f"lengths {lengths} differ: all must be of the same images; pass one row per image"

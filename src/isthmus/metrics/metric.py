@@ -1,4 +1,4 @@
-"""A metric as tables show it: name, direction, definition, words, number of decimals."""
+"""A metric and how tables show it: name, direction, definition, title, number of decimals."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a run, its direction and its meaning."""
+    """The name, the direction and the definition of a number that is measured for each run."""
 
     name: str
     higher_is_better: bool = True
     definition: str = ""
     words: str = ""
-    """Heading of its column; empty: made from the name."""
+    """Title of the metric. If empty, the title is made from the name."""
 
     @property
     def title(self) -> str:
-        """The metric in words, for a heading or a sentence."""
+        """The metric in words, for use within a sentence."""
         return self.words or in_words(self.name)
 
     @property
     def heading(self) -> str:
-        """The metric as it heads a column or begins a sentence."""
+        """The title with an upper-case first letter, for a column head or the start of a sentence."""
         return self.title[:1].upper() + self.title[1:]
 
     def rank_key(self, value: float) -> tuple[bool, float]:
-        """Sorts values of this metric best first, and those that are not known last.
+        """Sort key of a value of this metric: best values first, values that are not finite last.
 
         >>> sorted([math.nan, 0.5, 0.75], key=Metric("mean_iou").rank_key)
         [0.75, 0.5, nan]
@@ -58,7 +58,7 @@ def in_words(name: str) -> str:
 
 
 def decimals_for(width: float) -> int:
-    """Decimals that resolve a fifth of an interval's width; 3 where the width is unknown or 0.
+    """Number of decimals that resolves a fifth of an interval's width; 3 if that is unknown or 0.
 
     >>> [decimals_for(width) for width in (0.012, 0.008, 0.3, 40.0, float("nan"))]
     [3, 3, 2, 0, 3]

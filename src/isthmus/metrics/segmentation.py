@@ -1,6 +1,7 @@
-"""Metrics of predicted masks: per class and mean, per image and over a whole set.
+"""Metrics of predicted masks: per class and mean over classes, per image and over a whole set.
 
-Numpy and scipy on class indices. All but the boundary metric are computed from one confusion matrix.
+Computed with numpy and scipy from class indices. All metrics except the boundary F score are computed
+from one confusion matrix.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ EMPTY_MASK_RULE = (
     "A class absent from both the true and the predicted mask has no value and is left out of "
     "means; a class absent from only one of them has the value 0."
 )
-"""How a report explains the metrics of absent classes."""
+"""The report's explanation of the metrics of absent classes."""
 
 
 METRICS: tuple[Metric, ...] = (
     Metric("mean_iou", True, "Intersection over union of each class, mean over classes."),
     Metric("mean_dice", True, "Dice coefficient of each class, mean over classes."),
-    Metric("pixel_accuracy", True, "Share of the counted pixels with the true class."),
+    Metric("pixel_accuracy", True, "Proportion of the counted pixels that have the true class."),
     Metric(
         "boundary_f",
         True,
-        "Harmonic mean of the shares of predicted and of true boundary pixels that lie within "
-        f"{TOLERANCE_PX:g} px of the other boundary, per image and class, mean over images, "
-        "then over classes.",
+        "Harmonic mean of the proportion of predicted boundary pixels that lie within "
+        f"{TOLERANCE_PX:g} px of the true boundary and the proportion of true boundary pixels that lie "
+        "as close to the predicted boundary; per image and class, mean over images, then over classes.",
     ),
 )
 """The metrics of a run, in the order of its tables."""
@@ -51,7 +52,7 @@ class SegmentationMetrics:
     ``over_set`` has the ``METRICS`` and ``iou_CLASS``, ``dice_CLASS``, ``boundary_f_CLASS``. Pixels
     of all images are counted together, except for ``boundary_f``, which is the mean over the images
     with the class, then over classes. ``per_image`` has the ``METRICS`` and ``iou_CLASS``, one value
-    per image. NaN means no value.
+    per image. NaN: the metric is not defined because a class is absent.
     """
 
     over_set: dict[str, float]
@@ -158,7 +159,7 @@ def dice(confusion: Int64[np.ndarray, "*stack class class"]) -> Float[np.ndarray
 def pixel_accuracy(
     confusion: Int64[np.ndarray, "*stack class class"],
 ) -> Float[np.ndarray, "*stack"]:
-    """Share of the counted pixels with the true class; NaN where none is counted.
+    """Proportion of the counted pixels that have the true class; NaN if no pixel is counted.
 
     >>> float(pixel_accuracy(np.array([[3, 1], [0, 4]])))
     0.875
@@ -173,12 +174,12 @@ def boundary_f(
     num_classes: int,
     tolerance_px: float = TOLERANCE_PX,
 ) -> Float[np.ndarray, "image class"]:
-    """Boundary F score, of precision and recall, of each class in each image; lies in [0, 1].
+    """Boundary F score (harmonic mean of precision and recall) of each class in each image, in [0, 1].
 
     The boundary of a class consists of its pixels with a 4-neighbour of another class. Precision is
-    the share of predicted boundary pixels within ``tolerance_px`` (Euclidean, inclusive) of a true
-    one, recall the converse. NaN if neither mask has a boundary of the class, 0 if only one has. The
-    edge of the image is not a boundary, and neither is an ignored pixel's.
+    the proportion of predicted boundary pixels within ``tolerance_px`` (Euclidean, inclusive) of a
+    true boundary pixel; recall is the converse. NaN if neither mask has a boundary of the class, 0 if
+    only one mask has. The edge of the image and the edges of ignored areas are not boundaries.
 
     Raises:
         UserError: If the masks differ in shape or a counted pixel has an unknown class.
@@ -242,14 +243,14 @@ def _by_name(
     class_names: Sequence[str],
 ) -> dict[str, Float[np.ndarray, "*stack"]]:
     """All metrics by name, ``METRICS`` first."""
-    of_classes = {"iou": iou(confusion), "dice": dice(confusion), "boundary_f": boundary}
+    per_class = {"iou": iou(confusion), "dice": dice(confusion), "boundary_f": boundary}
     metrics = {
-        "mean_iou": _mean_of_evaluated(of_classes["iou"]),
-        "mean_dice": _mean_of_evaluated(of_classes["dice"]),
+        "mean_iou": _mean_of_evaluated(per_class["iou"]),
+        "mean_dice": _mean_of_evaluated(per_class["dice"]),
         "pixel_accuracy": pixel_accuracy(confusion),
         "boundary_f": _mean_of_evaluated(boundary),
     }
-    for kind, values in of_classes.items():
+    for kind, values in per_class.items():
         metrics |= {f"{kind}_{name}": values[..., i] for i, name in enumerate(class_names)}
     return metrics
 
@@ -257,7 +258,7 @@ def _by_name(
 def _areas_px(
     confusion: Int64[np.ndarray, "*stack class class"],
 ) -> tuple[Int64[np.ndarray, "*stack class"], ...]:
-    """Pixels of each class in both masks, in the true mask, in the predicted mask."""
+    """Number of pixels of each class in both masks, in the true mask, and in the predicted mask."""
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
     return both, confusion.sum(axis=-1), confusion.sum(axis=-2)
 
@@ -272,7 +273,7 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> Float[np.ndarray, "*shape"]:
 def _mean_of_evaluated(
     metrics: Float[np.ndarray, "*shape"], axis: int = -1
 ) -> Float[np.ndarray, "*rest"]:
-    """Mean without NaN; NaN if there is no other value."""
+    """Mean that ignores NaN; NaN if all values are NaN."""
     return _ratio(np.nansum(metrics, axis=axis), np.isfinite(metrics).sum(axis=axis))
 
 

@@ -1,4 +1,7 @@
-"""Style of images: how the label is shown, not which. Whether an output keeps it; class medoids."""
+"""Style of images, that is, appearance other than the label, such as the slant of a digit.
+
+Also whether decoded images keep the style of their source images, and class medoids.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ GREY_DESCRIPTORS = ("ink", "slant", "aspect", "thickness")
 COLOUR_DESCRIPTORS = ("mean red", "mean green", "mean blue", "contrast")
 """Columns of ``style_descriptors`` for images of 1 and of 3 channels."""
 _VALUES = 2**20
-"""Values of images that ``class_medoids`` converts to floats at a time."""
+"""Number of image dimensions that ``class_medoids`` converts to floats at a time."""
 
 
 def style_descriptors(
@@ -23,13 +26,15 @@ def style_descriptors(
 ) -> Float64[np.ndarray, "n descriptor"]:
     """Simple descriptors of style, from images with values in [0, 1].
 
-    Grey, with bright ink on a dark background: the sum of values; the slant, horizontal over
-    vertical extent along the strokes, positive to the right; width over height after removing the
-    slant; the thickness, twice the ink over the total variation, which for a long stroke is its
-    width in px. Colour: the mean of each channel and the standard deviation of brightness over pixels.
+    Grey images (bright ink on a dark background): ink, the sum of values; slant, the horizontal over
+    the vertical extent along the strokes, positive to the right; aspect, width over height after
+    removing the slant; thickness, twice the ink over the total variation, which for a long stroke is
+    its width in px. Colour images: the mean of each channel, and contrast, the standard deviation of
+    brightness over pixels.
 
-    Limits: they describe little of the style of a digit and almost nothing of a photograph's; ink
-    and thickness also change with blur. A blank image has aspect 1 and 0 otherwise.
+    Limits: the descriptors capture little of the style of a digit and almost nothing of the style of
+    a photograph; ink and thickness also change with blur. For a blank image, aspect is 1 and the
+    other descriptors are 0.
     """
     if images.shape[1] not in (1, 3):
         raise UserError(
@@ -50,12 +55,12 @@ class StyleKept:
     """Correlation of the style descriptors of outputs with those of their source images."""
 
     metric: float
-    """Mean over descriptors: 1 is kept, 0 is lost, below 0 is reversed."""
+    """Mean over descriptors: 1 if style is kept, 0 if it is lost, negative if it is reversed."""
     control: float
-    """The metric when sources and outputs are paired at random."""
+    """The metric if sources and outputs are paired at random."""
     per_descriptor: Float64[np.ndarray, " descriptor"]
     n: int
-    """Images that share their true and given label with another image."""
+    """Number of images for which another image has the same true and given label."""
 
 
 def style_kept(
@@ -65,15 +70,16 @@ def style_kept(
     given: Integer[np.ndarray, " n"],
     rng: np.random.Generator,
 ) -> StyleKept:
-    """Pearson correlation of source and output within pairs of labels, mean over descriptors.
+    """Pearson correlation between sources and outputs with the same labels, mean over descriptors.
 
-    The mean over images with the same true and given label is subtracted, so labels alone neither
-    raise nor lower the metric: it is 1 for a decoder that ignores the label, and 0 for one that
-    returns class means. A constant descriptor counts as 0. If no two images share both labels,
-    everything is NaN. ``control`` pairs the residuals of outputs and sources at random, by ``rng``.
+    From each descriptor, the mean over images with the same true and given label is subtracted, so
+    that the labels alone neither raise nor lower the metric: it is 1 for a decoder that returns the
+    source image whatever the label, and 0 for a decoder that returns class means. The correlation of
+    a constant descriptor counts as 0. If no two images have the same pair of labels, all results are
+    NaN. For ``control``, the residuals of outputs and sources are paired at random with ``rng``.
 
-    Limits: only the descriptors count, and a linear change of one (all strokes twice as thick)
-    costs nothing.
+    Limits: the metric sees only the descriptors, and a linear change of a descriptor (all strokes
+    twice as thick) does not reduce it.
     """
     check_shapes(true, given, source_features, output_features)
     pairs = true.astype(np.int64) * (int(given.max(initial=0)) + 1) + given
@@ -95,14 +101,14 @@ def class_medoids(
     labels: Integer[np.ndarray, " n"],
     num_labels: int,
 ) -> Int64[np.ndarray, " label"]:
-    """Row of each class's image nearest to the class mean (squared distance); -1 without images.
+    """For each class, the row of the image nearest to the class mean in squared distance.
 
-    Of several nearest images the first. Reads the images twice in small batches, so they may be a
-    memory map larger than memory.
+    -1 for a class without images; of equally near images, the first. Reads the images twice in small
+    batches, so ``images_u8`` may be a memory map larger than memory.
 
     Args:
         images_u8: The images.
-        labels: 0 .. num_labels-1; negative: the image is ignored.
+        labels: 0 .. num_labels-1; an image with a negative label is ignored.
         num_labels: Number of classes.
 
     >>> class_medoids(np.array([0, 9, 4], np.uint8)[:, None, None, None], np.array([0, 0, 0]), 2)
@@ -110,21 +116,21 @@ def class_medoids(
     """
     counts = np.bincount(labels[labels >= 0], minlength=num_labels)
     means = np.zeros((num_labels, images_u8[0].size))
-    for _, batch, of_batch in _batches(images_u8, labels):
-        for label in np.unique(of_batch):
-            means[label] += batch[of_batch == label].sum(axis=0)
+    for _, batch, batch_labels in _batches(images_u8, labels):
+        for label in np.unique(batch_labels):
+            means[label] += batch[batch_labels == label].sum(axis=0)
     means /= np.maximum(counts, 1)[:, None]
     rows, nearest = np.full(num_labels, -1), np.full(num_labels, np.inf)
-    for found, batch, of_batch in _batches(images_u8, labels):
-        distances = ((batch - means[of_batch]) ** 2).sum(axis=1)
-        for row, label, distance in zip(found, of_batch, distances, strict=True):
+    for batch_rows, batch, batch_labels in _batches(images_u8, labels):
+        distances = ((batch - means[batch_labels]) ** 2).sum(axis=1)
+        for row, label, distance in zip(batch_rows, batch_labels, distances, strict=True):
             if distance < nearest[label]:
                 rows[label], nearest[label] = row, distance
     return rows
 
 
 def _total_variation(grey: Float64[np.ndarray, "n h w"]) -> Float64[np.ndarray, " n"]:
-    """Sum of gradient magnitudes: for sharp shapes about the length of the outline in px."""
+    """Sum of gradient magnitudes; for sharp shapes, about the length of the outline in px."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)))
     here = padded[:, :-1, :-1]
     down, right = padded[:, 1:, :-1] - here, padded[:, :-1, 1:] - here
@@ -148,7 +154,7 @@ def _slant_and_aspect(
 def _within(
     features: Float[np.ndarray, "n descriptor"], cells: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n descriptor"]:
-    """Features minus the mean of their cell; exactly 0 where only rounding error is left."""
+    """Features minus the mean of their cell; exactly 0 if only rounding error is left."""
     sums = np.zeros((cells.max() + 1, features.shape[1]))
     np.add.at(sums, cells, features)
     centred = features - (sums / np.bincount(cells)[:, None])[cells]
@@ -158,7 +164,7 @@ def _within(
 def _correlation(
     a: Float64[np.ndarray, "n descriptor"], b: Float64[np.ndarray, "n descriptor"]
 ) -> Float64[np.ndarray, " descriptor"]:
-    """Correlation of centred columns; 0 where one is constant."""
+    """Correlation of centred columns; 0 if a column is constant."""
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
     return np.asarray((a * b).sum(axis=0) / np.where(scale > 0, scale, 1))
 
@@ -168,7 +174,7 @@ def _batches(
 ) -> Iterator[
     tuple[Int64[np.ndarray, " b"], Float64[np.ndarray, "b value"], Integer[np.ndarray, " b"]]
 ]:
-    """Rows, flattened images and labels, where the label is not negative."""
+    """Batches of rows, flattened images and labels, without images that have a negative label."""
     size = images_u8[0].size
     step = max(1, _VALUES // size)
     for start in range(0, len(labels), step):

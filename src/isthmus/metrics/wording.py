@@ -1,4 +1,4 @@
-"""Numbers and lists as words and digits, for tables, sentences and figures."""
+"""Format numbers and lists as text for tables, sentences and figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from isthmus.metrics.metric import Metric
 
 NO_NUMBER = "—"
-"""Stands where a number is not known."""
+"""Text in place of a number that is not known."""
 
 
 def title(name: str) -> str:
@@ -23,7 +23,7 @@ def title(name: str) -> str:
 
 
 def metric_text(value: float) -> str:
-    """A metric with three decimals, fewer from ten on; a dash where there is none.
+    """A metric with three decimals, or fewer from 10 on; a dash if it is not finite.
 
     >>> metric_text(0.71249), metric_text(-83.1249), metric_text(2048.123), metric_text(float("nan"))
     ('0.712', '-83.12', '2048.1', '—')
@@ -32,7 +32,7 @@ def metric_text(value: float) -> str:
 
 
 def signed_text(value: float, decimals: int) -> str:
-    """A difference with its sign; a dash where there is none.
+    """A difference with its sign; a dash if it is not finite.
 
     >>> signed_text(0.0312, 3), signed_text(-2.0, 1), signed_text(-0.0, 2), signed_text(np.nan, 3)
     ('+0.031', '−2.0', '0.00', '—')
@@ -45,7 +45,7 @@ def signed_text(value: float, decimals: int) -> str:
 
 
 def interval_text(low: float, high: float, decimals: int) -> str:
-    """Both ends of a difference's interval.
+    """Both ends of the interval of a difference.
 
     >>> interval_text(-0.01, 0.0312, 3)
     '[−0.010, +0.031]'
@@ -54,7 +54,7 @@ def interval_text(low: float, high: float, decimals: int) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share as per cent.
+    """A proportion in per cent; a dash if it is not finite.
 
     >>> percent_text(0.624), percent_text(0.002), percent_text(0.0), percent_text(float("nan"))
     ('62 %', '< 1 %', '0 %', '—')
@@ -65,7 +65,7 @@ def percent_text(share: float) -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a sentence; of many, some and how many others.
+    """Names joined for a sentence; if there are many, the first names and the number of others.
 
     >>> listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
     ('', 'a', 'a, b and c', 'a, b and 2 others')
@@ -76,7 +76,7 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def mean_text(values: Float[np.ndarray, " run"]) -> str:
-    """Mean ± standard deviation (n - 1) over runs; of one run, its value alone.
+    """Mean ± standard deviation (with n - 1) over runs; for a single run, only its value.
 
     >>> mean_text(np.array([0.70, 0.72])), mean_text(np.array([0.7])), mean_text(np.array([]))
     ('0.710 ± 0.014', '0.700', '—')
@@ -90,7 +90,7 @@ def mean_text(values: Float[np.ndarray, " run"]) -> str:
 
 
 def range_text(values: Float[np.ndarray, " run"]) -> str:
-    """Lowest to highest; one number where they read the same.
+    """The lowest and the highest value; a single number if both have the same text.
 
     >>> range_text(np.array([0.2, 0.1])), range_text(np.array([0.2]))
     ('0.100 to 0.200', '0.200')
@@ -102,7 +102,7 @@ def range_text(values: Float[np.ndarray, " run"]) -> str:
 
 
 def count_text(value: float) -> str:
-    """A count to three digits, with its thousands or millions.
+    """A count with three digits and k, M or G for thousands, millions or billions.
 
     >>> count_text(1.934e6), count_text(51_200.0), count_text(96.0), count_text(float("nan"))
     ('1.93 M', '51.2 k', '96', '—')
@@ -116,7 +116,7 @@ def count_text(value: float) -> str:
 
 
 def seconds_text(value: float) -> str:
-    """A duration in its two largest units, without a zero in the second.
+    """A duration in its two largest units; a unit with the value 0 is left out.
 
     >>> seconds_text(8.25), seconds_text(312.0), seconds_text(7200.0), seconds_text(float("nan"))
     ('8.2 s', '5 min 12 s', '2 h', '—')
@@ -132,7 +132,7 @@ def seconds_text(value: float) -> str:
 
 
 def counted(count: int | str, noun: str) -> str:
-    """A count and its noun, in the plural where it needs one.
+    """A count and its noun, in the plural if the count is not 1.
 
     >>> counted(1, "seed"), counted(3, "seed")
     ('1 seed', '3 seeds')

@@ -1,1 +1,1 @@
-"""Networks and their parts; no recipes."""
+"""Networks and their modules; independent of recipes."""

@@ -1,7 +1,7 @@
-"""Parts of a U-Net: convolution blocks, down-samplers, up-samplers, normalisations, dropouts.
+"""Building blocks of a U-Net: convolution blocks, down-samplers, up-samplers, normalisations, dropouts.
 
-Each part is made by a function of channel counts, which is handed to the network. The tables at the
-end give the parts their names in recipes.
+Each building block is created by a factory function of channel counts; a network receives these
+functions as arguments. The dictionaries at the end map names in recipes to factory functions.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
-"""channels -> module."""
+"""Factory: channels -> normalisation."""
 Dropout = Callable[[], nn.Module]
-"""-> module."""
+"""Factory without arguments -> dropout."""
 
 
 def batch_norm(channels: int) -> nn.Module:
@@ -36,7 +36,7 @@ def no_dropout() -> nn.Module:
 
 
 class PartMaker:
-    """Makes convolution blocks with the normalisation and dropout of one network.
+    """Creates convolution blocks with the normalisation and dropout of one network.
 
     Args:
         norm: Normalisation after a convolution.
@@ -48,11 +48,11 @@ class PartMaker:
         self.dropout = dropout
 
     def activated(self, channels: int) -> nn.Sequential:
-        """Normalisation -> ReLU -> dropout, as follows each convolution."""
+        """Normalisation -> ReLU -> dropout; follows each convolution."""
         return nn.Sequential(self.norm(channels), nn.ReLU(inplace=True), self.dropout())
 
     def double_conv(self, channels_in: int, channels_out: int) -> nn.Sequential:
-        """Twice: 3x3 conv -> normalisation -> ReLU -> dropout."""
+        """Two repetitions of 3x3 conv -> normalisation -> ReLU -> dropout."""
         return nn.Sequential(
             nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
             self.activated(channels_out),
@@ -68,12 +68,12 @@ UpSampler = Callable[[PartMaker, int], nn.Module]
 
 
 def max_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
-    """2x2 maximum."""
+    """2x2 max pooling."""
     return nn.MaxPool2d(2)
 
 
 def average_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
-    """2x2 mean."""
+    """2x2 average pooling."""
     return nn.AvgPool2d(2)
 
 
@@ -85,7 +85,7 @@ def strided_conv(make: PartMaker, channels: int) -> nn.Module:
 
 
 class BlurPool(nn.Module):
-    """2x2 maximum of stride 1 -> binomial low-pass filter of stride 2.
+    """2x2 max pooling of stride 1 -> binomial low-pass filter of stride 2.
 
     Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again
     (arXiv:1904.11486), section 3.2, with the 3x3 filter [1, 2, 1] x [1, 2, 1] / 16.
@@ -101,14 +101,14 @@ class BlurPool(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel half_height half_width"]:
-        """The filtered maximum at half the size; edges are replicated."""
+        """The pooled and filtered maps at half the size; edges are padded by replication."""
         dense_max = F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), kernel_size=2, stride=1)
         padded = F.pad(dense_max, (1, 1, 1, 1), mode="replicate")
         return F.conv2d(padded, self.kernel.to(padded.dtype), stride=2, groups=x.shape[1])
 
 
 def blur_pool(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG001
-    """Anti-aliased max-pool."""
+    """Anti-aliased max pooling."""
     return BlurPool(channels)
 
 
@@ -120,8 +120,8 @@ def transposed_conv(make: PartMaker, channels: int) -> nn.Module:  # noqa: ARG00
 def bilinear_upsample(make: PartMaker, channels: int) -> nn.Module:
     """1x1 conv -> bilinear up-sampling with aligned corners -> normalisation -> ReLU -> dropout.
 
-    The convolution comes first, at a quarter of the cost: interpolation weights sum to one, so the
-    two linear maps commute.
+    The convolution comes before the up-sampling, where it costs a quarter. The order does not change
+    the result: the two linear maps commute, because the interpolation weights sum to one.
     """
     return nn.Sequential(
         nn.Conv2d(channels, channels // 2, kernel_size=1),

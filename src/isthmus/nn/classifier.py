@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import UserError
 
 LEAST_SIZE_PX = 8
-"""Three halvings of it leave one pixel."""
+"""Smallest height and width of an image: the three poolings reduce 8 px to one pixel."""
 
 
 class Judge(nn.Module):
     """A residual network of eight convolutions, for grey or colour images of 8 px or more.
 
     Image values lie in [0, 1]; the batch norm after the first convolution removes their mean and
-    scale. Four levels of 1, 2, 4 and 4 times ``width`` channels, each half the size of the one
-    before; the last two have a residual block. Features are the mean over positions, so their
-    number does not depend on the image's size.
+    scale. Four levels have 1, 2, 4 and 4 times ``width`` channels; each level has half the height
+    and width of the previous level, and the last two levels have a residual block. Features are
+    averaged over positions, so their number does not depend on the size of the image.
 
     Args:
         channels_in: Channels of an image.
         num_labels: Number of labels.
         width: Channels of the first level: 16 is enough for digits, 64 for CIFAR-10.
 
-    Source: similar to ResNet-9 (Page 2018, How to Train Your ResNet), with each pooling before its
-    convolution, at a quarter of the cost, and mean pooling at the end.
+    Source: similar to ResNet-9 (Page 2018, How to Train Your ResNet), but each pooling comes before
+    the convolution, which then costs a quarter, and the network ends with global average pooling.
 
     >>> import torch
     >>> judge = Judge(channels_in=1, num_labels=10, width=4).eval()
@@ -53,7 +53,7 @@ class Judge(nn.Module):
     def features(
         self, image: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch feature"]:
-        """Input of the last layer: 4 x width numbers, 0 or more."""
+        """Input of the last layer: 4 x width nonnegative features per image."""
         self._check_shapes(image)
         return F.adaptive_avg_pool2d(self.levels(image), 1).flatten(1)
 

@@ -1,7 +1,8 @@
-"""Conditioning: how a label enters a network, in a vector, in every stage (FiLM), or not at all.
+"""Conditioning of an encoder or decoder on a label: through a vector, through FiLM, or not at all.
 
-A label is 0 .. num_labels-1, or num_labels: the unconditional label, which stands for "no label" and
-has learned weights like the others.
+The vector is the output of the encoder (before the layer of mu and log sigma), or z, the input of the
+decoder. A label is 0 .. num_labels-1, or num_labels: the null label (``unconditional_label`` of the
+network), which stands for "no label" and has learned weights like the other labels.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import UserError
 
-EMBEDDED = 64
-"""Features of an embedded label, for "concat" and "film"."""
+EMBEDDING_DIM = 64
+"""Size of the label embedding of ``Concat`` and ``Film``."""
 
 
 class Conditioning(nn.Module, ABC):
-    """Conditions one side of a VAE: changes its vector and gives its stages a condition."""
+    """Conditions the encoder or the decoder of a VAE on the label.
+
+    ``forward`` conditions a vector: the output of the encoder, or z. ``condition`` computes the input
+    of the FiLM layers in the stages of the encoder or decoder.
+    """
 
     def condition(self, label: Int[Tensor, " batch"]) -> Float[Tensor, "batch embedded"] | None:  # noqa: ARG002
-        """The condition of the stages on this side; None, unless a subclass conditions them."""
+        """Input of the FiLM layers; None if the stages have no FiLM layers (default)."""
         return None
 
     @abstractmethod
@@ -36,7 +41,7 @@ class Conditioning(nn.Module, ABC):
 
 
 class Ignore(Conditioning):
-    """No conditioning: the vector is unchanged and the stages have no condition."""
+    """No conditioning: the vector is unchanged and the stages have no FiLM layers."""
 
     def forward(
         self,
@@ -48,9 +53,11 @@ class Ignore(Conditioning):
 
 
 class Add(Conditioning):
-    """One-hot -> 10 -> ReLU -> size -> ReLU, added to the vector; then size -> size/2 -> ReLU -> size.
+    """Adds an embedding of the label to the vector, then applies a multilayer perceptron.
 
-    The conditioning of the reference study, which had 10 labels and vectors of 256.
+    Embedding: one-hot -> linear (10) -> ReLU -> linear (size) -> ReLU. Perceptron: linear (size / 2)
+    -> ReLU -> linear (size). The reference study used this conditioning, with 10 labels and vectors
+    of size 256.
     """
 
     def __init__(self, size: int, num_labels: int) -> None:
@@ -65,47 +72,48 @@ class Add(Conditioning):
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch feature"]:
-        """A multilayer perceptron of the vector plus the embedded label."""
+        """The perceptron's output for the sum of vector and label embedding."""
         one_hot = F.one_hot(label.long(), self.num_labels + 1).to(vector.dtype)
         mixed: Tensor = self.mixing(vector + self.embedding(one_hot))
         return mixed
 
 
 class Concat(Conditioning):
-    """A linear layer of the concatenated vector and embedded label, back to the vector's size.
+    """Concatenates vector and label embedding; a linear layer maps them to the size of the vector.
 
-    Initially the layer adds a random projection of the label, with unit variance, to the unchanged
-    vector. A random layer would shrink z: the first epoch on MNIST ends 7 nats worse.
+    Initially the layer adds a random projection of the label embedding, with unit variance, to the
+    unchanged vector. With the default initialisation the layer would shrink z, and the ELBO on MNIST
+    would be 7 nats worse after the first epoch.
     """
 
     def __init__(self, size: int, num_labels: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_labels + 1, EMBEDDED)
-        self.linear = nn.Linear(size + EMBEDDED, size)
+        self.embedding = nn.Embedding(num_labels + 1, EMBEDDING_DIM)
+        self.linear = nn.Linear(size + EMBEDDING_DIM, size)
         nn.init.zeros_(self.linear.bias)
         with torch.no_grad():
-            of_vector, of_label = self.linear.weight.split([size, EMBEDDED], dim=1)
-            nn.init.eye_(of_vector)
-            nn.init.normal_(of_label, std=EMBEDDED**-0.5)
+            vector_weight, label_weight = self.linear.weight.split([size, EMBEDDING_DIM], dim=1)
+            nn.init.eye_(vector_weight)
+            nn.init.normal_(label_weight, std=EMBEDDING_DIM**-0.5)
 
     def forward(
         self, vector: Float[Tensor, "batch feature"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch feature"]:
-        """A linear map of the vector and the embedded label."""
+        """The linear layer's output for the concatenated vector and label embedding."""
         embedded = self.embedding(label.long()).to(vector.dtype)
         joined: Tensor = self.linear(torch.cat([vector, embedded], dim=1))
         return joined
 
 
 class Film(Conditioning):
-    """The vector is unchanged; the embedded label conditions the stages, each through a ``FiLM``."""
+    """Leaves the vector unchanged; the label embedding conditions each stage through a ``FiLM`` layer."""
 
-    def __init__(self, size: int, num_labels: int) -> None:  # noqa: ARG002 (like its siblings)
+    def __init__(self, size: int, num_labels: int) -> None:  # noqa: ARG002 (same signature as Concat)
         super().__init__()
-        self.embedding = nn.Embedding(num_labels + 1, EMBEDDED)
+        self.embedding = nn.Embedding(num_labels + 1, EMBEDDING_DIM)
 
     def condition(self, label: Int[Tensor, " batch"]) -> Float[Tensor, "batch embedded"]:
-        """The embedded label."""
+        """The label embedding."""
         embedded: Tensor = self.embedding(label.long())
         return embedded
 
@@ -119,15 +127,17 @@ class Film(Conditioning):
 
 
 class FiLM(nn.Module):
-    """A scale and a shift per channel, linear in the condition; initially near 1 and 0.
+    """Feature-wise linear modulation: scales and shifts each channel.
+
+    Scale and shift are linear functions of the condition, initially close to 1 and 0.
 
     Source: Perez et al. 2018, FiLM: Visual Reasoning with a General Conditioning Layer,
-    equation 2 (arXiv:1709.07871), with the scale as a difference from 1.
+    equation 2 (arXiv:1709.07871), with the scale parametrised as 1 + a linear function.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(EMBEDDED, 2 * channels)
+        self.linear = nn.Linear(EMBEDDING_DIM, 2 * channels)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 
@@ -136,11 +146,11 @@ class FiLM(nn.Module):
         x: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None,
     ) -> Float[Tensor, "batch channel height width"]:
-        """Each channel scaled and shifted."""
+        """The feature maps, each channel scaled and shifted."""
         if condition is None:
             raise UserError(
-                "a stage with FiLM got no condition: stages and conditioning of one side belong "
-                "together; take both from the same entry of CONDITIONINGS"
+                "a stage with FiLM received no condition: the stages and the conditioning of an encoder "
+                "or decoder must match; take both from the same entry of CONDITIONINGS"
             )
         scale, shift = self.linear(condition).to(x.dtype)[..., None, None].chunk(2, dim=1)
         modulated: Tensor = torch.addcmul(x + shift, x, scale)
@@ -148,7 +158,7 @@ class FiLM(nn.Module):
 
 
 class Unmodulated(nn.Module):
-    """The identity, in place of ``FiLM`` in stages without a condition."""
+    """The identity, in place of ``FiLM`` in stages that are not conditioned."""
 
     def forward(
         self,
@@ -158,40 +168,41 @@ class Unmodulated(nn.Module):
         """The feature maps, unchanged."""
         if condition is not None:
             raise UserError(
-                "a stage without FiLM got a condition, which it would ignore: stages and conditioning of "
-                "one side belong together; take both from the same entry of CONDITIONINGS"
+                "a stage without FiLM received a condition, which it would ignore: the stages and the "
+                "conditioning of an encoder or decoder must match; take both from the same entry of "
+                "CONDITIONINGS"
             )
         return x
 
 
 Modulate = Callable[[int], nn.Module]
-"""channels -> module of (feature maps, condition or None)."""
+"""Factory: channels -> module of (feature maps, condition or None)."""
 
 
 def unmodulated(channels: int) -> nn.Module:  # noqa: ARG001
-    """The modulation of a stage without a condition."""
+    """The modulation of a stage that is not conditioned."""
     return Unmodulated()
 
 
 @dataclass(frozen=True)
 class ConditioningParts:
-    """The matching parts of one conditioning for one side of a VAE."""
+    """Factories of the matching modules that condition one encoder or decoder."""
 
     enter: Callable[[int, int], Conditioning]
     """(size of the vector, number of labels) -> module that conditions the vector."""
     modulate: Modulate
-    """Makes the modulation of each stage."""
+    """channels -> modulation of one stage: ``FiLM`` or the identity."""
 
 
 NOWHERE = ConditioningParts(lambda _size, _num_labels: Ignore(), unmodulated)
-"""The parts of a side without conditioning."""
+"""For an encoder or decoder that is not conditioned."""
 
 CONDITIONINGS: dict[str, ConditioningParts] = {
     "add": ConditioningParts(Add, unmodulated),
     "concat": ConditioningParts(Concat, unmodulated),
     "film": ConditioningParts(Film, FiLM),
 }
-"""Conditionings by their names in recipes."""
+"""``model.conditioning`` in a recipe -> factories."""
 
 CONDITION_ON: dict[
     str, Callable[[ConditioningParts], tuple[ConditioningParts, ConditioningParts]]
@@ -202,7 +213,7 @@ CONDITION_ON: dict[
     "both": lambda parts: (parts, parts),
     "classifier": lambda parts: (parts, parts),
 }
-"""Conditioned side -> the parts of the encoder's and of the decoder's side, by name in recipes.
+"""``model.condition_on`` in a recipe -> function that returns the factories for encoder and decoder.
 
-For "classifier" the encoder is conditioned on the label that an auxiliary classifier predicts.
+For "classifier", the encoder is conditioned on the label that an auxiliary classifier predicts.
 """

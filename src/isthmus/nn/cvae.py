@@ -1,4 +1,4 @@
-"""A label-conditioned variational autoencoder, as topology only: its parts are handed in."""
+"""A label-conditioned variational autoencoder: the topology; all modules are passed as arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -15,11 +15,11 @@ from isthmus.nn.conditioning import Conditioning
 from isthmus.nn.vae_blocks import Decoder, Encoder
 
 LOG_SIGMA_LIMIT = 6.0
-"""Every log sigma lies between minus and plus this: sigma between 0.0025 and 403."""
+"""Bound on the absolute value of every log sigma: sigma lies between 0.0025 and 403."""
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian per image, in float32 even under autocast, for the precision of its KL."""
+    """One diagonal Gaussian per image, in float32 even under autocast so that the KL is precise."""
 
     mu: Float[Tensor, "batch latent"]
     log_sigma: Float[Tensor, "batch latent"]
@@ -37,35 +37,38 @@ class Outcome(NamedTuple):
     prior_mu: Float[Tensor, "batch latent"]
     prior_log_sigma: Float[Tensor, "batch latent"]
     class_logits: Float[Tensor, "batch label"] | None
-    """Logits of the auxiliary classifier; None without one."""
+    """Logits of the auxiliary classifier; None if there is no auxiliary classifier."""
 
 
 class ConditionalVAE(nn.Module):
-    """A VAE whose encoder, decoder and prior may each be conditioned on the label of the image.
+    """A VAE whose encoder, decoder and prior can each be conditioned on the label of the image.
 
     image -> encoder -> conditioning -> ReLU -> linear -> q(z|x,y) -> z -> conditioning -> decoder.
 
-    Labels are 0 .. num_labels-1, or ``unconditional_label`` for "no label", which is learned by
-    replacing some labels with it in training (label dropout).
+    Labels are 0 .. num_labels-1, or the null label ``unconditional_label``, which stands for "no
+    label". Training replaces some labels by the null label (label dropout), so that the network
+    learns to do without a label.
 
-    With an auxiliary classifier the encoder is conditioned on the label that this predicts from the
-    image, or on the unconditional label if that is given. So it can leave the label out of z, and a
-    wrong label cannot mislead it.
+    With an auxiliary classifier, the encoder is conditioned on the label that the classifier predicts
+    from the image, or on the null label if the null label is given. Thus the encoder can leave the
+    label out of z, and a wrong label cannot mislead the encoder.
 
-    The layer of mu and log sigma starts with weights of standard deviation 0.001 and biases of 0: the
-    first q(z|x,y) is nearly standard normal, the first KL nearly 0, and training starts with
-    reconstruction.
+    The layer that outputs mu and log sigma is initialised with weights of standard deviation 0.001
+    and biases of 0, so that the first q(z|x,y) is nearly standard normal, the first KL is nearly 0,
+    and training starts with reconstruction.
 
     Args:
-        encoder: (image, condition) -> vector of ``encoder.features``.
+        encoder: (image, condition) -> vector of size ``encoder.features``.
         decoder: (z, condition) -> parameters of the likelihood.
-        enter_encoder: Conditions the encoder's side; its vector has ``encoder.features``.
-        enter_decoder: Conditions the decoder's side; its vector is z.
+        enter_encoder: Conditions the encoder's output vector, and the encoder's stages.
+        enter_decoder: Conditions z before the decoder, and the decoder's stages.
         prior: label -> mu and log sigma of p(z|y).
-        likelihood: Interprets the decoder's maps; a module, because some learn a scale.
+        likelihood: Interprets the decoder's output maps; a module because some likelihoods learn a
+            scale.
         latent: Size of z.
-        num_labels: Number of labels, without the unconditional label.
-        auxiliary_classifier: image -> logits of its label; None: the encoder gets the label itself.
+        num_labels: Number of labels, without the null label.
+        auxiliary_classifier: image -> logits of its label. If None, the encoder is conditioned on the
+            given label.
 
     Source: Kingma and Welling 2014 (arXiv:1312.6114); with labels Sohn, Lee, Yan 2015,
     Learning Structured Output Representation using Deep Conditional Generative Models; the
@@ -118,7 +121,7 @@ class ConditionalVAE(nn.Module):
 
     @property
     def unconditional_label(self) -> int:
-        """The label that stands for "no label"."""
+        """The null label, which stands for "no label"."""
         return self.num_labels
 
     def encode(
@@ -130,9 +133,9 @@ class ConditionalVAE(nn.Module):
     def encode_with_label(
         self, image: Float[Tensor, "batch channel height width"], label: Int[Tensor, " batch"]
     ) -> Normal:
-        """The posterior given this label, even if there is an auxiliary classifier.
+        """The posterior conditioned on this label, even if there is an auxiliary classifier.
 
-        Where the auxiliary classifier is wrong, the z of ``encode`` and the label do not fit together.
+        If the auxiliary classifier is wrong, ``encode`` returns a z that does not fit the given label.
         """
         self._check_known(label)
         return self._encode(image, label)
@@ -140,7 +143,7 @@ class ConditionalVAE(nn.Module):
     def decode(
         self, z: Float[Tensor, "*sample batch latent"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "*sample batch maps height width"]:
-        """Raw parameters of the likelihood, for every sample of the z of each image."""
+        """Raw parameters of the likelihood for every sample of z of each image."""
         self._check_known(label)
         given = label.expand(z.shape[:-1]).flatten()
         vector = self.enter_decoder(z.flatten(0, -2), given)
@@ -154,7 +157,7 @@ class ConditionalVAE(nn.Module):
         label: Int[Tensor, " batch"],
         noise: Float[Tensor, "*sample batch latent"],
     ) -> Outcome:
-        """Encode, draw z with the standard normal ``noise``, decode every sample."""
+        """Encode the images, compute z from the standard normal ``noise``, decode every sample of z."""
         class_logits = self._class_logits(image)
         mu, log_sigma = self._encode(image, self._encoder_label(label, class_logits))
         z = mu + log_sigma.exp() * noise
@@ -169,7 +172,7 @@ class ConditionalVAE(nn.Module):
     def _encoder_label(
         self, label: Int[Tensor, " batch"], class_logits: Float[Tensor, "batch label"] | None
     ) -> Int[Tensor, " batch"]:
-        """The label that conditions the encoder: given, or predicted by the auxiliary classifier."""
+        """The label that the encoder is conditioned on: given, or predicted by the auxiliary classifier."""
         self._check_known(label)
         if class_logits is None:
             return label
@@ -186,20 +189,20 @@ class ConditionalVAE(nn.Module):
             return _normal(self.posterior(vector.to(self.posterior.weight.dtype)))
 
     def _check_known(self, label: Tensor) -> None:
-        # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+        # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
         if label.device.type == "cpu" and not torch.compiler.is_compiling():
             unknown = (label < 0) | (label > self.num_labels)
             if unknown.any():
                 raise UserError(
-                    f"label {int(label[unknown][0])} is unknown: this network knows "
-                    f"0 .. {self.num_labels - 1}, and {self.num_labels} for no label; give one of these"
+                    f"label {int(label[unknown][0])} is unknown: the labels of this network are "
+                    f"0 .. {self.num_labels - 1}, and {self.num_labels} for no label; pass one of these"
                 )
 
 
 class StandardPrior(nn.Module):
     """p(z|y) is the standard normal for every label."""
 
-    def __init__(self, latent: int, num_labels: int) -> None:  # noqa: ARG002 (as LabelPrior)
+    def __init__(self, latent: int, num_labels: int) -> None:  # noqa: ARG002 (same signature as LabelPrior)
         super().__init__()
         self.latent = latent
 
@@ -210,7 +213,7 @@ class StandardPrior(nn.Module):
 
 
 class LabelPrior(nn.Module):
-    """p(z|y) is a learned Gaussian per label, the unconditional one included; initially standard.
+    """p(z|y) is one learned Gaussian per label (and for the null label), initially standard normal.
 
     Source: Sohn, Lee, Yan 2015, section 4 (a conditional prior).
     """
@@ -229,15 +232,15 @@ PRIORS: dict[str, Callable[[int, int], StandardPrior | LabelPrior]] = {
     "standard": StandardPrior,
     "per-label": LabelPrior,
 }
-"""(latent, num_labels) -> prior, by name in recipes."""
+"""``model.prior`` in a recipe -> factory: (latent, num_labels) -> prior."""
 
 
 def softly_bounded(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """About ``raw`` where it is small, never beyond ``LOG_SIGMA_LIMIT`` on either side.
+    """Soft clamp to +-``LOG_SIGMA_LIMIT``: close to ``raw`` for small values.
 
-    So an outlier cannot make exp overflow, and a latent unit cannot gain likelihood without end by
-    shrinking sigma. A sigma of 0.0025 carries 6 nats per unit, more than trained units do.
-    Unlike a clamp, tanh has a gradient beyond the limit.
+    The bound prevents outliers from making exp overflow, and latent units from increasing the
+    likelihood without limit by shrinking sigma. With a sigma of 0.0025 a unit carries 6 nats, more
+    than trained units do. Unlike a clamp, tanh has a gradient beyond the limit.
 
     >>> softly_bounded(torch.tensor([-1000.0, 0.0, 0.1]))
     tensor([-6.0000,  0.0000,  0.1000])

@@ -1,14 +1,15 @@
-"""Likelihoods: how the maps of a decoder parametrise the distribution of an image.
+"""Likelihoods: distributions of an image, parametrised by the output maps of a decoder.
 
-Common to all of them:
+Common to all likelihoods:
 
-- An ``image`` has values in [0, 1]. ``target(image)`` is what is evaluated.
-- A decoder gives ``params_per_channel`` maps per channel: the first parameter of all channels,
-  then the second of all channels.
+- ``image`` lies in [0, 1]. ``target(image)`` is the image whose likelihood is evaluated, for example
+  after binarisation.
+- A decoder outputs ``params_per_channel`` maps per channel: the first parameter of all channels,
+  then the second parameter of all channels.
 - ``log_prob`` is in nats per image, summed over channels, height and width, and computed in
   float32 for parameters of any type. Maps that do not fit the target raise ``UserError``.
-- ``mean`` is the expected image and ``sample`` one draw; both lie in [0, 1].
-- Without a ``generator``, draws come from torch's global one.
+- ``mean`` is the expected image and ``sample`` a random image; both lie in [0, 1].
+- If ``generator`` is None, random numbers come from torch's global generator.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
@@ -28,28 +29,35 @@ from isthmus.errors import UserError, nearest_name
 
 Images = Float[Tensor, "batch channel height width"]
 Maps = Float[Tensor, "*sample batch maps height width"]
-"""``maps`` is ``params_per_channel`` times ``channel``."""
+"""The size of ``maps`` is ``params_per_channel`` times the number of channels."""
 ImageSamples = Float[Tensor, "*sample batch channel height width"]
 Binarisation = Callable[[Tensor, Generator | None], Tensor]
 """(image, generator) -> image of zeros and ones."""
 
 LOG_256 = math.log(256)
-"""Nats between a density on [0, 1] and the probability of one of 256 values."""
+"""Nats by which -log(probability of one of 256 values) exceeds -log(density on [0, 1])."""
 NEAR = 0.5
-"""Smaller logits of the continuous Bernoulli are evaluated by a series."""
+"""For logits of smaller absolute value, the continuous Bernoulli is computed by a series expansion."""
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """A distribution of images with independent values, whose parameters a decoder gives."""
+    """A distribution of images with independent dimensions, parametrised by a decoder.
+
+    A dimension is one channel of one pixel.
+    """
 
     params_per_channel: ClassVar[int]
     """Maps of the decoder for each channel of the image."""
     dims_offset_nats_per_dim: ClassVar[float]
-    """Offset in bits/dim = (nats/dim + offset) / ln 2, with nats = -``log_prob``."""
+    """Offset in bits/dim = (-``log_prob`` / dims + offset) / ln 2.
+
+    ln 256 if ``log_prob`` is a log density on [0, 1], to convert it to the probability of one of 256
+    values; 0 if ``log_prob`` is a log probability.
+    """
 
     @abc.abstractmethod
     def target(self, image: Images, generator: Generator | None) -> Images:
-        """The values of an image that are evaluated; a new draw every time if they are random."""
+        """The image whose likelihood is evaluated; if it is random, it is drawn anew at every call."""
 
     @abc.abstractmethod
     def mean(self, params: Maps) -> ImageSamples:
@@ -57,10 +65,10 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
-        """One draw of the image."""
+        """A random image."""
 
     @abc.abstractmethod
-    def _log_prob_per_value(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor: ...
+    def _log_prob_per_dim(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor: ...
 
     def log_prob(self, params: Maps, target: Images) -> Float[Tensor, "*sample batch"]:
         """Log probability, or log density, of each image in nats."""
@@ -71,7 +79,7 @@ class Likelihood(nn.Module, abc.ABC):
                 f"batch, height and width must agree, with {self.params_per_channel} maps per channel; "
                 f"let the decoder give {self.params_per_channel * target.shape[1]} maps at the image's size"
             )
-        return self._log_prob_per_value(split, target.float()).sum(dim=(-3, -2, -1))
+        return self._log_prob_per_dim(split, target.float()).sum(dim=(-3, -2, -1))
 
     def _split(self, params: Tensor) -> tuple[Tensor, ...]:
         """Each parameter in float32, with one map per channel."""
@@ -84,7 +92,7 @@ class Likelihood(nn.Module, abc.ABC):
 
 
 def dynamic_binarisation(image: Images, generator: Generator | None) -> Images:
-    """Each value is 1 with a probability equal to its brightness, drawn again every time.
+    """Each dimension is 1 with a probability equal to its brightness, drawn anew at every call.
 
     Source: Salakhutdinov and Murray 2008, On the quantitative analysis of deep belief networks;
     used by Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519).
@@ -93,10 +101,10 @@ def dynamic_binarisation(image: Images, generator: Generator | None) -> Images:
 
 
 def threshold_binarisation(image: Images, generator: Generator | None) -> Images:  # noqa: ARG001
-    """Each value is 1 if it is 0.5 or more: always the same, without a stored copy.
+    """Each dimension is 1 if its brightness is 0.5 or more; deterministic.
 
-    Results are not comparable with the fixed binarised MNIST of Larochelle and Murray 2011, whose
-    images were drawn once.
+    Results are not comparable with those on the fixed binarised MNIST of Larochelle and Murray 2011,
+    whose images were drawn at random once.
     """
     return (image >= 0.5).to(image.dtype)
 
@@ -119,7 +127,7 @@ class Bernoulli(Likelihood):
         """The binarised image.
 
         Raises:
-            UserError: If the image is coloured.
+            UserError: If the images have more than one channel.
         """
         if image.shape[1] != 1:
             raise UserError(
@@ -136,7 +144,7 @@ class Bernoulli(Likelihood):
         """Zeros and ones."""
         return torch.bernoulli(self.mean(params), generator=generator)
 
-    def _log_prob_per_value(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    def _log_prob_per_dim(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
         (logits,) = params
         return -F.binary_cross_entropy_with_logits(
             logits, target.expand_as(logits), reduction="none"
@@ -146,12 +154,13 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """Density on [0, 1] proportional to exp(logit * x); the maps are logits.
 
-    Its bits/dim do not bound the bits of 256 discrete values, because images are not dequantised.
-    ``mean`` is the mean of the distribution, the paper's mu(lambda), not the sigmoid of the logit
-    (lambda); it is nearer to grey than lambda.
+    Images are not dequantised, so bits/dim are not a bound on the bits of the 256 discrete values.
+    ``mean`` is the mean of the distribution (mu(lambda) in the paper), not the sigmoid of the logit
+    (lambda in the paper); mu(lambda) is nearer to 1/2 than lambda.
 
     Source: Loaiza-Ganem and Cunningham 2019, The continuous Bernoulli (arXiv:1907.06845),
-    section 3. For a logit l the normaliser about x = 1/2 is sinh(l/2) / (l/2); a series near l = 0.
+    section 3. For a logit l, the density is exp(l (x - 1/2)) divided by sinh(l/2) / (l/2); the log of
+    this divisor is computed by a series expansion for l near 0.
     """
 
     params_per_channel = 1
@@ -172,14 +181,14 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(is_near, series, exact)
 
     def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
-        """A draw by the inverse distribution function; positive logits mirror negative ones."""
+        """A random image by inverse transform sampling; positive logits are mirrored negative logits."""
         (logits,) = self._split(params)
         u = torch.rand(logits.shape, generator=generator, device=logits.device)
-        steepness = logits.abs().clamp(min=1e-6)  # below that it is uniform
+        steepness = logits.abs().clamp(min=1e-6)  # uniform for smaller logits
         dark = (-torch.log1p(u * torch.expm1(-steepness)) / steepness).clamp(0, 1)
         return torch.where(logits > 0, 1 - dark, dark)
 
-    def _log_prob_per_value(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    def _log_prob_per_dim(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
         (logits,) = params
         is_near, near, far = _near_and_far(logits)
         square = near * near
@@ -189,13 +198,13 @@ class ContinuousBernoulli(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """Normal density around the sigmoid of the map, with one learned scale for all values.
+    """Normal density whose mean is the sigmoid of the map, with one learned scale for all dimensions.
 
-    Because of the dequantisation, (255 x + u) / 256 with u uniform in [0, 1), its bits/dim bound
-    those of the 256 discrete values (Theis et al. 2016, arXiv:1511.01844, section 3.1).
+    Images are dequantised to (255 x + u) / 256 with u uniform in [0, 1), so bits/dim are an upper
+    bound on those of the 256 discrete values (Theis et al. 2016, arXiv:1511.01844, section 3.1).
 
     Args:
-        log_sigma: Initial log of the scale, in units of the image's range.
+        log_sigma: Initial log of the standard deviation, for images in [0, 1].
     """
 
     params_per_channel = 1
@@ -211,30 +220,30 @@ class Gaussian(Likelihood):
         return (255 * image + noise) / 256
 
     def mean(self, params: Maps) -> ImageSamples:
-        """The centre of the density: within 1/512 of the image, because of the dequantisation."""
+        """The mean of the density; dequantisation shifts it by at most 1/512 from the expected image."""
         return self._split(params)[0].sigmoid()
 
     def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
-        """The centre plus noise of the learned scale, clipped to [0, 1]."""
+        """The mean plus normal noise of the learned scale, clipped to [0, 1]."""
         centre = self.mean(params)
         noise = torch.randn(centre.shape, generator=generator, device=centre.device)
         return (centre + self.log_sigma.float().exp() * noise).clamp(0, 1)
 
-    def _log_prob_per_value(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    def _log_prob_per_dim(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
         log_sigma = self.log_sigma.float()
         deviation = (target - params[0].sigmoid()) * torch.exp(-log_sigma)
         return -0.5 * deviation**2 - log_sigma - 0.5 * math.log(2 * math.pi)
 
 
 class DiscretisedLogistic(Likelihood):
-    """Probability of each of 256 values under a logistic density; the end bins are open.
+    """Probability of each of 256 values under a logistic density; the outer bins extend to infinity.
 
-    The first map is the centre and the second the log of the scale, in units where black is -1 and
-    white is 1; the scale is clipped to exp(-7) .. exp(7). Image values are multiples of 1/255.
+    The first map is the location and the second map the log of the scale, in units where black is -1
+    and white is 1; the scale is clipped to [exp(-7), exp(7)]. Images have values k / 255.
 
-    Source: Salimans et al. 2017, PixelCNN++ (arXiv:1701.05517), equation 2 with one component and
-    the smallest scale of its code. The log of the difference of two sigmoids is computed exactly, as
-    log s(a) + log s(-b) + log(1 - exp(b - a)).
+    Source: Salimans et al. 2017, PixelCNN++ (arXiv:1701.05517), equation 2 with one component; the
+    smallest scale is that of the authors' code. The log of the difference of two sigmoids is computed
+    exactly, as log s(a) + log s(-b) + log(1 - exp(b - a)).
     """
 
     params_per_channel = 2
@@ -245,7 +254,7 @@ class DiscretisedLogistic(Likelihood):
         return image
 
     def mean(self, params: Maps) -> ImageSamples:
-        """Mean of the density clipped to [0, 1]: within 1/510 of the mean of the 256 values."""
+        """Mean of the density clipped to [0, 1]; differs by at most 1/510 from that of the 256 values."""
         centre, log_scale = self._split(params)
         scale, size = log_scale.clamp(-7, 7).exp(), centre.abs()
         missing = F.softplus((1 - size) / scale) - F.softplus((-1 - size) / scale)
@@ -253,13 +262,13 @@ class DiscretisedLogistic(Likelihood):
         return torch.where(centre > 0, bright, 1 - bright)
 
     def sample(self, params: Maps, generator: Generator | None) -> ImageSamples:
-        """One of the 256 values."""
+        """A random image; each dimension is one of the 256 values."""
         centre, log_scale = self._split(params)
         u = torch.rand(centre.shape, generator=generator, device=centre.device)
         drawn = centre + log_scale.clamp(-7, 7).exp() * u.logit()
         return ((drawn + 1) * 127.5).round().clamp(0, 255) / 255
 
-    def _log_prob_per_value(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    def _log_prob_per_dim(self, params: tuple[Tensor, ...], target: Tensor) -> Tensor:
         centre, log_scale = params
         sharpness = torch.exp(-log_scale.clamp(-7, 7))
         deviation = 2 * target - 1 - centre
@@ -271,7 +280,7 @@ class DiscretisedLogistic(Likelihood):
 
 
 def _near_and_far(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether the series applies, the logits where it does, and |logits| elsewhere; all finite."""
+    """Whether the series is used; the logits where it is used (else 0); |logits| elsewhere (else 1)."""
     is_near = logits.abs() < NEAR
     return is_near, torch.where(is_near, logits, 0), torch.where(is_near, 1, logits.abs())
 
@@ -283,11 +292,11 @@ LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {
     "gaussian": Gaussian,
     "discretised-logistic": DiscretisedLogistic,
 }
-"""Likelihoods by their names in recipes."""
+"""``objective.likelihood`` in a recipe -> factory."""
 
 
 def likelihood_named(name: str) -> Likelihood:
-    """A new likelihood of that name; an unknown name raises ``UserError``.
+    """A new likelihood by its name in recipes; an unknown name raises ``UserError``.
 
     >>> likelihood_named("discretised-logistic").params_per_channel
     2

@@ -1,13 +1,14 @@
-"""Penalties that keep the label out of z: kernel measures of dependence, and an adversary.
+"""Penalties on label information in z: kernel measures of dependence, and an adversarial classifier.
 
-Common to all of them:
+Common to all penalties:
 
 - ``labels`` are class indices, 0 .. num_labels-1; classes may be absent from a batch.
-- ``weights`` are 1, or 0 for images that do not count; with fewer than two that count the penalty is 0.
-- Kernel penalties are biased estimates, 0 or more: even if z is independent of the label they
-  are of the order of 1 / batch. They are computed in float32 or better, under autocast too.
+- ``weights`` are 1, or 0 for images that are left out; with fewer than two others the penalty is 0.
+- Kernel penalties are biased, nonnegative estimates: even if z is independent of the label, they are
+  of the order of 1 / batch size. They are computed in float32 or better, even under autocast.
 - The kernel on z is Gaussian. Its bandwidth is the median distance within the batch (Gretton et
-  al. 2012, section 8), without a gradient: otherwise spreading z out would lower the penalty.
+  al. 2012, section 8). No gradient flows through the bandwidth, because otherwise spreading z out
+  would reduce the penalty.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -28,9 +29,10 @@ Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def penalty_named(name: str, weight: float | None, latent: int, num_labels: int) -> Penalty:
-    """The penalty of that name times ``weight``; "none" is always 0.
+    """The penalty by its name in recipes, times ``weight``; the penalty "none" is always 0.
 
-    An adversary is an ``nn.Module``: its weights are trained with the network's.
+    An adversary is an ``nn.Module`` whose weights are trained together with those of the network;
+    ``weight`` then multiplies the reversed gradient, not the value.
 
     >>> penalty = penalty_named("none", None, latent=2, num_labels=3)
     >>> penalty(torch.ones(4, 2), torch.arange(4) % 3, torch.ones(4))
@@ -49,7 +51,9 @@ def hsic(
     weights: Float[Tensor, " batch"],
     num_labels: int,
 ) -> Float[Tensor, ""]:
-    """Hilbert-Schmidt independence criterion of z and label; the label's kernel is equality.
+    """Hilbert-Schmidt independence criterion of z and label.
+
+    The kernel on labels is 1 for equal labels and 0 otherwise.
 
     Source: Gretton et al. 2005, Measuring statistical dependence with Hilbert-Schmidt norms,
     definition 2.
@@ -71,9 +75,9 @@ def mmd(
     weights: Float[Tensor, " batch"],
     num_labels: int,
 ) -> Float[Tensor, ""]:
-    """Squared maximum mean discrepancy between the z of a class and all z, mean over classes present.
+    """Squared maximum mean discrepancy between the z of a class and all z, mean over classes.
 
-    Rare classes count as much as frequent ones.
+    The mean is over the classes in the batch; rare classes count as much as frequent classes.
 
     Source: Gretton et al. 2012, A kernel two-sample test (JMLR 13), equation 5.
 
@@ -95,24 +99,25 @@ KERNEL_PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
     "hsic": hsic,
     "mmd": mmd,
 }
-"""Kernel penalties by their names in recipes."""
+"""``objective.invariance`` in a recipe -> kernel penalty."""
 
 
 class Adversary(nn.Module):
-    """A classifier that predicts the label from z, while z is trained to make that impossible.
+    """A classifier that predicts the label from z, while the encoder is trained to prevent that.
 
-    Its cross-entropy is minimised together with the objective. The classifier receives the
-    gradient as it is; the encoder receives it reversed, times ``weight``. The value is
-    ln(num_labels) if z says nothing about balanced labels, and 0 if z gives them away.
+    The classifier's cross-entropy is minimised together with the objective. The classifier receives
+    the unchanged gradient; the encoder receives the gradient times -``weight``. For balanced labels,
+    the cross-entropy of an optimal classifier is ln(num_labels) if z contains no information about
+    the label, and 0 if z determines the label.
 
-    Source: aim and training of Lample et al. 2017, Fader networks (arXiv:1706.00409), section 3;
-    gradient reversal in one step, instead of alternating steps, of Ganin et al. 2016.
+    Source: Lample et al. 2017, Fader networks (arXiv:1706.00409), section 3, with gradient reversal
+    (Ganin et al. 2016) instead of alternating steps.
 
     Args:
-        latent: Units of z.
+        latent: Size of z.
         num_labels: Number of classes.
         weight: Factor of the reversed gradient.
-        hidden: Units of the one hidden layer.
+        hidden: Units of the hidden layer.
     """
 
     def __init__(self, latent: int, num_labels: int, weight: float, hidden: int = 256) -> None:
@@ -129,7 +134,7 @@ class Adversary(nn.Module):
         labels: Int[Tensor, " batch"],
         weights: Float[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """Cross-entropy of the classifier in nats, mean over what counts, in float32 or better."""
+        """Weighted mean cross-entropy of the classifier in nats, in float32 or better."""
         _check_shapes(z, labels, self.num_labels)
         logits = self.classifier(reverse_gradient(z, self.weight))
         dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -151,7 +156,7 @@ class _GradientReversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Float[Tensor, "*shape"], weight: float) -> Float[Tensor, "*shape"]:
-    """``x`` itself; its gradient is multiplied by -``weight``.
+    """Return ``x`` unchanged; its gradient is multiplied by -``weight``.
 
     >>> x = torch.ones(1, requires_grad=True)
     >>> reverse_gradient(x, 0.5).backward()
@@ -183,7 +188,7 @@ def _counted(
     num_labels: int,
     dtype: torch.dtype,
 ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
-    """The labels as one-hot rows, zero where the weight is, and the number of images that count."""
+    """One-hot rows of the labels, zero for images of weight 0; and the number of images of weight 1."""
     one_hot = F.one_hot(labels.long(), num_labels).to(dtype) * weights[:, None]
     return one_hot, weights.sum()
 
@@ -191,13 +196,13 @@ def _counted(
 def _gaussian_kernel(
     z: Float[Tensor, "batch latent"], weights: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch batch"]:
-    """exp(-distance**2 / (2 median**2)) of all pairs; the median is over pairs that count."""
+    """exp(-distance**2 / (2 median**2)) of all pairs; the median is over pairs of two images of weight 1."""
     if len(z) < 2:
         raise UserError(
-            f"{len(z)} z: a kernel penalty compares at least 2; drop a last batch of one"
+            f"{len(z)} z: a kernel penalty needs at least 2; drop a last batch of one image"
         )
     precise = z.to(torch.promote_types(z.dtype, torch.float32))
-    centred = precise - precise.detach().mean(dim=0)  # loses fewer digits below
+    centred = precise - precise.detach().mean(dim=0)  # reduces rounding errors below
     squares = centred.square().sum(dim=1)
     squared = (squares[:, None] + squares - 2 * centred @ centred.T).clamp(min=0)
     apart = torch.triu_indices(len(z), len(z), offset=1, device=z.device)
@@ -210,9 +215,9 @@ def _gaussian_kernel(
 def _check_shapes(z: Tensor, labels: Tensor, num_labels: int) -> None:
     if len(z) != len(labels):
         raise UserError(
-            f"{len(z)} z but {len(labels)} labels: each z has one label; pass both of the same batch"
+            f"{len(z)} z but {len(labels)} labels: each z has one label; pass z and labels of one batch"
         )
-    # On the CPU only: elsewhere it would synchronise the device, and it cannot be traced.
+    # Checked on the CPU only: on a GPU the check would synchronise, and it cannot be traced.
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         unknown = labels[(labels < 0) | (labels >= num_labels)]
         if len(unknown):

@@ -1,14 +1,16 @@
 """Stages of VAE encoders and decoders: (feature maps, condition) -> feature maps.
 
-The condition is the embedded label, or None where no label enters.
+The condition is the label embedding, or None if the stages are not conditioned.
 
 The plain stages have no normalisation. Batch norm would make the ELBO of an image depend on the
-other images of its training batch and on running averages afterwards. Group norm costs five times
-an activation on a CPU (27 against 5 ms, forward and backward, 256 x 32 x 14 x 14, bfloat16). Instead,
-He's initialisation and residual branches that start small keep the variance through the depth
-(Child 2021, Very Deep VAEs, section 3.2, arXiv:2011.10650, has no normalisation either).
+other images of its batch during training, and on running averages after training. Group norm takes
+five times as long as an activation on a CPU (27 ms and 5 ms, forward and backward, 256 x 32 x 14 x 14,
+bfloat16). Instead, He's initialisation and residual branches with small initial weights preserve the
+variance from layer to layer (Child 2021, Very Deep VAEs, section 3.2, arXiv:2011.10650, does without
+normalisation too).
 
-The ResNet-18 stages have batch norm after each convolution, as published, to repeat a study with it.
+The ResNet-18 stages have batch norm after each convolution, as in the original paper, to repeat a
+study that used ResNet-18.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from isthmus.errors import UserError
 from isthmus.nn.conditioning import Modulate
 
 BRANCH_SCALE = 0.3
-"""The last convolution of a residual branch starts with He's weights times this."""
+"""Factor on He's initial weights in the last convolution of a residual branch."""
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -107,8 +109,9 @@ def conv(
 def doubling_conv(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
     """A 4x4 transposed convolution of stride 2; each output pixel depends on 2x2 input pixels.
 
-    On a CPU it is as fast as nearest up-sampling with a 3x3 convolution. Since 4 is a multiple of 2,
-    every output pixel sums equally many terms, which avoids checkerboard artefacts.
+    On a CPU it is as fast as nearest up-sampling followed by a 3x3 convolution. The kernel size is a
+    multiple of the stride, so every output pixel sums the same number of terms, which avoids
+    checkerboard artefacts.
     """
     layer = nn.ConvTranspose2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
     return _he_start(layer, fan_in=channels_in * 4)
@@ -128,8 +131,8 @@ def _he_start(layer: Layer, fan_in: int) -> Layer:
 def maps_to_vector() -> tuple[nn.Module, nn.Module]:
     """Feature maps -> vector in channels-last order, the order in memory.
 
-    So nothing is copied, and the gradient keeps the layout of the activation before; in another
-    layout the activation's gradient takes six times as long.
+    This order avoids a copy, and the gradient keeps the memory layout of the preceding activation; in
+    another layout, the backward pass of the activation takes six times as long.
     """
     return Permute([0, 2, 3, 1]), nn.Flatten()
 
@@ -172,10 +175,10 @@ def residual_stage(level: Level, modulate: Modulate) -> nn.Module:
 
 
 def halved_sizes_px(size_px: int) -> list[int]:
-    """The size and its halves, down to 4 .. 7 px.
+    """The size, its half, its quarter and so on, down to 4 .. 7 px.
 
     Raises:
-        UserError: If no halving leads to one of these.
+        UserError: If halving does not lead to 4, 5, 6 or 7 px.
 
     >>> halved_sizes_px(28)
     [28, 14, 7]
@@ -224,9 +227,9 @@ def resnet18_down(larger: Level, level: Level, modulate: Modulate) -> nn.Module:
 
 
 def resnet18_up(level: Level, larger: Level, modulate: Modulate) -> nn.Module:
-    """A mirrored basic block: nearest up-sampling before its second convolution.
+    """A mirrored basic block: nearest up-sampling before the second convolution.
 
-    The shortcut up-samples after its 1x1 convolution, which gives the same at a lower cost.
+    The shortcut up-samples after its 1x1 convolution, which gives the same result at a lower cost.
     """
     upsample = nn.UpsamplingNearest2d(size=larger.size_px)
     return _basic_block(

@@ -1,9 +1,9 @@
-"""The U-Net, as topology only: its parts are handed in."""
+"""The U-Net: the topology; its modules are created by functions that are passed as arguments."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,22 +13,23 @@ from isthmus.nn.blocks import DownSampler, PartMaker, UpSampler, max_pool, trans
 class UNet(nn.Module):
     """A U-Net of any depth, for images of any size.
 
-    Each level has two 3x3 convolutions. A down-sampler joins the levels of the encoder; an up-sampler
-    and a skip connection (concatenation) join those of the decoder; the head is a 3x3 and a 1x1
-    convolution. Heights and widths that cannot be halved evenly are padded by replicating the edge,
-    and the logits are cropped.
+    Each level has two 3x3 convolutions. Down-samplers connect the levels of the encoder; up-samplers
+    and skip connections (concatenation) connect the levels of the decoder; the head is a 3x3 and a
+    1x1 convolution. Heights and widths that cannot be halved evenly are padded by replicating the
+    edge, and the logits are cropped.
 
     Args:
         channels_in: Channels of an image.
         num_classes: Classes of a mask.
-        width: Channels of the first level; each level doubles them. Even.
+        width: Channels of the first level, an even number; each further level doubles the channels.
         depth: Number of levels.
-        down: Makes a down-sampler.
-        up: Makes an up-sampler.
-        make: Makes the convolution blocks, with their normalisation and dropout.
+        down: Creates a down-sampler.
+        up: Creates an up-sampler.
+        make: Creates the convolution blocks with their normalisation and dropout. If None, batch norm
+            and no dropout.
 
     Raises:
-        ValueError: If ``width`` is odd: an up-sampler could not halve the channels.
+        ValueError: If ``width`` is odd, because up-samplers halve the channels.
 
     Source: Ronneberger, Fischer, Brox 2015 (arXiv:1505.04597), with padded convolutions, so that a
     mask has the size of its image.

@@ -1,6 +1,7 @@
-"""Encoder and decoder of a VAE, in three kinds: an image to a vector, a vector to feature maps.
+"""Three kinds of VAE encoders (image -> vector) and decoders (vector -> parameter maps).
 
-Both are rows of stages (``isthmus.nn.stages``), each a module of (feature maps, condition).
+Encoders and decoders are sequences of stages (``isthmus.nn.stages``); each stage is a module of
+(feature maps, condition).
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ DENSE = 256
 
 
 class Encoder(nn.Module):
-    """Stages, then a vector.
+    """Image -> stages -> vector.
 
     Args:
         stages: Modules of (feature maps, condition).
         gather: Last feature maps -> vector.
         features: Size of the vector.
-        image: Channels and size of the images; others are rejected.
+        image: Channels and size of the images; images of another shape raise ``UserError``.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
         image: Float[Tensor, "batch channel height width"],
         condition: Float[Tensor, "batch embedded"] | None = None,
     ) -> Float[Tensor, "batch feature"]:
-        """A vector per image, before its activation."""
+        """One vector per image; no activation is applied to it yet."""
         self._check_shapes(image)
         x = image
         for stage in self.stages:
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Logits of an image's label: an encoder without a condition, ReLU, and a linear layer.
+    """Predicts the label of an image: an encoder that is not conditioned, ReLU, and a linear layer.
 
     Args:
         encoder: image -> vector of ``encoder.features``.
@@ -128,7 +129,7 @@ class Decoder(nn.Module):
 
 
 class Body(NamedTuple):
-    """How encoder and decoder of one kind are built."""
+    """Factories of the encoder and the decoder of one kind."""
 
     encoder: Callable[[Level, int, Modulate], Encoder]
     """(shape of the image, width, modulate) -> encoder."""
@@ -139,17 +140,18 @@ class Body(NamedTuple):
 def encoder_body(
     channels_in: int, size_px: int, width: int, body: Body, modulate: Modulate = unmodulated
 ) -> Encoder:
-    """An encoder of images to vectors.
+    """An encoder from images to vectors.
 
     Args:
         channels_in: Channels of an image.
         size_px: Height and width of an image: 4, 5, 6 or 7 px, doubled at least once.
         width: Channels of the first level.
         body: A value of ``BODIES``.
-        modulate: Makes the modulation of each stage, from the ``ConditioningParts`` of this side.
+        modulate: Creates the modulation of each stage: ``modulate`` of the encoder's
+            ``ConditioningParts``.
 
     Raises:
-        UserError: If halving ``size_px`` does not lead to 4 .. 7.
+        UserError: If halving ``size_px`` does not lead to 4, 5, 6 or 7 px.
     """
     return body.encoder(Level(channels_in, size_px), width, modulate)
 
@@ -162,7 +164,10 @@ def decoder_body(
     body: Body,
     modulate: Modulate = unmodulated,
 ) -> Decoder:
-    """A decoder of vectors of size ``latent`` to ``maps_out`` maps; else as ``encoder_body``."""
+    """A decoder from vectors of size ``latent`` to ``maps_out`` parameter maps.
+
+    The other arguments are those of ``encoder_body``.
+    """
     return body.decoder(latent, Level(maps_out, size_px), width, modulate)
 
 
@@ -212,7 +217,7 @@ def _resnet18_encoder(image: Level, width: int, modulate: Modulate) -> Encoder:
 
 
 def _resnet18_decoder(latent: int, maps: Level, width: int, modulate: Modulate) -> Decoder:
-    """The mirrored encoder; where that pools, nearest up-sampling before the last convolution."""
+    """The mirrored encoder; max pooling becomes nearest up-sampling before the last convolution."""
     levels = resnet18_levels(maps.size_px, width)
     stages = []
     for level, larger in pairwise(reversed(levels)):
@@ -236,25 +241,25 @@ BODIES = {
     "residual": Body(_residual_encoder, _residual_decoder),
     "resnet18": Body(_resnet18_encoder, _resnet18_decoder),
 }
-"""Bodies by their names in recipes.
+"""``model.body`` in a recipe -> factories.
 
 "conv": one convolution per level, and one more before the decoder's head; fast. "residual": two
-residual blocks per level and side; higher likelihoods. "resnet18": ResNet-18 and its mirror image,
-at width 64.
+residual blocks per level, in encoder and decoder; higher likelihoods. "resnet18": with width 64,
+ResNet-18 and its mirror image.
 """
 
 
 def _half_size_levels(size_px: int, width: int) -> list[Level]:
-    """Levels from half the image's size on; channels double, up to four times the width."""
+    """Levels of 1/2, 1/4, ... of the image's size; channels double, up to four times ``width``."""
     halves = halved_sizes_px(size_px)[1:]
     return [Level(width * min(2**depth, 4), half_px) for depth, half_px in enumerate(halves)]
 
 
 def resnet18_levels(size_px: int, width: int) -> list[Level]:
-    """Four levels, each with twice the channels and half the size (rounded up) of the one before.
+    """Four levels, each with twice the channels and half the size (rounded up) of the previous level.
 
-    The first has the image's size if halving that at most three times leads to 4 .. 7 px (as for
-    28 and 32 px); a larger image is max-pooled until this holds.
+    The first level has the size of the image if at most three halvings of that size lead to 4 .. 7 px
+    (as for 28 and 32 px); a larger image is max-pooled to a size for which this holds.
 
     >>> [level.size_px for level in resnet18_levels(28, 64)]
     [28, 14, 7, 4]

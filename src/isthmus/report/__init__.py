@@ -1,1 +1,1 @@
-"""Figures and the page: reads study folders only."""
+"""Figures and HTML report of a study; everything is read from the study folder."""

@@ -1,6 +1,6 @@
-"""The design of a label-conditioned VAE as boxes and arrows, made from its recipe: where the label enters.
+"""Diagram of a label-conditioned VAE, drawn from its recipe, which shows where the label enters.
 
-Solid: what is computed from an image. Dashed: what only the objective uses.
+Solid lines: computed from an image. Dashed lines: used only by the objective.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ READ = (
     *("model.prior", "model.label_dropout"),
     *(f"objective.{key}" for key in ("likelihood", "beta", "invariance")),
 )
-"""The settings that the drawing shows, with ``LABEL_CONSISTENCY`` where it is set."""
+"""The settings that the diagram shows, besides ``LABEL_CONSISTENCY`` if it is set."""
 
 _CONDITIONINGS = {"add": "add, MLP", "concat": "concat", "film": "FiLM"}
 _SIGNS = {"add": "+", "concat": "∥"}
-"""Conditionings that change a vector between two parts; FiLM reaches into the blocks of a part instead."""
+"""Signs of the conditionings that change a vector between two modules; FiLM changes feature maps instead."""
 _NAMES = {
     "bernoulli-dynamic": "Bernoulli",
     "bernoulli-threshold": "Bernoulli",
@@ -36,12 +36,12 @@ _NAMES = {
 }
 _SIZE, _SMALL, _GAP = 16, 14, 28
 _ABOVE, _ROW, _PRIOR, _READER, _LABEL = 38, 150, 236, 276, 322
-"""The heights of what stands above the row of parts, of the row itself, and of three rows below it."""
+"""y coordinates: of the boxes above the row of modules, of that row, and of three rows below it."""
 
 
 @dataclass(frozen=True)
 class _Box:
-    """Lines of text in a box around its centre; it is ``heights`` high at its left and right end."""
+    """A box with lines of text around its centre; ``heights`` are those of its left and right end."""
 
     x: Px
     y: Px
@@ -57,9 +57,9 @@ class _Box:
 
 
 def architecture_drawing(settings: Settings) -> Drawing:
-    """The design that a generate recipe's settings (dotted keys) describe.
+    """The diagram of the VAE with these settings (dotted keys) of a generate recipe.
 
-    Source: the figure of the reference study, which shows one design of these.
+    Source: similar to the figure of the reference study, which shows one of these VAEs.
     """
     boxes = _row(settings)
     row = list(boxes.values())
@@ -82,23 +82,23 @@ def architecture_drawing(settings: Settings) -> Drawing:
 
 
 def _entered(settings: Settings) -> tuple[str, ...]:
-    """The parts that the label itself enters.
+    """The modules that are conditioned on the given label.
 
     >>> [_entered({"model.condition_on": value}) for value in ("both", "classifier", "none")]
     [('encoder', 'decoder'), ('decoder',), ()]
     """
     where = settings["model.condition_on"]
-    of = {"both": ("encoder", "decoder"), "classifier": ("decoder",), "none": ()}
-    return of.get(where, (where,))
+    modules = {"both": ("encoder", "decoder"), "classifier": ("decoder",), "none": ()}
+    return modules.get(where, (where,))
 
 
 def _reads(settings: Settings) -> bool:
-    """Whether an auxiliary classifier's word stands in for the label in the encoder."""
+    """Whether the encoder is conditioned on the label that an auxiliary classifier predicts."""
     return bool(settings["model.condition_on"] == "classifier")
 
 
 def _row(settings: Settings) -> dict[str, _Box]:
-    """From the image to its reconstruction, with a sign where the label changes a vector."""
+    """The boxes from the image to its reconstruction, with a sign where the label changes a vector."""
     kind = (str(settings["model.body"]), f"width {settings['model.width']}")
     body = 30 + _width((*kind, "Encoder"))
     parts: dict[str, tuple[tuple[str, ...], float, tuple[Px, Px], str]] = {
@@ -126,11 +126,11 @@ def _row(settings: Settings) -> dict[str, _Box]:
 
 
 def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
-    """Label and prior; where the recipe has them, auxiliary classifier, penalty and label consistency."""
+    """The boxes of label and prior and, if used, auxiliary classifier, penalty and label consistency."""
     has_prior = settings["model.prior"] != "standard"
     is_used = bool(_entered(settings)) or has_prior
     code = "one-hot or unconditional" if settings["model.label_dropout"] > 0 else "one-hot"
-    words = (f"label y: {code}" if is_used else "label y: enters nowhere",)
+    words = (f"label y: {code}" if is_used else "label y: not used",)
     right = row["output"].x + row["output"].width / 2
     left = row["z"].x - 40 if _reads(settings) else row["encoder"].x - 30
     width = max(_width(words) + 20, row["decoder"].x + 50 - left)
@@ -157,7 +157,7 @@ def _around(settings: Settings, row: Mapping[str, _Box]) -> dict[str, _Box]:
 
 
 def _links(settings: Settings, boxes: Mapping[str, _Box]) -> Iterator[tuple[_Box, _Box, str, str]]:
-    """What acts on what, from where to where, in which ink and with which words."""
+    """The connections between boxes: start, end, ink and words."""
     conditioning = str(settings["model.conditioning"])
     words = _CONDITIONINGS.get(conditioning, conditioning)
     for side in _entered(settings):
@@ -175,7 +175,10 @@ def _links(settings: Settings, boxes: Mapping[str, _Box]) -> Iterator[tuple[_Box
 
 
 def _link(drawing: Drawing, start: _Box, end: _Box, ink: str, words: str) -> None:
-    """A vertical line at the narrower box, dashed from a dashed box; from the image it turns to the right."""
+    """Draw a vertical connection at the narrower box; from the image, the connection turns to the right.
+
+    Connections of the objective are dashed lines, all others are arrows.
+    """
     if end.y == _READER:
         drawing.line((start.x, _ROW + 52), (start.x, end.y), ink, stroke_width=1.8)
         return _arrow(drawing, (start.x, end.y), (end.x - end.width / 2, end.y), ink)
@@ -220,7 +223,7 @@ def _draw(drawing: Drawing, box: _Box) -> None:
 
 
 def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _Box]) -> None:
-    """What the posterior and the likelihood depend on."""
+    """Write the arguments of the posterior and the likelihood."""
     of_q = "x, y" if "encoder" in _entered(settings) else "x"
     of_p = "z, y" if "decoder" in _entered(settings) else "z"
     likelihood = str(settings["objective.likelihood"])
@@ -235,14 +238,15 @@ def _write_densities(drawing: Drawing, settings: Settings, boxes: Mapping[str, _
 
 
 def _in_words(settings: Settings) -> str:
-    """The drawing's text alternative."""
+    """The diagram's text alternative."""
     where, weight = settings["model.condition_on"], settings.get(LABEL_CONSISTENCY)
-    by = (
-        f"enters {where} by {settings['model.conditioning']}"
-        if where != "none"
-        else "enters no part"
-    )
-    words = f"the label {by}; prior {settings['model.prior']}"
+    target = {
+        "both": "the encoder and the decoder",
+        "classifier": "the decoder, and the encoder through an auxiliary classifier",
+        "none": "neither encoder nor decoder",
+    }.get(where, f"the {where}")
+    how = f" ({settings['model.conditioning']})" if where != "none" else ""
+    words = f"the label conditions {target}{how}; prior {settings['model.prior']}"
     words += f"; invariance {settings['objective.invariance']}"
     return words + ("" if weight is None else f"; label consistency weight {weight}")
 

@@ -1,4 +1,4 @@
-"""A pair of axes in a drawing: where numbers lie, the grid behind them, and marks on them."""
+"""A pair of axes in a drawing: coordinates of values, grid, curves and markers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL_PX = 11
 MINUS = "\N{MINUS SIGN}"
 
 Ends = Point
-"""A lowest and a highest value."""
+"""The lowest and the highest value."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Axes:
     """Whether x is on a logarithmic scale."""
 
     def x(self, value: Px) -> float:
-        """Where a value lies from left to right; outside the axes it lies outside their rectangle."""
+        """The x coordinate of a value; values beyond ``x_ends`` lie outside the rectangle."""
         if self.is_log:
             low, high = map(math.log, self.x_ends)
             return self.left + self.width * _share(math.log(value), (low, high))
         return self.left + self.width * _share(value, self.x_ends)
 
     def y(self, value: Px) -> float:
-        """Where a value lies from the top downwards."""
+        """The y coordinate of a value, which is measured downwards."""
         return self.top + self.height * (1 - _share(value, self.y_ends))
 
     def grid(
@@ -51,7 +51,7 @@ class Axes:
         x_text: Callable[[Px], str],
         y_text: Callable[[Px], str] = lambda value: tick_text(value),
     ) -> None:
-        """Lines across at the y ticks; the values of both at the edges."""
+        """Append horizontal lines at the y ticks, and the texts of both kinds of ticks."""
         bottom = self.top + self.height
         small: dict[str, Any] = {"size": SMALL_PX, "fill": "quiet"}
         for value in y_ticks:
@@ -67,7 +67,7 @@ class Axes:
             self.drawing.text((x, bottom + 14), x_text(value), text_anchor="middle", **small)
 
     def curve(self, xs: Iterable[Px], ys: Iterable[Px], ink: str, **more: Any) -> None:
-        """Append a line through points; a single point is a line to itself, which round ends make a dot."""
+        """Append a line through points; a single point becomes a dot, because lines have round ends."""
         places = [(self.x(x), self.y(y)) for x, y in zip(xs, ys, strict=True)]
         look = {"fill": "none", "stroke": ink, "stroke_linecap": "round"} | more
         if places:
@@ -76,7 +76,7 @@ class Axes:
             )
 
     def bar(self, x: Px, ends: Ends, ink: str) -> None:
-        """Append a vertical bar between two values; nothing if one is not known."""
+        """Append a vertical bar between two values; nothing if one of them is not finite."""
         if np.isfinite(sum(ends)):
             low, high = (self.y(float(np.clip(end, *self.y_ends))) for end in ends)
             self.drawing.line((self.x(x), low), (self.x(x), high), ink, stroke_width=1.5)
@@ -87,7 +87,7 @@ class Axes:
 
 
 def ticks(ends: Ends, most: int, *, whole: bool = False) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, at most ``most`` steps of them.
+    """Ticks at multiples of 1, 2 or 5 times a power of ten, with at most ``most`` steps between them.
 
     >>> ticks((0.41, 0.72), 4), ticks((1, 9), 4, whole=True), ticks((3.0, 3.0), 4)
     ([0.5, 0.6, 0.7], [2.0, 4.0, 6.0, 8.0], [3.0])
@@ -103,12 +103,12 @@ def ticks(ends: Ends, most: int, *, whole: bool = False) -> list[float]:
 
 
 def tick_text(value: Px) -> str:
-    """A tick's value in four digits at most."""
+    """The text of a tick, with at most four digits."""
     return f"{value:.4g}".replace("-", MINUS)
 
 
 def padded(values: ArrayLike, share: float = 0.05) -> Ends:
-    """The lowest and highest finite value with some room; 0 to 1 without any."""
+    """The lowest and highest finite value, extended by a margin; 0 and 1 if no value is finite."""
     numbers = np.asarray(values, dtype=np.float64)
     finite = numbers[np.isfinite(numbers)]
     if not finite.size:

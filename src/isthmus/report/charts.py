@@ -15,18 +15,18 @@ from isthmus.study.study_folder import StudyFolder
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("train_seconds", "Training time", seconds_text),
     ("parameters", "Parameters", count_text),
-    ("gflop", "GFLOP an image", count_text),
+    ("gflop", "GFLOP per image", count_text),
 )
-"""Column, title and format of what a run costs."""
+"""Column, title and format of each cost of a run."""
 
 _PANEL, _GAP, _LINE = 170, 34, 20
 _SIZES = (340, 200)
 
 
 def cost_chart(study: StudyFolder) -> Drawing | None:
-    """The judged metric beside time, parameters and GFLOP, a row a variant, the best mean first.
+    """The primary metric beside time, parameters and GFLOP, one row per variant, best mean first.
 
-    Bars reach one standard deviation over seeds each way. None without a finished run.
+    Error bars are ± one standard deviation over seeds. None if no run has finished.
     """
     judged = study.record.judged
     names = [v for v in study.by_judged_metric if study.values(v, judged.name).size]
@@ -60,9 +60,10 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
 
 
 def size_charts(study: StudyFolder) -> list[Drawing]:
-    """The judged metric by the number of labelled images, a chart a setting; none where it is not known.
+    """The primary metric against the number of labelled images, one chart per setting.
 
-    Bars are 95 % t intervals over seeds. Numbers of images are on a logarithmic scale.
+    Empty if the study has no such numbers. Error bars are 95 % t intervals over seeds. The x axis is
+    logarithmic.
     """
     sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
     if sizes.empty:
@@ -81,13 +82,13 @@ def size_charts(study: StudyFolder) -> list[Drawing]:
 
 
 def sizes_chart(study: StudyFolder) -> Drawing | None:
-    """All charts of sizes side by side."""
+    """All charts of ``size_charts`` side by side; None if there are none."""
     charts = size_charts(study)
     return beside(charts, 3) if charts else None
 
 
 def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) -> Drawing:
-    """Measured means joined by a line; a dashed one leads on to what is predicted."""
+    """Measured means joined by a solid line; a dashed line leads to the predicted means."""
     drawing, title = axes.drawing, study.record.judged.heading
     drawing.label = f"{title} by number of labelled images, {name}"
     drawing.text((0, 12), name, font_weight="bold")
@@ -104,8 +105,9 @@ def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) 
     axes.curve(
         ahead["images"], ahead["mean"], "training", class_="predicted", stroke_dasharray="5 4"
     )
-    for of, fill in ((measured, "training"), (predicted, "ground")):
-        for images, mean, low, high in of[["images", "mean", "low", "high"]].to_numpy(dtype=float):
+    for table, fill in ((measured, "training"), (predicted, "ground")):
+        points = table[["images", "mean", "low", "high"]].to_numpy(dtype=float)
+        for images, mean, low, high in points:
             axes.bar(images, (low, high), "training")
             axes.dot(images, mean, "training", fill)
     return drawing

@@ -1,4 +1,4 @@
-"""Learning curves: a panel for every variant and quantity, a line for every run."""
+"""Learning curves: one panel per variant and quantity, one line per run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from isthmus.report.svg import Drawing, Px, beside, element
 from isthmus.study.study_folder import StudyFolder
 
 PARTS = {"train": "training", "validation": "validation"}
-"""What a curve is measured on, as columns of metrics.csv begin: its name, which is its line's ink too."""
+"""Prefix of columns in metrics.csv -> name in the report, which is also the ink of the line."""
 
 _WIDTH, _PLOT, _PANEL, _NAME = 340, 124, 172, 18
 _LEFT, _RIGHT = 46, 10
 _MOST_POINTS = 150
-"""Of one line: more cannot be told apart at this width."""
+"""Largest number of points of a line; more points would be indistinguishable at this width."""
 
 Epochs = Float[np.ndarray, " epoch"]
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One run's finite values by epoch, measured on one part."""
+    """The finite values of one run for each epoch, on training or validation images."""
 
     part: str
     seed: int
@@ -40,7 +40,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One quantity of one variant; panels with the same ``scale`` share their height."""
+    """One quantity of one variant; panels with equal ``scale`` have the same y axis."""
 
     variant: str
     title: str
@@ -49,11 +49,12 @@ class _Panel:
 
 
 def curve_charts(study: StudyFolder) -> dict[str, Drawing]:
-    """Variant -> its curves: the loss, below it the study's curve; empty if no run wrote its epochs.
+    """Variant -> drawing with two panels: the loss, and the metric ``curve`` of the study's record.
 
-    The curve, such as pixel accuracy, has one scale throughout. The loss has one scale only among
-    variants that minimise the same loss. Thick lines are means over the runs that did not fail, bands
-    reach from the lowest to the highest of them, thin lines are runs, dotted ones failed runs.
+    Empty if no run has recorded its epochs. The metric, such as pixel accuracy, has the same y axis for
+    all variants; the loss has the same y axis only for variants that minimise the same loss. Thick lines
+    are means over the runs that did not fail, bands reach from the lowest to the highest of these runs,
+    thin lines are single runs, and dotted lines are failed runs.
     """
     if study.epochs.empty:
         return {}
@@ -62,7 +63,7 @@ def curve_charts(study: StudyFolder) -> dict[str, Drawing]:
     scales = {of.scale: _height([p for p in panels if p.scale == of.scale]) for of in panels}
     charts: dict[str, Drawing] = {}
     for place, panel in enumerate(panels):
-        label = f"Learning curves of {panel.variant}, a line a run"
+        label = f"Learning curves of {panel.variant}, one line per run"
         chart = charts.setdefault(panel.variant, Drawing(_WIDTH, 2 * _PANEL, label))
         _draw(chart, place % 2 * _PANEL, panel, epochs, scales[panel.scale])
     return charts
@@ -111,7 +112,7 @@ def _finite(table: pd.DataFrame, column: str) -> tuple[Epochs, Epochs]:
 
 
 def _loss_of(study: StudyFolder, variant: str) -> tuple[str, ...]:
-    """The settings that tell this variant's loss from others; empty if all minimise the same one."""
+    """The settings of this variant's loss; empty if all variants minimise the same loss."""
     if not study.record.loss_differs:
         return ()
     prefix = f"{study.record.loss_table}."
@@ -119,10 +120,10 @@ def _loss_of(study: StudyFolder, variant: str) -> tuple[str, ...]:
 
 
 def _height(sharing: Iterable[_Panel]) -> Ends:
-    """Lowest to highest value of runs that did not fail; failed ones count only where there are no others."""
+    """Lowest and highest value of the runs that did not fail, or of all runs if all have failed."""
     lines = [line for panel in sharing for line in panel.lines]
-    sound = [line for line in lines if not line.is_failed]
-    return padded(np.concatenate([np.empty(0), *(line.values for line in sound or lines)]))
+    succeeded = [line for line in lines if not line.is_failed]
+    return padded(np.concatenate([np.empty(0), *(line.values for line in succeeded or lines)]))
 
 
 def _draw(drawing: Drawing, top: Px, panel: _Panel, epochs: Ends, height: Ends) -> None:
@@ -130,15 +131,15 @@ def _draw(drawing: Drawing, top: Px, panel: _Panel, epochs: Ends, height: Ends) 
     axes = Axes(drawing, _LEFT, top + 22, _WIDTH - _LEFT - _RIGHT, _PLOT, epochs, height)
     axes.grid(ticks(epochs, 5, whole=True), ticks(height, 5), count_text)
     for part in PARTS:
-        sound = [line for line in panel.lines if line.part == part and not line.is_failed]
-        if any(line.values.size for line in sound):
-            _draw_mean(axes, sound, PARTS[part])
+        succeeded = [line for line in panel.lines if line.part == part and not line.is_failed]
+        if any(line.values.size for line in succeeded):
+            _draw_mean(axes, succeeded, PARTS[part])
     for line in panel.lines:
         _draw_run(axes, panel.variant, line)
 
 
 def _draw_mean(axes: Axes, lines: list[_Line], ink: str) -> None:
-    """The mean over runs, and the band from the lowest to the highest of several."""
+    """The mean over runs and, if there are several runs, the band from the lowest to the highest run."""
     epochs = np.unique(np.concatenate([line.epochs for line in lines]))
     values = np.full((len(lines), len(epochs)), np.nan)
     for row, line in zip(values, lines, strict=True):
@@ -153,7 +154,7 @@ def _draw_mean(axes: Axes, lines: list[_Line], ink: str) -> None:
 
 
 def _draw_run(axes: Axes, variant: str, line: _Line) -> None:
-    """One run; its title names it, and an unseen wide line makes it easy to point at."""
+    """One run, with a title that identifies it and an invisible wide line that is easy to point at."""
     said = "no value"
     if line.values.size:
         said = f"{metric_text(float(line.values[-1]))} at epoch {line.epochs[-1]:g}"
@@ -174,6 +175,6 @@ def _draw_run(axes: Axes, variant: str, line: _Line) -> None:
 
 
 def _thinned(count: int) -> np.ndarray:
-    """Places spread evenly over so many epochs, the first and last among them."""
+    """Indices of at most ``_MOST_POINTS`` of ``count`` epochs, evenly spaced from first to last."""
     most = min(count, _MOST_POINTS)
     return np.linspace(0, count - 1, most).round().astype(int) if count else np.arange(0)

@@ -1,4 +1,4 @@
-"""The differences that the recommendation rests on: words, and intervals on one scale (a forest plot)."""
+"""Forest plot of the differences that the recommendation is based on: words, and intervals on one scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isthmus.study.records import StudyRecord, Verdict
 from isthmus.study.study_folder import StudyFolder
 
 WIDE, NARROW = 1180, 370
-"""Widths in px: words left of the bars, or above them as on a phone."""
+"""Widths in px of two layouts: words to the left of the intervals, or above the intervals (for phones)."""
 
 _INKS = {"better": "better", "worse": "worse", "equivalent": "equivalent"}
 _SQUARE = ((-5, -5), (5, -5), (5, 5), (-5, 5))
@@ -26,7 +26,7 @@ _SIZE, _GAP, _LEAST_BAR, _AXIS = 13, 16, 240, 44
 
 
 def effects_chart(study: StudyFolder, width: int = WIDE) -> Drawing | None:
-    """A row a comparison beside the recommendation, with its interval; None without verdicts."""
+    """One row per comparison behind the recommendation, with its interval; None without verdicts."""
     verdicts = shown_effects(study)
     if not verdicts:
         return None
@@ -47,28 +47,28 @@ def effects_chart(study: StudyFolder, width: int = WIDE) -> Drawing | None:
 
 
 def effect_notes(study: StudyFolder) -> tuple[str, ...]:
-    """What the intervals are."""
+    """Explanations of the intervals."""
     verdicts, analysis = shown_effects(study), study.record.analysis
     compared, looks = analysis.family.get(verdicts[0].kind, 0), len(analysis.looks)
     family = f"all {counted(compared, 'comparison')}" if compared > 1 else "all comparisons"
-    looked = f", widened for {counted(looks, 'look')} at the data" if looks > 1 else ""
+    looked = f", widened for {counted(looks, 'planned look')} at the data" if looks > 1 else ""
     margin, others = verdicts[0].margin, ", ".join(map(study.record.title_of, analysis.metrics[1:]))
     notes = (
         any(verdict.has_interval for verdict in verdicts)
         and f"Thick: {study.record.confidence} t interval over seeds{looked}. Thin: simultaneous interval "
         f"for {family} of this kind. Verdicts are corrected for all comparisons of every kind.",
         np.isfinite(margin)
-        and f"Grey band: differences up to {margin:g}, set as too small to matter.",
+        and f"Grey band: the margin; differences up to {margin:g} are too small to matter.",
         others and f"Other metrics may rank differently: {others}; see Verdicts.",
     )
     return tuple(note for note in notes if note)
 
 
 def scale_of(verdicts: Sequence[Verdict]) -> Ends:
-    """From the lowest end to the highest, zero and the margin among them.
+    """The ends of the x axis, which includes all intervals, zero and the margin.
 
-    The simultaneous intervals of few seeds may be so wide that nothing else could be seen:
-    they stretch the scale to twice what it needs without them at most.
+    With few seeds, simultaneous intervals may be so wide that all other intervals would be invisible.
+    Therefore the axis is at most twice as long as without the simultaneous intervals.
     """
     inner = [
         0.0,
@@ -86,7 +86,7 @@ def scale_of(verdicts: Sequence[Verdict]) -> Ends:
 
 
 def _words(verdict: Verdict, decimals: int) -> tuple[str, ...]:
-    """Factor, what is compared, verdict, difference with interval, seeds."""
+    """The words of a row: factor, variants or levels, verdict, difference with interval, seeds."""
     between = interval_text(verdict.low, verdict.high, decimals)
     seeds = counted(int(verdict.n), "seed") if np.isfinite(verdict.n) else ""
     needs = f", needs about {verdict.needs_seeds:.0f}" if np.isfinite(verdict.needs_seeds) else ""
@@ -101,7 +101,7 @@ def _words(verdict: Verdict, decimals: int) -> tuple[str, ...]:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[float]:
-    """Where each column of words starts on a wide chart, and where they end."""
+    """Positions (x) of each column of words in the wide layout, and of the end of the last column."""
     starts = [0.0]
     for words in zip(*rows, strict=True):
         widest = max(text_width(text, _SIZE) for text in words)
@@ -112,7 +112,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[float]:
 def _write(
     drawing: Drawing, verdict: Verdict, words: tuple[str, ...], columns: list[float] | None, top: Px
 ) -> None:
-    """The words of one row: in columns, or in two lines."""
+    """Write the words of one row: in columns (wide layout), or in two lines."""
     factor, compared, said, size, seeds = words
     ink, end = _INKS.get(verdict.verdict, "quiet"), drawing.width
     if columns:
@@ -134,7 +134,10 @@ def _write(
 
 
 def _draw_interval(axes: Axes, verdict: Verdict, y: Px) -> None:
-    """The margin, the simultaneous interval thin, its own thick, an arrow where one leaves the scale."""
+    """Draw the margin and both intervals, with an arrow where an interval exceeds the axis.
+
+    The simultaneous interval is thin, the interval of the single comparison is thick.
+    """
     ink, drawing = _INKS.get(verdict.verdict, "quiet"), axes.drawing
     if np.isfinite(verdict.margin):
         low, high = axes.x(-verdict.margin), axes.x(verdict.margin)

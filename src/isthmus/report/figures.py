@@ -1,4 +1,4 @@
-"""The figures of a study, drawn once: what the page embeds, and what stands in ``figures/``."""
+"""The figures of a study: embedded in the report, and written as files into ``figures/``."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from isthmus.report.svg import Drawing, encoded
 from isthmus.study.study_folder import StudyFolder
 
 MOST_DESIGNS = 6
-"""As many designs stand on the page; all are written as files."""
+"""Largest number of diagrams in the report; all diagrams are written as files."""
 
 _SAMPLE_GRIDS_BYTES = 2_800_000
-"""Of all sample grids in the page: keeps it below 5 MB however many variants there are."""
+"""Largest total size of the sample grids in the report; keeps the report below 5 MB."""
 _WEBP_QUALITY = 75
-"""Of images that are too large without loss."""
+"""WebP quality of images that are too large with lossless compression."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """A drawing, and the variants that it is the design of."""
+    """A diagram of a VAE, and the variants with this diagram."""
 
     names: tuple[str, ...]
     drawing: Drawing
 
 
 def write_figures(study: StudyFolder, drawings: dict[str, Drawing | None]) -> None:
-    """Write each drawing as ``figures/NAME.svg``; where there is none, no such file is left."""
+    """Write each drawing as ``figures/NAME.svg``; delete that file if the drawing is None."""
     for name, drawing in drawings.items():
         path = study.path / "figures" / f"{name}.svg"
         if drawing:
@@ -50,10 +50,11 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def variant_sample_grids(study: StudyFolder) -> dict[str, list[Markup]]:
-    """Write every variant's sample grids; embed kind after kind while those of all variants fit.
+    """Write the sample grids of every variant, and return the sample grids to embed in the report.
 
-    So every variant shows the same kinds, the most telling first, and a study with many variants
-    shows fewer.
+    Kinds are embedded one after another, the most informative kind first, as long as the sample grids
+    of all variants fit into the report. So the report shows the same kinds for every variant, and
+    fewer kinds if there are many variants.
     """
     variants, names = study.record.variants, study.record.class_names
     arrays = {variant: study.sample_grids_of(variant) for variant in variants}
@@ -71,7 +72,7 @@ def variant_sample_grids(study: StudyFolder) -> dict[str, list[Markup]]:
 
 
 def designs(study: StudyFolder) -> list[Design]:
-    """Write every variant's design; of those that look alike one is returned, with its variants."""
+    """Write the diagram of every variant; return the different diagrams, each with its variants."""
     recipes = {variant: study.recipe_of(variant) for variant in study.record.variants}
     drawings = {
         variant: architecture_drawing(recipe) if all(key in recipe for key in READ) else None
@@ -91,7 +92,7 @@ def designs(study: StudyFolder) -> list[Design]:
 
 
 def _embedded(drawing: Drawing, variant: str, most: int) -> Markup:
-    """A sample grid in the page, its images without loss if that takes at most so many bytes."""
+    """A sample grid for the report; its images are lossless if it then has at most ``most`` bytes."""
     drawing.label = f"{drawing.label}: sample grid of {variant}"
     inline = drawing.inline()
     return (

@@ -1,4 +1,4 @@
-"""How the report looks: the only place of its colours and its number formats."""
+"""The colours of the report and its figures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from jaxtyping import UInt8
 from PIL import ImageColor
 
 IGNORED_COLOUR = "#999999"
-"""Pixels that no metric looks at; no class has this colour."""
+"""Colour of ignored pixels; no class has this colour."""
 
 BACKGROUND_COLOUR = "#262B36"
-"""A class called background stands back."""
+"""Colour of a class named background."""
 
 _OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Ground and inks of a figure, as CSS hex colours."""
+    """Colours of a figure (background and inks), as CSS hex colours."""
 
     ground: str
     ink: str
@@ -44,10 +44,10 @@ DARK = Paper(
 
 
 def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One hex colour a class: dark for a background, else Okabe and Ito's seven, then paler ones.
+    """One hex colour per class: dark for a background, else Okabe and Ito's seven, then paler colours.
 
-    The seven can be told apart with every common colour blindness; beyond the seventh
-    class that no longer holds, so the legend's words must be read.
+    The seven colours are distinguishable with all common forms of colour blindness. The paler colours
+    are not, so a legend must name the classes.
 
     Source: Okabe and Ito 2008, Color Universal Design, without black.
 
@@ -56,14 +56,14 @@ def class_colours(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     things = [name for name in names if name != "background"]
     cycles = (divmod(k, len(_OKABE_ITO)) for k in range(len(things)))
-    of_thing = {
+    colours = {
         n: _paler(_OKABE_ITO[k], cycle) for n, (cycle, k) in zip(things, cycles, strict=True)
     }
-    return tuple(of_thing.get(name, BACKGROUND_COLOUR) for name in names)
+    return tuple(colours.get(name, BACKGROUND_COLOUR) for name in names)
 
 
 def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Name and colour of each class, and of the pixels that are no class.
+    """Name and colour of each class, and of ignored pixels.
 
     >>> class_legend(("pet",))
     (('pet', '#E69F00'), ('ignored', '#999999'))
@@ -73,12 +73,12 @@ def class_legend(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 @cache
 def palette(names: tuple[str, ...]) -> UInt8[np.ndarray, "256 3"]:
-    """RGB of each mask value: the classes' colours, grey for every other value."""
+    """RGB of each mask value: the colours of the classes, and grey for all other values."""
     colours = [*class_colours(names[:255]), *[IGNORED_COLOUR] * 256][:256]
     return np.array([ImageColor.getrgb(colour) for colour in colours], dtype=np.uint8)
 
 
 def _paler(colour: str, cycle: int) -> str:
-    """The colour on white, more so with every cycle."""
+    """The colour mixed with white; the proportion of white increases with ``cycle``."""
     parts = (round(255 + 0.55**cycle * (part - 255)) for part in ImageColor.getrgb(colour))
     return "#{:02X}{:02X}{:02X}".format(*parts)

@@ -1,6 +1,6 @@
-"""Small images in rows and columns with words around them, at their own pixels.
+"""Grids of small images with words around them; images are enlarged without interpolation.
 
-An image's pixel is drawn as a square of a whole number of px, so none is blurred.
+The side of an enlarged pixel is a whole number of px, so that no pixel is blurred.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from isthmus.report.svg import FONT_PX, Drawing, Point, encoded, fitted, text_width, wrapped
 
 _SIDE_PX = 84
-"""An image is drawn at the whole multiple of its side that comes nearest to this."""
+"""Images are enlarged by the whole factor that brings their side nearest to this size."""
 _TITLE_PX, _LINE, _EDGE = 15, 17, 16
 _LEAST_WIDTH, _MOST_SIDE = 420, 170
 
@@ -30,45 +30,45 @@ Pixels = UInt8[np.ndarray, "place together channel height width"]
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """What is drawn. ``images`` of one place stand side by side; words may be left out."""
+    """The content of a grid. A place (cell) has one or more images side by side; words are optional."""
 
     images: Pixels
     columns: int
     title: str
     note: str = ""
     captions: Sequence[str] = ()
-    """Under each place."""
+    """Words under each place."""
     heads: Sequence[str] = ()
-    """Over each column."""
+    """Words above each column."""
     sides: Sequence[str] = ()
-    """Left of each row."""
+    """Words to the left of each row."""
 
     @cached_property
     def scale(self) -> int:
-        """Px for a pixel of an image, each way."""
+        """Side of an enlarged pixel in px."""
         side: int = self.images.shape[-1]
         return max(1, round(_SIDE_PX / side))
 
     @cached_property
     def gaps(self) -> tuple[int, int]:
-        """Pixels between the images of a place, and between columns."""
+        """Gaps between the images of a place, and between columns, in pixels (before enlarging)."""
         together = self.images.shape[1]
         return math.ceil(3 / self.scale), math.ceil((10 if together == 1 else 26) / self.scale)
 
     @cached_property
     def place(self) -> tuple[int, int]:
-        """Height and width of a place in pixels."""
+        """Height and width of a place in pixels (before enlarging)."""
         _, together, _, height, width = self.images.shape
         return height, together * (width + self.gaps[0]) - self.gaps[0]
 
     @cached_property
     def across(self) -> int:
-        """Px from one column to the next."""
+        """Distance between columns in px."""
         return (self.place[1] + self.gaps[1]) * self.scale
 
     @cached_property
     def captions_cut(self) -> list[list[str]]:
-        """The lines of each caption; if one is too wide for a line, all break after their arrow."""
+        """The lines of each caption; if any caption is too wide, all captions break after their arrow."""
         room = self.across - 6
         if all(text_width(caption) <= room for caption in self.captions):
             return [[caption] for caption in self.captions]
@@ -77,14 +77,14 @@ class ImageGrid:
 
     @cached_property
     def down(self) -> int:
-        """Px from one row to the next, a whole number of pixels."""
+        """Distance between rows in px, a multiple of ``scale``."""
         lines = max(map(len, self.captions_cut), default=0)
         gap = lines * _LINE + 12 if lines else self.gaps[1] * self.scale
         return (self.place[0] + math.ceil(gap / self.scale)) * self.scale
 
     @cached_property
     def mosaic(self) -> UInt8[np.ndarray, "height width channel"]:
-        """All images with their opacity as a last channel, on a ground that can be seen through."""
+        """All images on a transparent background, with opacity as the last channel."""
         channels, height, width = self.images.shape[2:]
         rows = math.ceil(len(self.images) / self.columns)
         size = (rows * self.down // self.scale, self.columns * self.across // self.scale)
@@ -100,7 +100,7 @@ class ImageGrid:
 
 
 def drawn_grid(grid: ImageGrid) -> Drawing:
-    """The grid as a drawing; its title is its text alternative."""
+    """The grid as a drawing; the title is the text alternative."""
     sides = [fitted(words, _MOST_SIDE) for words in grid.sides]
     left = _EDGE + (max(map(text_width, sides), default=-10) + 10 if any(sides) else 0)
     width = max(left + grid.columns * grid.across + _EDGE, _LEAST_WIDTH)
@@ -120,7 +120,7 @@ def drawn_grid(grid: ImageGrid) -> Drawing:
 
 
 def _write_around(drawing: Drawing, grid: ImageGrid, sides: Sequence[str], corner: Point) -> None:
-    """The words under the places, over the columns and left of the rows."""
+    """Write the words under the places, above the columns and to the left of the rows."""
     left, top = corner
     height, width = (side * grid.scale for side in grid.place)
     for k, lines in enumerate(grid.captions_cut):
@@ -136,9 +136,9 @@ def _write_around(drawing: Drawing, grid: ImageGrid, sides: Sequence[str], corne
 
 
 def as_png(drawing: Drawing, factor: int = 2) -> bytes:
-    """A grid as a PNG file, ``factor`` pixels a px: for programs that read no SVG.
+    """A grid as a PNG file with ``factor`` pixels per px, for programs that cannot read SVG.
 
-    Only the text and the images of a drawing are in it. Needs matplotlib, whose fonts it writes with.
+    Only texts and images of the drawing are rendered. Needs matplotlib, which provides the fonts.
     """
     from matplotlib.figure import Figure
 

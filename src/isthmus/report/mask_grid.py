@@ -1,4 +1,4 @@
-"""The test images of a segmentation study: image, true mask and every variant's mask."""
+"""Test images of a segmentation study, with the true mask and the predicted mask of every variant."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ROLES = {
     "easiest": "Easiest: the highest mean IoU over all variants",
 }
 _ALL_TILES_PX = 6_000_000
-"""Pixels of all tiles together: keeps the page below 5 MB however many variants there are."""
+"""Largest total number of pixels of all tiles; keeps the report below 5 MB."""
 _TILE, _ACROSS, _DOWN, _LEFT, _TOP = 96, 106, 122, 110, 70
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One captioned image; without a ``source`` the file is not there."""
+    """One image with a caption; ``source`` is empty if the file does not exist."""
 
     label: str
     alt: str
@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One test image: the tiles in view, and those that fold away."""
+    """One test image: the tiles that are shown, and the tiles that are folded away."""
 
     image: str
     role: str
@@ -50,19 +50,19 @@ class ImageRow:
 
 
 def image_rows(study: StudyFolder) -> tuple[ImageRow, ...]:
-    """Every test image with its tiles; where two variants are compared, the masks of the others fold away."""
+    """All test images with their tiles; if an image compares two variants, other variants are folded away."""
     return tuple(_row(study, image) for image in study.images)
 
 
 def by_role(rows: tuple[ImageRow, ...]) -> dict[str, list[ImageRow]]:
-    """Heading -> images, for each role that has an image, the most telling first."""
+    """Heading -> images, for each role that has images, the most informative role first."""
     roles = dict.fromkeys((*_ROLES, *(row.role for row in rows)))
     chosen = {_ROLES.get(role, role): [row for row in rows if row.role == role] for role in roles}
     return {heading: rows for heading, rows in chosen.items() if rows}
 
 
 def mask_grid(study: StudyFolder, rows: tuple[ImageRow, ...]) -> Drawing | None:
-    """All tiles as one drawing, a row an image; None without images."""
+    """All tiles as one drawing, one row per image; None without images."""
     if not rows:
         return None
     columns = ("image", "truth", *study.record.variants)
@@ -90,7 +90,7 @@ def mask_grid(study: StudyFolder, rows: tuple[ImageRow, ...]) -> Drawing | None:
 def tile(
     study: StudyFolder, file: str | None, *, is_mask: bool, side_px: int
 ) -> Image.Image | None:
-    """One image or mask in colours, at most so large; None if the file is not there."""
+    """An image, or a mask in colours, with sides of at most ``side_px``; None if there is no such file."""
     path = study.images_folder / file if file else None
     if path is None or not path.is_file():
         return None
@@ -98,7 +98,7 @@ def tile(
 
 
 def painted(mask: UInt8[np.ndarray, "height width"], class_names: tuple[str, ...]) -> Image.Image:
-    """A mask of class ids as a palette image; ids that are no class are grey."""
+    """A mask of class ids as a palette image; values that are not class ids are grey."""
     image = Image.fromarray(mask)
     image.putpalette(palette(class_names).tobytes())
     return image

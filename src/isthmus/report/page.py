@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file that a reader can decide from, offline."""
+"""The report: one self-contained HTML file that can be read offline."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _SECTIONS = {
     "cost": "Cost",
     "made": "How this was made",
 }
-"""Every section's id and its words in the navigation, in the order of the page."""
+"""Id of each section -> its name in the navigation, in the order of the report."""
 
 _TASK_SECTIONS = ("label_use", "designs", "sample_grids", "classes", "images")
-"""Sections that only studies of the tasks which name them have."""
+"""Sections that a report has only if the task of the study lists them in ``sections``."""
 
 
 def write_report(study: Path) -> Path:
-    """Write ``report.html`` and ``figures/`` into a study folder; return the page's path.
+    """Write ``report.html`` and ``figures/`` into a study folder; return the path of the report.
 
-    The page is a function of the folder and loads nothing from outside itself. What the
-    folder lacks is named in its place.
+    The report depends only on the content of the folder, and it loads no other files. If something is
+    missing in the folder, the report says so in place of it.
 
     Raises:
         UserError: If the folder holds no ``study.toml``, or a file in it cannot be read.
@@ -55,7 +55,7 @@ def write_report(study: Path) -> Path:
 
 
 def write_figure(figure: Drawing, path: Path) -> Path:
-    """Write a sample grid as SVG if the file's name ends so, else as PNG; return where it lies."""
+    """Write a sample grid as SVG if the suffix of ``path`` is .svg, else as PNG; return ``path``."""
     write_file(path, figure.file() if path.suffix == ".svg" else as_png(figure))
     return path
 
@@ -101,7 +101,7 @@ def _html(study: StudyFolder) -> str:
 
 
 def _has(study: StudyFolder, section: str) -> bool:
-    """Whether a section belongs to this study, if only to say what is absent."""
+    """Whether the report of this study has a section, even if the section only says what is missing."""
     if section == "tuning":
         return not study.tuning.empty
     if section == "verdicts":
@@ -110,7 +110,7 @@ def _has(study: StudyFolder, section: str) -> bool:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may break between an underscore, plus or dot and a letter; no number may.
+    """The name with possible line breaks between an underscore, plus or dot and a letter (not a digit).
 
     >>> _breakable("max-pool_bce<, +.03")
     Markup('max-pool_<wbr>bce&lt;, +.03')

@@ -1,8 +1,8 @@
-"""Sample grids: what a VAE makes of images and of its prior, each image with the label that went in.
+"""Sample grids: images decoded by a VAE, with the labels that they were conditioned on.
 
-The kinds are data: ``KINDS`` says of each which arrays of ``sample_grids.npz`` it shows and in which
-words. Without its arrays a kind has no drawing. The unconditional label is called "no label"; a label
-below 0 is not known and is left out.
+``KINDS`` lists the kinds of sample grids. Each kind shows some arrays of ``sample_grids.npz``, with
+words; without these arrays, it has no drawing. The null label is called "no label"; a negative label is
+unknown and is left out.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from isthmus.report.svg import Drawing
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 NO_LABEL = "no label"
-"""What stands where a label was not told."""
+"""Name of the null label in a sample grid."""
 
 _UNCONDITIONED = "This decoder is not conditioned on the label"
-_SAME = f"{_UNCONDITIONED}: every column shows the same."
+_SAME = f"{_UNCONDITIONED}: all columns show the same image."
 _STYLE_ROWS = 10
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The arrays of one run, or of one's own images, and what they say to a reader."""
+    """The arrays of one run or of the user's own images, and words for them."""
 
     arrays: Arrays
     class_names: Sequence[str]
 
     def count(self, key: str) -> int:
-        """How many entries an array has; 0 if it is not there."""
+        """The number of entries of an array; 0 if there is no such array."""
         return len(self.arrays[key]) if key in self.arrays else 0
 
     def names(self, key: str) -> list[str]:
@@ -48,22 +48,22 @@ class Samples:
 
     @property
     def source_word(self) -> str:
-        """What the images that went in are called."""
+        """The noun for a source image."""
         return str(self.arrays.get("source_word", "test image"))
 
     @property
     def a_source(self) -> str:
-        """The same with its article."""
+        """``source_word`` with its indefinite article."""
         return f"{'an' if self.source_word[0] in 'aeiou' else 'a'} {self.source_word}"
 
     @property
     def pair_words(self) -> str:
-        """What the two images of a place are."""
-        return f"Left: {self.a_source}; right: what the network makes of it. Below: "
+        """Explanation of the two images of a place."""
+        return f"Left: {self.a_source}; right: the output of the network. Below: "
 
     @property
     def decoder_is_conditioned(self) -> bool:
-        """Whether the label can change what z is decoded to."""
+        """Whether the decoder's output can depend on the label."""
         return bool(self.arrays.get("decoder_is_conditioned", True))
 
     @property
@@ -73,16 +73,16 @@ class Samples:
 
     @property
     def draws_are_conditioned(self) -> bool:
-        """Whether the label can change what is drawn from the prior."""
+        """Whether images generated from the prior can depend on the label."""
         return self.decoder_is_conditioned or self.prior_is_conditioned
 
     @property
     def unheard(self) -> str:
-        """A sentence where the decoder is not conditioned, else nothing."""
+        """A sentence if the decoder is not conditioned, else an empty string."""
         return "" if self.decoder_is_conditioned else f" {_UNCONDITIONED}."
 
     def draw_names(self, count: int) -> list[str]:
-        """What heads the rows of so many draws."""
+        """Row heads of ``count`` samples of z or of noise."""
         word = "noise" if self.prior_is_conditioned else "z"
         return [f"{word} {row + 1}" for row in range(count)]
 
@@ -103,11 +103,11 @@ class Kind:
     output: str
     note: Words
     needs: tuple[str, ...] = ()
-    """Arrays without which it cannot be drawn, besides ``output``."""
+    """Arrays that this kind needs in addition to ``output`` and ``source``."""
     source: str = ""
-    """The array of images that those of ``output`` stand beside."""
+    """Array of source images, shown to the left of ``output``. If empty, no source images are shown."""
     rows: Callable[[Samples], int] = lambda _: 0
-    """How many rows it has; 0: as many as five places a row need."""
+    """Number of rows. If 0, five places per row."""
     captions: Lines = _nothing
     heads: Lines = _nothing
     sides: Lines = _nothing
@@ -119,7 +119,7 @@ def _swap(output: str, title: Words) -> Kind:
         output=output,
         needs=("swap_source", "swap_true", "swap_given"),
         source="swap_source",
-        note=lambda of: f"{of.pair_words}true label → label given.{of.unheard}",
+        note=lambda of: f"{of.pair_words}true label → given label.{of.unheard}",
         captions=lambda of: [f"{a} → {b}" for a, b in of.pairs("swap_true", "swap_given")],
     )
 
@@ -140,8 +140,8 @@ def _style_note(of: Samples) -> str:
     columns, count = of.count("style_output") // _STYLE_ROWS, len(of.class_names)
     labels = "every label" if columns == count else f"the first {columns} of {count} labels"
     if of.prior_is_conditioned:
-        return f"Each row takes one draw of noise through the prior of {labels}."
-    return f"Each row decodes one draw of z under {labels}."
+        return f"Each row has one sample of noise, turned into z by the prior of {labels}."
+    return f"Each row decodes one sample of z with {labels}."
 
 
 def _style_heads(of: Samples) -> Sequence[str]:
@@ -153,7 +153,7 @@ def _unconditional_note(of: Samples) -> str:
     if not of.draws_are_conditioned:
         return f"{_UNCONDITIONED}."
     same = "network and noise" if "unconditional_noise_is_random" in of.arrays else "network"
-    return f"The same {same}, given the unconditional label."
+    return f"The same {same}, but with the null label (no label)."
 
 
 def _interpolation_note(of: Samples) -> str:
@@ -164,7 +164,7 @@ def _interpolation_note(of: Samples) -> str:
 
 
 def _interpolation_sides(of: Samples) -> list[str]:
-    """The label of both ends, or both labels; nothing where one is not known."""
+    """The labels of both ends, once if they are equal; an empty string if one label is not known."""
     pairs = of.pairs("interpolation_label", "interpolation_to")
     return [a if a == b else f"{a} → {b}" if a and b else "" for a, b in pairs]
 
@@ -172,7 +172,10 @@ def _interpolation_sides(of: Samples) -> list[str]:
 def _traversal_note(of: Samples) -> str:
     label = of.names("swap_true")[0]
     of_label = f" of label {label}" if label else ""
-    return f"{of.a_source.capitalize()}{of_label}; the units with the highest KL, in sigmas of the prior."
+    return (
+        f"{of.a_source.capitalize()}{of_label}; the units of z with the highest KL, varied in standard "
+        "deviations of the prior."
+    )
 
 
 def _interpolation_heads(of: Samples) -> list[str]:
@@ -189,24 +192,24 @@ KINDS: dict[str, Kind] = {
     "swap_wrong": _swap("swap_wrong_output", lambda _: "Encoded and decoded with a wrong label"),
     "swap": _swap("swap_output", _swap_title),
     "random": Kind(
-        title=lambda _: "Drawn from the prior, each with a label",
+        title=lambda _: "Generated from the prior, each with a label",
         output="random_output",
         needs=("random_given",),
         note=lambda of: (
-            "Below: the label given, drawn at random."
+            "Below: the given label, chosen at random."
             if of.draws_are_conditioned
-            else f"{_UNCONDITIONED}, so none is named."
+            else f"{_UNCONDITIONED}, so no labels are shown."
         ),
         captions=lambda of: of.names("random_given") if of.draws_are_conditioned else (),
     ),
     "unconditional": Kind(
-        title=lambda _: "Drawn from the prior without a label",
+        title=lambda _: "Generated from the prior without a label",
         output="unconditional_output",
         note=_unconditional_note,
         captions=lambda of: [NO_LABEL] * of.count("unconditional_output"),
     ),
     "style": Kind(
-        title=lambda _: "One style a row, one label a column",
+        title=lambda _: "One style per row, one label per column",
         output="style_output",
         note=_style_note,
         rows=lambda _: _STYLE_ROWS,
@@ -231,7 +234,7 @@ KINDS: dict[str, Kind] = {
         sides=_interpolation_sides,
     ),
     "traversal": Kind(
-        title=lambda _: "One unit of z moved, the others kept",
+        title=lambda _: "One unit of z varied, the others fixed",
         output="traversal_output",
         needs=("traversal_unit", "swap_true"),
         note=_traversal_note,
@@ -240,31 +243,31 @@ KINDS: dict[str, Kind] = {
         sides=lambda of: [f"unit {unit}" for unit in of.arrays["traversal_unit"]],
     ),
 }
-"""The kinds by name, the most telling first: encoded with a wrong label, where the encoder is conditioned."""
+"""Name -> kind, the most informative kind first; swap_wrong exists only if the encoder is conditioned."""
 
 
 def sample_grid(kind: str, arrays: Arrays, class_names: Sequence[str]) -> Drawing | None:
-    """The sample grid of this kind; None where one of its arrays is not there or empty."""
-    of, shown = KINDS[kind], Samples(arrays, class_names)
-    if not all(shown.count(key) for key in (of.output, *of.needs)):
+    """The sample grid of this kind; None if one of its arrays is missing or empty."""
+    chosen, shown = KINDS[kind], Samples(arrays, class_names)
+    if not all(shown.count(key) for key in (chosen.output, *chosen.needs)):
         return None
-    output = arrays[of.output]
-    images = [arrays[of.source], output] if of.source else [output]
-    rows = of.rows(shown)
+    output = arrays[chosen.output]
+    images = [arrays[chosen.source], output] if chosen.source else [output]
+    rows = chosen.rows(shown)
     grid = ImageGrid(
         np.stack(images, axis=1),
         len(output) // rows if rows else min(5, len(output)),
-        of.title(shown),
-        note=of.note(shown),
-        captions=of.captions(shown),
-        heads=of.heads(shown),
-        sides=of.sides(shown),
+        chosen.title(shown),
+        note=chosen.note(shown),
+        captions=chosen.captions(shown),
+        heads=chosen.heads(shown),
+        sides=chosen.sides(shown),
     )
     return drawn_grid(grid)
 
 
 def sample_grid_figure(kind: str, arrays: Arrays, class_names: Sequence[str]) -> Drawing:
-    """The sample grid of this kind, of arrays that are all there."""
+    """The sample grid of this kind; all of its arrays must exist."""
     drawing = sample_grid(kind, arrays, class_names)
     assert drawing is not None
     return drawing
@@ -277,16 +280,18 @@ def label_columns(
     row_names: Sequence[str] = (),
     conditioned_sides: Arrays | None = None,
 ) -> Drawing:
-    """Images with a column a label, each row with one z; with sources, these come first.
+    """A grid with one column per label and one z per row.
 
-    Where the network does not depend on the label, no column is headed by one.
+    If the output of the network does not depend on the label, the columns have no heads.
 
     Args:
-        rows: Images; each row shares its z, or the noise that a prior of the label turns into z.
+        rows: Decoded images; the images of a row have the same z, or the same noise, which the prior of
+            each label turns into z.
         names: Names of the labels.
-        sources: The image that each row comes from.
-        row_names: What heads each row; without any, the rows are z 1, z 2, ..., or noise 1, ...
-        conditioned_sides: As in ``sample_grids.npz``; None: only the decoder is conditioned.
+        sources: The source image of each row, shown in the first column.
+        row_names: Row heads. If empty: z 1, z 2, ..., or noise 1, noise 2, ...
+        conditioned_sides: ``encoder_is_conditioned`` and so on, as in ``sample_grids.npz``. If None,
+            only the decoder is conditioned.
     """
     shown = Samples(conditioned_sides or {}, names)
     is_heard = shown.draws_are_conditioned if sources is None else shown.decoder_is_conditioned
@@ -295,9 +300,9 @@ def label_columns(
     grid = ImageGrid(
         images.reshape(-1, 1, *images.shape[2:]),
         images.shape[1],
-        "One style a row, one label a column"
+        "One style per row, one label per column"
         if sources is None
-        else "The same image under other labels",
+        else "The same image decoded with other labels",
         note="" if is_heard else _SAME,
         heads=[*["image"] * len(before), *(names if is_heard else ())],
         sides=list(row_names) or shown.draw_names(len(rows)),
@@ -306,7 +311,7 @@ def label_columns(
 
 
 def label_names(class_names: Sequence[str], labels: Shaped[np.ndarray, " n"]) -> list[str]:
-    """The names of labels; without names their numbers, and after the last comes the unconditional label.
+    """The names of labels, or their numbers without ``class_names``; the null label follows the last.
 
     >>> label_names(("cat", "dog"), np.array([1, 2, -1]))
     ['dog', 'no label', '']

@@ -1,4 +1,4 @@
-"""Drawings as SVG: the same one stands in the page, in the page's colours, and in ``figures/`` as a file."""
+"""Drawings as SVG, embedded in the report (with the colours of the report) or written as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Point = tuple[Px, Px]
 class Drawing:
     """Shapes and text on ``width`` x ``height`` px, y downwards; ``label`` is its text alternative.
 
-    Colours are names of ``Paper``, so that the page can show a drawing on a dark ground too.
+    Colours are field names of ``Paper``, so that the report can also show a drawing in dark mode.
     """
 
     width: Px
@@ -36,7 +36,7 @@ class Drawing:
     parts: list[str] = field(default_factory=list)
 
     def add(self, tag: str, content: str = "", **attributes: Any) -> None:
-        """Append an element; an attribute that is None is left out, ``_`` stands for ``-``."""
+        """Append an element; ``attributes`` are those of ``element``."""
         self.parts.append(element(tag, content, **attributes))
 
     def line(self, start: Point, end: Point, stroke: str = "ink", **more: Any) -> None:
@@ -45,7 +45,7 @@ class Drawing:
         self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, **more)
 
     def text(self, at: Point, words: str, size: Px = FONT_PX, **more: Any) -> None:
-        """Append one line of text; ``at`` is its start on the baseline unless ``text_anchor`` says other."""
+        """Append one line of text; ``at`` is the start of its baseline unless ``text_anchor`` is given."""
         look = {"fill": "ink", "font_size": size} | more
         self.add("text", str(escape(words)), x=at[0], y=at[1], **look)
 
@@ -62,7 +62,7 @@ class Drawing:
         self.add("svg", "".join(other.parts), x=at[0], y=at[1], **size, viewBox=view)
 
     def inline(self, role: str = "img") -> Markup:
-        """The drawing as part of a page that defines its colours as CSS variables."""
+        """The drawing as part of an HTML page that defines the colours as CSS variables."""
         width, height = _number(self.width), _number(self.height)
         about = f'role="{role}" aria-label="{escape(self.label)}" style="--natural: {width}px"'
         return Markup(
@@ -70,7 +70,7 @@ class Drawing:
         )
 
     def file(self) -> bytes:
-        """The drawing as an SVG file, dark on white."""
+        """The drawing as an SVG file, with dark ink on white."""
         size = f'width="{_number(self.width)}" height="{_number(self.height)}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}'
         ground = element("rect", width=self.width, height=self.height, fill="ground")
@@ -78,12 +78,16 @@ class Drawing:
         return re.sub(r"var\(--(\w+)\)", lambda ink: getattr(LIGHT, ink[1]), whole).encode()
 
     def _repr_svg_(self) -> str:
-        """What a notebook shows."""
+        """The representation of the drawing in a notebook."""
         return self.file().decode()
 
 
 def element(tag: str, content: str = "", **attributes: Any) -> str:
-    """An SVG element; ``class_`` and ``_`` become ``class`` and ``-``, names of inks their variable."""
+    """An SVG element.
+
+    In names of attributes, a final ``_`` is removed and other ``_`` become ``-``; attributes with the
+    value None are left out; a value that is a name of an ink becomes the CSS variable of that ink.
+    """
     said = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
         for key, value in attributes.items()
@@ -93,12 +97,12 @@ def element(tag: str, content: str = "", **attributes: Any) -> str:
 
 
 def points(places: Sequence[Point]) -> str:
-    """Points of a polyline or polygon."""
+    """The attribute ``points`` of a polyline or polygon."""
     return " ".join(f"{_number(x)},{_number(y)}" for x, y in places)
 
 
 def beside(drawings: Sequence[Drawing], columns: int, gap: Px = 24) -> Drawing:
-    """Drawings of one size in rows of ``columns``, as one drawing."""
+    """One drawing that contains drawings of equal size, in rows of ``columns`` drawings."""
     columns = min(columns, len(drawings))
     width, height = drawings[0].width + gap, drawings[0].height + gap
     rows = -(-len(drawings) // columns)
@@ -109,7 +113,7 @@ def beside(drawings: Sequence[Drawing], columns: int, gap: Px = 24) -> Drawing:
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> str:
-    """An image as an address that holds its file."""
+    """An image file as a data URL."""
     buffer = io.BytesIO()
     image.save(buffer, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
@@ -117,12 +121,12 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> str:
 
 @cache
 def text_width(words: str, size: Px = FONT_PX) -> float:
-    """How wide a line of text is at most in common fonts without serifs, in px."""
+    """Upper bound on the width of a line of text in common sans-serif fonts, in px."""
     return 1.15 * ImageFont.load_default(size).getlength(words)
 
 
 def fitted(words: str, room: Px, size: Px = FONT_PX) -> str:
-    """The words, or as many of their letters and an ellipsis as fit into a line."""
+    """The words, cut and with an ellipsis if they do not fit into ``room``."""
     if text_width(words, size) <= room:
         return words
     cuts = (f"{words[:end].rstrip()}…" for end in range(len(words) - 1, 0, -1))
@@ -130,7 +134,7 @@ def fitted(words: str, room: Px, size: Px = FONT_PX) -> str:
 
 
 def wrapped(words: str, room: Px, size: Px = FONT_PX) -> list[str]:
-    """The words in lines that fit, as far as no single word is longer."""
+    """The words in lines that fit into ``room``, unless a single word is longer."""
     lines: list[str] = []
     for word in words.split():
         if lines and text_width(f"{lines[-1]} {word}", size) <= room:

@@ -1,4 +1,4 @@
-"""A table of the page: its columns say how a cell is read from a row's subject, formatted and sorted."""
+"""Tables of the report: columns define how cells are read from the subject of a row, formatted and sorted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from isthmus.study.study_folder import StudyFolder
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, and what is sorted by; no sort value means always last."""
+    """The text of a cell, and the ``value`` to sort by; cells with the value None are always last."""
 
     text: str
     value: float | str | None = None
     mark: str = ""
-    """A sign before the text; where the column is narrow, seen instead of it."""
+    """A symbol before the text; in a narrow column, the symbol replaces the text."""
     share: float | None = None
-    """Shades the cell, from 0 for not at all to 1."""
+    """Shade of the cell, from 0 (not shaded) to 1."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading and the cell under it; ``order`` is the ``aria-sort`` that the column starts with."""
+    """A column: its head, and a function of the row's subject; ``order`` is the initial ``aria-sort``."""
 
     text: str
     cell: Callable[[Any], Cell]
@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells under the columns; the first one heads the row."""
+    """One cell per column; the first cell is the head of the row."""
 
     cells: tuple[Cell, ...]
     is_baseline: bool = False
@@ -60,12 +60,12 @@ def table_of(
     subjects: Iterable[Any],
     is_baseline: Callable[[Any], bool] = lambda _: False,
 ) -> Table:
-    """A row a subject, in their order; every caption ends with what the metrics are measured on and by."""
+    """A table with one row per subject; judge and label scheme are appended to the caption."""
     rows = (Row(tuple(c.cell(of) for c in columns), is_baseline(of)) for of in subjects)
     judge, label_scheme = study.record.judge, study.record.label_scheme
     if judge is not None:
         caption += (
-            f" The judge {judge.name} classifies what an image shows; its accuracy on real test images "
+            f" The judge {judge.name} classifies the images; its accuracy on real test images "
             f"is {metric_text(judge.accuracy)}."
         )
     caption += f" Data: {label_scheme}." if label_scheme else ""
@@ -73,7 +73,7 @@ def table_of(
 
 
 def words(text: str, read: Callable[[Any], str]) -> Column:
-    """A column of words, sorted by themselves."""
+    """A column of words, sorted alphabetically."""
     return Column(text, lambda of: Cell(value := read(of), value), is_number=False)
 
 
@@ -85,29 +85,29 @@ def numbers(
 
 
 def number_cell(value: float, text: str) -> Cell:
-    """A number's text, sorted by its value."""
+    """A cell with the text of a number, sorted by the number."""
     return Cell(text, value if np.isfinite(value) else None)
 
 
 def count_cell(value: float | int) -> Cell:
-    """A whole number; a dash where it is not known."""
+    """A cell with a whole number; a dash if it is not known."""
     return number_cell(value, f"{value:.0f}" if np.isfinite(value) else NO_NUMBER)
 
 
 def share_cell(share: float) -> Cell:
-    """A share as per cent, shaded by it."""
+    """A cell with a proportion in per cent, which is also the shade of the cell."""
     known = share if np.isfinite(share) else None
     return Cell(percent_text(share), known, share=known)
 
 
 def between_cell(value: float, low: float, high: float) -> Cell:
-    """A metric with the ends of its interval, where they are known."""
+    """A cell with a metric and the ends of its interval, if they are known."""
     interval = f" [{metric_text(low)}, {metric_text(high)}]" if np.isfinite(low + high) else ""
     return number_cell(value, f"{metric_text(value)}{interval}")
 
 
 def headed(metric: Metric) -> str:
-    """A metric's title and which way it is better."""
+    """The title of a metric, with an arrow up if higher is better, else down."""
     return f"{metric.heading}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 

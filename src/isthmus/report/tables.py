@@ -38,44 +38,44 @@ from isthmus.report.table import (
 from isthmus.study.study_folder import StudyFolder
 
 PER_CLASS = {"iou": "IoU", "dice": "Dice", "boundary_f": "Boundary F"}
-"""Column prefix of each metric that exists for every class, and its name on the page."""
+"""Column prefix of each metric that exists for every class, and its name in the report."""
 
 LABEL_USE = (
     *("swap_encoded_true", "swap_encoded_wrong", "prior_fidelity", "cas"),
     *("leakage_encoded_true", "leakage_encoded_wrong"),
 )
-"""Shares that say whether a decoder uses its label."""
+"""Metrics that show whether a decoder uses its label; they are proportions."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A variant or a baseline: its name, and its values of a column, one a finished run."""
+    """A variant or a baseline: its name, and the values of a column (one value per finished run)."""
 
     name: str
     values: Callable[[str], Float[np.ndarray, " run"]]
     is_baseline: bool = False
 
     def mean(self, column: str) -> float:
-        """Mean of the values; NaN without any."""
+        """Mean of the values; NaN if there are no values."""
         values = self.values(column)
         return float(values.mean()) if values.size else float("nan")
 
 
 def variant_table(study: StudyFolder) -> Table:
-    """Every metric that some run has, of every variant and baseline."""
+    """All metrics that any run has, for every variant and baseline."""
     judged = study.record.judged
     metrics = [metric for metric in study.record.metrics if _is_shown(study, metric.name)]
     means = [_means(headed(of), of.name, order_of(of, judged)) for of in metrics]
     columns = [_NAME, *means, Column("n finished", lambda of: _finished(study, of))]
     caption = (
         f"Mean ± standard deviation over n seeds, on the test set. Sorted by {judged.title}; "
-        "an order is not a verdict."
+        "this order is not a verdict."
     )
     return _ranked(study, caption, columns, [metric.name for metric in metrics])
 
 
 def class_tables(study: StudyFolder) -> tuple[Table, ...]:
-    """One table a metric that exists for every class, sorted by the judged metric."""
+    """One table per metric that exists for every class, sorted by the primary metric."""
     tables = []
     for prefix, name in PER_CLASS.items():
         keys = {label: f"{prefix}_{label}" for label in study.record.class_names}
@@ -87,19 +87,19 @@ def class_tables(study: StudyFolder) -> tuple[Table, ...]:
 
 
 def cost_table(study: StudyFolder) -> Table:
-    """What each variant costs, beside the judged metric."""
+    """The costs of each variant, beside the primary metric."""
     judged = study.record.judged
     costs = [
         numbers(heading, lambda of, column=column: of.mean(column), as_text)  # type: ignore[misc]
         for column, heading, as_text in COSTS
     ]
     columns = [_NAME, _means(headed(judged), judged.name, order_of(judged, judged)), *costs]
-    caption = "Means over the finished runs. GFLOP: the forward pass of one image."
+    caption = "Means over the finished runs. GFLOP: for the forward pass of one image."
     return table_of(study, caption, columns, _variants(study))
 
 
 def label_use_table(study: StudyFolder) -> Table:
-    """Whether each finished run uses its label: shares with their intervals, a row a run."""
+    """Whether each finished run uses its label: proportions with intervals, one row per run."""
     finished = study.finished.sort_values("seed").to_dict("records")
     rows = [r for variant in study.by_judged_metric for r in finished if r["variant"] == variant]
     rows += [of.metrics | {"variant": of.name} for of in study.record.baselines]
@@ -114,14 +114,14 @@ def label_use_table(study: StudyFolder) -> Table:
         _recorded("Judge's accuracy", "judge_accuracy", metric_text),
     ]
     caption = (
-        "A row a trained network: the share of the test images, and in brackets its 95 % Wilson interval "
-        "over images, which does not cover other seeds."
+        "One row per trained network: proportions of test images, with 95 % Wilson intervals over images in "
+        "brackets. The intervals do not include the variation between seeds."
     )
     return table_of(study, caption, columns, rows, lambda run: "seed" not in run)
 
 
 def image_table(study: StudyFolder) -> Table | None:
-    """How the judged metric spreads over the test images; None without metrics of images."""
+    """Quantiles of the primary metric over test images; None without metrics of single images."""
     judged, metrics = study.record.judged, study.per_image
     if metrics.empty or judged.name not in metrics:
         return None
@@ -144,19 +144,21 @@ def image_table(study: StudyFolder) -> Table | None:
     caption = f"{judged.heading} of single test images, each averaged over seeds first."
     behind = study.by_image[study.by_image["metric"] == judged.name].set_index("b")
     if len(behind):
-        against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} it"
+        against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} this variant"
         decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
         columns.append(Column(against, lambda variant: _behind(behind, variant, decimals)))
         caption += (
-            f" {against}: mean over images and its 95 % bootstrap interval, one comparison at a time. It "
-            "covers these networks on other images like these; verdicts cover networks trained again."
+            f" {against}: mean difference over images with its 95 % bootstrap interval, which is not "
+            "corrected for several comparisons. This interval is for these trained networks and includes "
+            "the variation between test images; the intervals of verdicts include the variation between "
+            "seeds."
         )
     columns.append(Column("n images", lambda variant: count_cell(float(of[variant].size))))
     return table_of(study, caption, columns, study.by_judged_metric)
 
 
 def run_table(study: StudyFolder) -> Table:
-    """A row a planned run, failed and missing ones too."""
+    """One row per planned run, including failed and missing runs."""
     judged, loss = study.record.judged, study.record.title_of("loss").lower()
     columns = [
         _text("Variant", "variant"),
@@ -169,15 +171,15 @@ def run_table(study: StudyFolder) -> Table:
         _recorded(f"Last training {loss}", "train_loss_last", metric_text),
         _recorded("Time", "train_seconds", seconds_text),
     ]
-    return table_of(study, "Every planned run.", columns, study.runs.to_dict("records"))
+    return table_of(study, "All planned runs.", columns, study.runs.to_dict("records"))
 
 
 def tuning_table(study: StudyFolder) -> Table | None:
-    """The setting that each variant chose, beside the next best; None if nothing was tuned."""
+    """The setting that was chosen for each variant, and the next best; None if nothing was tuned."""
     tried = study.tuning
     if tried.empty:
         return None
-    metric = next(filter(None, tried["metric"]), "metric")  # a failed setting has none
+    metric = next(filter(None, tried["metric"]), "metric")  # a failed setting has no metric
     rows = [
         {"variant": variant} | _tuned(tried[tried["variant"] == variant])
         for variant in study.record.variants
@@ -185,24 +187,24 @@ def tuning_table(study: StudyFolder) -> Table | None:
     ]
     columns = [
         _text("Variant", "variant"),
-        _text("Chosen", "chosen"),
-        _recorded("Its metric", "own", metric_text),
-        _recorded("Next best", "next", metric_text),
-        _recorded("Worst", "worst", metric_text),
+        _text("Chosen setting", "chosen"),
+        _recorded("Validation metric", "own", metric_text),
+        _recorded("Metric of the next best setting", "next", metric_text),
+        _recorded("Metric of the worst setting", "worst", metric_text),
         Column("Settings tried", lambda of: Cell(of["tried"], of["count"])),
-        _text("At the edge", "edges"),
+        _text("Hyperparameters at the edge of the range", "edges"),
     ]
     caption = (
-        f"Tuned on validation images only, by {title(metric)}. A small gap between the chosen and the next "
-        "best setting means that tuning decided little; a setting at the edge of what was tried may not be "
-        "the best there is. Settings were tried with one seed: the intervals of the study do not include "
-        "how the choice varies with the seed."
+        f"Tuned on validation images only; metric: {title(metric)}. If the next best setting is nearly as "
+        "good as the chosen setting, tuning had little effect; if a hyperparameter is at the edge of the "
+        "range of values tried, a better value may lie outside. Settings were tried with one seed, so the "
+        "intervals of the study do not include the variation of the chosen setting between seeds."
     )
     return table_of(study, caption, columns, rows)
 
 
 def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
-    """What tuning tried for one variant, and what it chose."""
+    """The settings that tuning tried for one variant, and the chosen setting."""
     fields = [str(key) for key in tried if "." in str(key)]  # fields of the recipe
     if "status" in tried:  # a setting that failed may have a metric, but it does not count
         tried = tried.assign(value=tried["value"].where(tried["status"] == "finished"))
@@ -214,9 +216,8 @@ def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
     chosen, means = tried[is_chosen], tried.groupby(settings, sort=False)["value"].mean()
     own, failed = float(chosen["value"].mean()), int(means.isna().sum())
     others = means[~means.index.isin(settings[is_chosen])].dropna().to_numpy()
-    others = others[
-        np.argsort(np.abs(others - own))
-    ]  # the chosen one is best: they lie on one side
+    # The chosen setting is the best, so all other metrics lie on one side of its metric.
+    others = others[np.argsort(np.abs(others - own))]
     is_known = len(others) > 0 and np.isfinite(own)
     edges = [field for field in fields if _is_at_edge(tried[field], chosen[field])]
     return {
@@ -231,7 +232,7 @@ def _tuned(tried: pd.DataFrame) -> dict[str, Any]:
 
 
 def _is_at_edge(tried: pd.Series, chosen: pd.Series) -> bool:
-    """Whether the lowest or highest of several numbers was chosen; of two, one always is."""
+    """Whether the chosen value is the lowest or highest of the numbers tried; always true for two."""
     values = pd.to_numeric(tried, errors="coerce")
     if values.isna().any() or values.nunique() < 2:
         return False
@@ -246,7 +247,7 @@ def _variants(study: StudyFolder) -> Iterator[Subject]:
 def _ranked(
     study: StudyFolder, caption: str, columns: Sequence[Column], shown: Sequence[str]
 ) -> Table:
-    """Variants, and baselines that have one of the columns shown, sorted by the judged metric."""
+    """Variants, and baselines that have one of the columns shown, sorted by the primary metric."""
     judged = study.record.judged
     subjects = list(_variants(study))
     for baseline in study.record.baselines:
@@ -276,7 +277,7 @@ def _finished(study: StudyFolder, of: Subject) -> Cell:
 
 
 def _behind(behind: pd.DataFrame, variant: str, decimals: int) -> Cell:
-    """How far the best mean is ahead of a variant over images; of itself, nothing."""
+    """Mean difference of the best variant to this variant over images; a dash for the best variant."""
     if variant not in behind.index:
         return Cell(NO_NUMBER)
     mean, low, high = (float(behind[key][variant]) for key in ("difference", "low", "high"))
@@ -292,12 +293,12 @@ def _recorded(text: str, column: str, as_text: Callable[[float], str]) -> Column
 
 
 def _share(run: Mapping[str, Any], column: str) -> Cell:
-    """A share with its interval, which stands in the columns beside it."""
+    """A proportion with its interval, from the columns COLUMN, COLUMN_low and COLUMN_high."""
     return between_cell(*(_float(run, f"{column}{end}") for end in ("", "_low", "_high")))
 
 
 def _is_shown(study: StudyFolder, column: str) -> bool:
-    """Whether a column has a number that no other column repeats; before any run has finished, each may."""
+    """Whether a column has values and is not hidden; before any run has finished, all columns are shown."""
     finished = study.finished
     if column in study.record.notes.hidden_metrics:
         return False

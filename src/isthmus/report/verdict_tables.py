@@ -1,4 +1,4 @@
-"""The tables of verdicts: every comparison, each pair of variants, ranks, shares of variance, sizes."""
+"""Tables of all comparisons, pairs of variants, ranks, proportions of variance, and numbers of images."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from isthmus.study.records import Verdict
 from isthmus.study.study_folder import StudyFolder
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "=", "interacts": "×", "cannot tell": "?"}  # noqa: RUF001
-"""Every verdict and the mark that stands for it, from the plainest to none."""
+"""Verdict -> symbol in tables and figures."""
 
 _KINDS = {
     "factor": (
         "Factors",
-        "a against b, averaged over matched pairs of variants that differ in nothing else.",
+        "a against b, averaged over matched pairs of variants that differ only in this factor.",
     ),
     "interaction": (
         "Interactions of factors",
-        "Whether the effect of one factor depends on another: difference of differences.",
+        "Whether the effect of one factor depends on another factor: difference of differences.",
     ),
     "pair": ("Pairs of variants", "a against b, paired by seed."),
 }
-"""Heading and caption of each kind of comparison, in the order of the page."""
+"""Heading and caption of each kind of comparison, in the order of the report."""
 _FOLDED_ROWS = 15
 _MOST_VARIANTS = 20
-"""In the matrix of pairs and in the ranks: more cannot be taken in."""
+"""Largest number of variants in the matrix of pairs and in the table of ranks."""
 
 
 @dataclass(frozen=True)
 class VerdictSection:
-    """The verdicts of one kind on one metric, and the sentences that may be quoted."""
+    """The verdicts of one kind on one metric, as a table and as sentences."""
 
     heading: str
     table: Table
@@ -54,12 +54,12 @@ class VerdictSection:
 
     @property
     def is_folded(self) -> bool:
-        """Whether it is too long to stand open."""
+        """Whether the table is folded in the report because it is long."""
         return len(self.table.rows) > _FOLDED_ROWS
 
 
 def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
-    """Every verdict, by kind and metric, factors first."""
+    """All verdicts, grouped by kind and metric, factors first."""
     metrics = list(dict.fromkeys(verdict.metric for verdict in study.verdicts))
     sections = []
     for kind in _KINDS:
@@ -76,7 +76,7 @@ def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
 
 
 def pair_matrix(study: StudyFolder) -> Table | None:
-    """Every variant against every other one, by the judged metric; None for two or too many."""
+    """Every pair of variants on the primary metric; None if there are two variants or too many."""
     judged = study.record.judged
     pairs = {
         (seen.a, seen.b): seen
@@ -99,14 +99,12 @@ def pair_matrix(study: StudyFolder) -> Table | None:
         is_number=False,
     )
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
-    caption = (
-        f"The row's variant against the column's, by {judged.title}, best mean first: {legend}."
-    )
+    caption = f"Variant of the row against that of the column, on {judged.title}; best mean first. {legend}."
     return table_of(study, caption, [head, *map(against, names)], names)
 
 
 def rank_table(study: StudyFolder) -> Table | None:
-    """How often each variant has each rank; None without ranks of the judged metric."""
+    """How often each variant has each rank; None without ranks on the primary metric."""
     judged = study.record.judged
     ranks = study.ranks[study.ranks["metric"] == judged.name]
     names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
@@ -121,8 +119,8 @@ def rank_table(study: StudyFolder) -> Table | None:
         )
 
     caption = (
-        f"How often each variant has each rank by {judged.title} when the seeds are drawn again "
-        "(paired bootstrap); 1 is best. With few seeds the shares look more certain than they are."
+        f"How often each variant has each rank on {judged.title} if the seeds are resampled "
+        "(paired bootstrap); rank 1 is best. With few seeds, these proportions are too close to 0 or 100 %."
     )
     places = sorted({place for _, place in shares})
     columns = [words("Variant", lambda name: name), *map(ranked, places)]
@@ -130,7 +128,7 @@ def rank_table(study: StudyFolder) -> Table | None:
 
 
 def variance_table(study: StudyFolder) -> Table | None:
-    """What share of a metric's variance each source has; None if it is not known."""
+    """The proportion of a metric's variance that each source explains; None if it is not known."""
     table = study.variance
     if table.empty:
         return None
@@ -142,15 +140,16 @@ def variance_table(study: StudyFolder) -> Table | None:
         return Column(study.record.title_of(metric), cell)
 
     caption = (
-        "Sources of a metric's variance over runs and images, as shares. "
-        "A factor whose share is small beside the seed's needs many seeds to show."
+        "Proportion of a metric's variance over runs and images that each source explains (ANOVA). "
+        "If the proportion of a factor is small compared with that of the seed, many seeds are needed to "
+        "detect its effect."
     )
     columns = [words("Source", lambda source: source), *map(of, dict.fromkeys(table["metric"]))]
     return table_of(study, caption, columns, list(dict.fromkeys(table["source"])))
 
 
 def size_table(study: StudyFolder) -> Table | None:
-    """The judged metric by the number of labelled images, measured and predicted; None if not known."""
+    """The primary metric for each number of labelled images, measured and predicted; None if unknown."""
     sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
     if sizes.empty:
         return None
@@ -158,12 +157,12 @@ def size_table(study: StudyFolder) -> Table | None:
     columns = [
         words("Setting", lambda row: row["variant"]),
         numbers("Labelled images", lambda row: float(row["images"]), lambda count: f"{count:.0f}"),
-        words("From", lambda row: row["source"]),
+        words("Measured or predicted", lambda row: row["source"]),
         Column(headed(study.record.judged), lambda r: between_cell(r["mean"], r["low"], r["high"])),
     ]
     caption = (
-        "By number of labelled images, validation included: mean and 95 % t interval over seeds. "
-        "Predicted: by a power law through the others."
+        "Mean and 95 % t interval over seeds for each number of labelled images (including validation). "
+        "Predicted: extrapolated with a power law, fitted to the measured metrics of each seed."
     )
     return table_of(study, caption, columns, sizes.to_dict("records"))
 
@@ -183,21 +182,29 @@ def _verdict_table(study: StudyFolder, kind: str, verdicts: Sequence[Verdict]) -
             study.record.confidence.replace(" ", "\N{NO-BREAK SPACE}"),
             lambda v: _interval(v.low, v.high, decimals),
         ),
-        Column("All at once", lambda v: _interval(v.family_low, v.family_high, decimals)),
+        Column("Simultaneous interval", lambda v: _interval(v.family_low, v.family_high, decimals)),
         numbers("p", _p_of, _p_text),
         Column("Seeds", lambda v: count_cell(float(v.n))),
-        Column("Needs", lambda v: count_cell(v.needs_seeds)),
+        Column("Seeds needed", lambda v: count_cell(v.needs_seeds)),
     ]
     if kind != "pair":
         factor = words("Factor", lambda v: v.factor)
-        columns = [factor, *columns, Column("Matched", lambda v: count_cell(float(v.matched)))]
+        columns = [
+            factor,
+            *columns,
+            Column("Matched pairs", lambda v: count_cell(float(v.matched))),
+        ]
     metric = next((m for m in study.record.metrics if m.name == verdicts[0].metric), None)
     named = headed(metric) if metric else title(verdicts[0].metric)
     looks = len(study.record.analysis.looks)
-    looked = f" Intervals and p allow for {looks} looks at the data." if looks > 1 else ""
+    looked = (
+        f" Intervals and p are corrected for {looks} planned looks at the data."
+        if looks > 1
+        else ""
+    )
     is_tested = any(verdict.verdict == "equivalent" for verdict in verdicts)
     tested = (
-        " p of an equivalent pair: of the test that the difference exceeds the margin."
+        " If the verdict is “equivalent”, p is that of the equivalence test (TOST)."
         if is_tested
         else ""
     )
@@ -215,7 +222,7 @@ def _versus(verdict: Verdict | None, is_same: bool) -> Cell:
 
 
 def _p_of(verdict: Verdict) -> float:
-    """The p-value that the verdict rests on: of the difference, or that it exceeds the margin."""
+    """The p-value that the verdict is based on: of the test for a difference, or of equivalence."""
     if verdict.verdict == "equivalent":
         return verdict.p_equivalent
     return verdict.p_study if np.isfinite(verdict.p_study) else verdict.p_family

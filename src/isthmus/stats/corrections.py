@@ -1,8 +1,10 @@
-"""Corrections of p-values: for several tests in a family (Holm) and for several looks at a study.
+"""Corrections of p-values: for the tests of a family (Holm) and for interim looks (Pocock).
 
-Each look at a running study is another chance of a false alarm. One nominal level for all looks is
-Pocock's design (1977, Group sequential methods in the design and analysis of clinical trials), here
-with the exact t test of each look in place of the normal one, because there are few seeds.
+A family is the set of tests whose probability of any false positive is controlled together. An
+interim look is an analysis of a study that may get more seeds afterwards; each look is another chance
+of a false positive. All looks have the same nominal significance level (Pocock 1977, Group sequential
+methods in the design and analysis of clinical trials), here with the exact t test at each look in
+place of the normal test, because there are few seeds.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from isthmus.stats.means import check_share
 
 
 def holm(p_values: Float[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:
-    """P-values adjusted so that alpha bounds the chance of any false alarm in the family.
+    """P-values adjusted by Holm's method, which controls the family-wise error rate.
 
     A test without a p-value (NaN) stays NaN and is not counted. The tests may depend on each
-    other in any way. The first of m tests must pass alpha / m: plan the number of seeds at that level.
+    other in any way. The smallest of m p-values is compared with alpha / m: use that level to plan
+    the number of seeds.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
 
@@ -42,24 +45,25 @@ def holm(p_values: Float[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:
 
 @dataclass(frozen=True)
 class Looks:
-    """All planned looks at a study, up to the last possible one, wherever the study stops."""
+    """All planned looks at a study up to the last possible look, even if the study stops earlier."""
 
     seeds: tuple[int, ...]
-    """Paired seeds at each look."""
+    """Number of paired seeds at each look."""
     minima: Float64[np.ndarray, " draw"] = field(repr=False, compare=False)
-    """Smallest two-sided p-value over the looks of each simulated study without effect; sorted."""
+    """Sorted; the smallest two-sided p-value over the looks of each simulated study without effect."""
 
     def corrected(self, p_values: Float[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:
-        """Probability, without an effect, of a p-value as small as this at any of the looks.
+        """Probability, if there is no effect, of a p-value at most this small at any of the looks.
 
-        Valid for the p-values of whichever look the study stops at, if all looks were planned before
-        the first; apply ``holm`` across a family afterwards. Increases with p, is never below p, and
-        equals p for a single look. NaN stays NaN. Assumes what the paired t test assumes:
-        independent normal differences. For the one-sided p-values of equivalence it is conservative.
+        Valid for the p-values of the look at which the study stops, if all looks were planned before
+        the first; apply ``holm`` across a family afterwards. The corrected p-value increases with p,
+        is never below p, and equals p for a single look. NaN stays NaN. Assumes independent, normal
+        differences, as the paired t test does. Conservative for the one-sided p-values of equivalence.
 
-        The simulated share counts the study itself (Phipson & Smyth 2010, Permutation P-values
-        should never be zero). Where p is too small to simulate, looks times p is the bound. The
-        standard error is sqrt(c (1 - c) / draws): 0.0005 at c = 0.05 with 200,000 draws.
+        The simulated probability counts the study itself (Phipson & Smyth 2010, Permutation P-values
+        should never be zero). If p is too small to be simulated, the result is p times the number of
+        looks, an upper bound. The standard error of a corrected p-value c is sqrt(c (1 - c) / draws):
+        0.0005 at c = 0.05 with 200,000 draws.
         """
         _check_p_values(p_values)
         p = p_values.astype(np.float64)
@@ -87,8 +91,9 @@ class Looks:
 def planned_looks(seeds: Sequence[int], rng: np.random.Generator, draws: int = 200_000) -> Looks:
     """Looks at these numbers of paired seeds, with ``draws`` simulated studies without effect.
 
-    The t test does not depend on the scale of the differences, so standard normal ones suffice.
-    All p-values of a family share one simulation: call this once per study.
+    The t test does not depend on the scale of the differences, so standard normal differences are
+    simulated. All p-values of a family must be corrected with one simulation: call this function once
+    per study.
 
     >>> planned_looks([5, 10], np.random.default_rng(0)).corrected(np.array([0.001, 0.5])).round(3)
     array([0.002, 0.689])
@@ -109,10 +114,11 @@ def planned_looks(seeds: Sequence[int], rng: np.random.Generator, draws: int = 2
 def _smallest_null_p(
     seeds: tuple[int, ...], rng: np.random.Generator, draws: int
 ) -> Float64[np.ndarray, " draw"]:
-    """Minimum over the looks of each simulated study.
+    """Smallest p-value over the looks of each simulated study.
 
-    From look to look a study gains k normal differences. The t test depends on them only through
-    their sum, of variance k, and the squares about their mean, a chi-square of k - 1.
+    From each look to the next, a study gains k normal differences. The t test depends on these only
+    through their sum, which has variance k, and their sum of squares about their mean, which is
+    chi-square distributed with k - 1 degrees of freedom.
     """
     total, squares, smallest = np.zeros(draws), np.zeros(draws), np.ones(draws)
     for before, n in pairwise((0, *seeds)):

@@ -1,6 +1,6 @@
-"""Tables of a metric by seed: means with intervals, ranks of variants, shares of variance.
+"""Statistics of a metric over seeds: means with intervals, ranks of variants, proportions of variance.
 
-A run is one draw of its recipe, so the seed is the unit of everything here.
+A run is one random realisation of its recipe, so the sampling unit is the seed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def finite_metrics(
     """The metrics in double precision.
 
     Args:
-        metrics: Any table.
-        unit: What to leave out where a value is missing: a seed, an image.
+        metrics: Array of any shape.
+        unit: What the error message says to exclude if a value is missing, such as "seed".
 
     Raises:
         UserError: If a metric is NaN or infinite.
@@ -35,27 +35,27 @@ def finite_metrics(
     """
     if missing := int((~np.isfinite(metrics)).sum()):
         raise UserError(
-            f"{missing} of {metrics.size} metrics are not finite: statistics need numbers; leave out "
-            f"each {unit} without one from everything that is compared, and report that"
+            f"{missing} of {metrics.size} metrics are not finite: statistics need finite numbers; exclude "
+            f"each {unit} with a missing metric from the whole comparison, and report the exclusion"
         )
     return metrics.astype(np.float64)
 
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A mean across seeds, with the numbers that its standard error needs."""
+    """A mean across seeds, with the standard deviation and the number of seeds."""
 
     mean: float
     sd: float
     """Standard deviation across seeds, with n - 1; NaN for n = 1."""
     n: int
-    """Seeds."""
+    """Number of seeds."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval of the mean; (-inf, inf) for one seed.
 
-        Assumes independent, roughly normal seeds. Coverage stays near the level under heavy tails
-        and falls short of it under strong skew.
+        Assumes that metrics of seeds are independent and roughly normal. Coverage stays near the level
+        for heavy-tailed distributions, but is below the level for strongly skewed distributions.
 
         Source: Student 1908, The probable error of a mean.
 
@@ -82,14 +82,14 @@ def seed_mean(metrics: Float[np.ndarray, " seed"]) -> SeedMean:
     SeedMean(mean=2.0, sd=1.0, n=3)
     """
     if not len(metrics):
-        raise UserError("no seed has a metric: a mean needs at least one; run a seed")
+        raise UserError("no seed has a metric: a mean needs at least one seed; run a seed")
     values = finite_metrics(metrics, unit="seed")
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return SeedMean(float(values.mean()), sd, len(values))
 
 
 def check_share(name: str, share: float) -> None:
-    """Reject a level, alpha or power that does not lie between 0 and 1."""
+    """Raise ``UserError`` if a level, alpha or power does not lie between 0 and 1."""
     if not 0 < share < 1:
         raise UserError(f"{name} is {share}: it must lie between 0 and 1; write 5 % as 0.05")
 
@@ -101,16 +101,16 @@ def rank_shares(
     higher_is_better: bool,
     draws: int = 10_000,
 ) -> Float64[np.ndarray, "variant rank"]:
-    """Share of resampled studies in which each variant has each rank; the first rank is best.
+    """Proportion of bootstrap samples in which each variant has each rank; the first rank is best.
 
-    Each draw resamples seeds with replacement, the same seeds for all variants, and ranks the
-    means. Ties (to 12 digits) share their ranks equally, so rows and columns sum to 1.
+    Each bootstrap sample draws seeds with replacement, the same seeds for all variants, and ranks the
+    means. Tied variants (to 12 digits) share their ranks equally, so rows and columns sum to 1.
 
-    Assumes only that seeds are independent. With 3 to 10 seeds the resampled spread is too small,
-    so the shares look more certain than they are. They describe an order and test nothing.
+    Assumes only that seeds are independent. With 3 to 10 seeds the variance of bootstrap means is too
+    small, so the proportions are too close to 0 and 1. They describe a ranking; they are not a test.
 
     Source: Agarwal et al. 2021, Deep reinforcement learning at the edge of the statistical
-    precipice (arXiv:2108.13264), section 4; whole seeds are drawn because ours are paired.
+    precipice (arXiv:2108.13264), section 4; whole seeds are drawn because variants are paired by seed.
 
     >>> metrics = np.array([[0.9, 0.5], [0.8, 0.6]])
     >>> rank_shares(metrics, np.random.default_rng(0), higher_is_better=True)
@@ -139,19 +139,20 @@ def rank_shares(
 def variance_shares(
     metrics: Float[np.ndarray, "seed image *levels"], factors: Sequence[str]
 ) -> dict[str, float]:
-    """Shares of the total sum of squares of a balanced table; they sum to 1.
+    """ANOVA variance decomposition: proportions of the total sum of squares of a balanced table.
 
-    Each factor has the share of its main effect; ``interactions`` holds those of all orders
-    among factors, ``seed`` and ``image`` their main effects, and ``rest`` everything else: how
-    effects differ by seed and by image, and noise. n is the number of cells of the table.
+    Each factor has the proportion of its main effect; ``interactions`` is that of the interactions of
+    all orders among factors; ``seed`` and ``image`` are those of their main effects; and ``rest`` is
+    everything else: differences of effects between seeds and between images, and noise. The
+    proportions sum to 1.
 
-    Nothing is tested or corrected for chance: in pure noise the main effect of k levels still
-    has a share of about (k - 1) / (cells - 1), if the cells are independent. The shares depend
-    on which levels and which images a study has.
+    The proportions are neither tested nor corrected for chance: in pure noise with independent cells,
+    the main effect of a factor with k levels still has a proportion of about (k - 1) / (n - 1), where
+    n is the number of cells. The proportions depend on the levels and the images of the study.
 
     Args:
-        metrics: One value per cell; a table by seed alone has one image.
-        factors: Names, one for each axis of levels.
+        metrics: One value per cell; a table without images has an image axis of length 1.
+        factors: Names of the factors, one for each axis of levels.
 
     Source: Fisher 1925, Statistical methods for research workers, chapter 7; in balanced tables
     sums of squares of types 1, 2 and 3 are the same.
@@ -168,18 +169,18 @@ def variance_shares(
     values = finite_metrics(metrics, unit="seed or image")
     if not values.size or values.min() == values.max():
         raise UserError(
-            "all metrics are equal: there is no variance to divide into shares; leave this metric out"
+            "all metrics are equal: there is no variance to decompose; leave this metric out"
         )
     total = float(values.var())
 
     def share(*axes: int) -> float:
-        """Variance of the means over all other axes: main effects and interactions of these axes."""
+        """Proportion of variance of the main effects and interactions of these axes."""
         others = tuple(axis for axis in range(values.ndim) if axis not in axes)
         return float(values.mean(axis=others).var()) / total
 
-    of_factors = tuple(range(2, values.ndim))
-    shares = {name: share(axis) for name, axis in zip(names, of_factors, strict=True)}
-    shares["interactions"] = max(0.0, share(*of_factors) - sum(shares.values()))
+    factor_axes = tuple(range(2, values.ndim))
+    shares = {name: share(axis) for name, axis in zip(names, factor_axes, strict=True)}
+    shares["interactions"] = max(0.0, share(*factor_axes) - sum(shares.values()))
     shares |= {"seed": share(0), "image": share(1)}
     return shares | {"rest": max(0.0, 1 - sum(shares.values()))}
 

@@ -1,7 +1,8 @@
-"""Paired differences: of two recipes by seed, with tests and sample sizes; of two networks by image.
+"""Paired differences of two recipes over seeds, with tests and sample sizes, or of two networks over images.
 
-n is the number of seeds, except in ``image_difference``. Pairing removes what a seed does to both
-recipes alike: its split and its order. Differences are assumed independent and roughly normal.
+n is the number of seeds, except in ``image_difference``. Pairing removes the effects of a seed that are
+the same for both recipes: those of its split and of its order of images. Differences are assumed to be
+independent and roughly normal.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from isthmus.errors import UserError
 from isthmus.stats.means import SeedMean, check_share, finite_metrics, seed_mean
 
 ROUNDING = 1e-12
-"""A difference below this share of the largest metric is rounding error and counts as 0."""
+"""A difference below this fraction of the largest metric counts as rounding error, that is, as 0."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class PairedDifference(SeedMean):
     def p_value(self) -> float:
         """P-value of the two-sided paired t test; NaN for one seed.
 
-        Without any spread it is 0, or 1 if the mean is 0 too.
+        If the standard deviation is 0, the p-value is 0, or 1 if the mean is also 0.
 
         >>> round(PairedDifference(mean=1.0, sd=1.0, n=4).p_value, 3)
         0.139
@@ -40,9 +41,10 @@ class PairedDifference(SeedMean):
         return 2 * self._p_above(abs(self.mean))
 
     def p_equivalent(self, margin: float) -> float:
-        """P-value against a difference of ``margin`` or more in size; NaN for one seed.
+        """P-value of the equivalence test with this margin; NaN for one seed.
 
-        The larger p-value of two one-sided t tests (TOST). A small one means equivalent.
+        The null hypothesis is an absolute difference of ``margin`` or more; the p-value is the larger
+        p-value of two one-sided t tests (TOST). A small p-value means that the recipes are equivalent.
 
         Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power
         approach for assessing the equivalence of average bioavailability.
@@ -56,7 +58,7 @@ class PairedDifference(SeedMean):
         return self._p_above(margin - abs(self.mean), at_zero=1.0)
 
     def _p_above(self, distance: float, at_zero: float = 0.5) -> float:
-        """Probability of a t above ``distance`` / standard error; defined for an error of 0 too."""
+        """Probability of a t above ``distance`` / standard error; also defined for an error of 0."""
         if self.sd == 0:
             return at_zero if distance == 0 else float(distance < 0)
         return float(stats.t.sf(distance / self.standard_error, self.n - 1))
@@ -65,7 +67,7 @@ class PairedDifference(SeedMean):
 def paired_difference(
     a: Float[np.ndarray, " seed_of_a"], b: Float[np.ndarray, " seed_of_b"]
 ) -> PairedDifference:
-    """``a`` minus ``b``, the metrics of two recipes under the same seeds in the same order.
+    """Mean of ``a`` minus ``b``, the metrics of two recipes with the same seeds in the same order.
 
     A mean or a standard deviation below ``ROUNDING`` counts as 0.
 
@@ -77,8 +79,8 @@ def paired_difference(
     """
     if len(a) != len(b):
         raise UserError(
-            f"{len(a)} and {len(b)} metrics: both need the same seeds; leave out each seed that has "
-            "only one of them"
+            f"{len(a)} and {len(b)} metrics: both recipes need the same seeds; exclude each seed that only "
+            "one recipe has"
         )
     rounding = ROUNDING * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     found = seed_mean(finite_metrics(a, unit="seed") - finite_metrics(b, unit="seed"))
@@ -94,13 +96,13 @@ def needed_seeds(
 ) -> int | None:
     """Fewest seeds at which a true difference is significant with this power, or None.
 
-    Exact for the two-sided paired t test; None if more than ``most`` are needed. If ``sd`` is
-    itself estimated from few seeds, this is a guess: at n = 5 it is easily wrong by half.
+    Exact for the two-sided paired t test; None if more than ``most`` seeds are needed. If ``sd`` is
+    estimated from few seeds, the result is only a rough guess: with 5 seeds, an error by half is common.
 
     Args:
         difference: The true difference; its sign does not matter.
         sd: True standard deviation of paired differences.
-        alpha: Level of the one test; in a family of m tests, alpha / m is safe.
+        alpha: Significance level of this test; in a family of m tests, alpha / m is conservative.
         power: Probability of a significant result.
         most: Largest number of seeds to consider.
 
@@ -125,7 +127,7 @@ def needed_seeds_for_equivalence(
     """Fewest seeds at which two recipes are shown to be equivalent with this power, or None.
 
     Exact for TOST (``PairedDifference.p_equivalent``) at a true difference of ``difference``.
-    None if more than ``most`` are needed or the true difference is not within the margin.
+    None if more than ``most`` seeds are needed or the true difference is not within the margin.
 
     >>> needed_seeds_for_equivalence(difference=0.0, sd=1.0, margin=1.0, alpha=0.05)
     11
@@ -164,7 +166,7 @@ class ImageDifference:
     low: float
     high: float
     n: int
-    """Images."""
+    """Number of images."""
 
 
 def image_difference(
@@ -173,13 +175,14 @@ def image_difference(
     rng: np.random.Generator,
     draws: int = 10_000,
 ) -> ImageDifference:
-    """``a`` minus ``b``, the metrics of two trained networks on the same images in the same order.
+    """Mean of ``a`` minus ``b``, the metrics of two trained networks on the same images in the same order.
 
-    Images are the unit: the interval is about these two networks on other images like these. It
-    says nothing about their recipes, which would give other networks if trained again.
+    The sampling unit is the image: the interval is for the mean difference of these two networks over
+    the population of images. It says nothing about the recipes, which would give other networks if
+    they were trained again.
 
-    Method: BCa bootstrap over paired images, assumed independent. If all differences are equal,
-    the interval is that number.
+    Method: BCa bootstrap over paired images, assumed to be independent. If all differences are equal,
+    both ends of the interval equal that difference.
 
     Source: Efron 1987, Better bootstrap confidence intervals, as in ``scipy.stats.bootstrap``.
 
@@ -193,8 +196,8 @@ def image_difference(
     """
     if len(a) != len(b) or len(a) < 2:
         raise UserError(
-            f"{len(a)} and {len(b)} metrics: both need the same images, at least 2; leave out each "
-            "image that has only one of them"
+            f"{len(a)} and {len(b)} metrics: both networks need the same images, at least 2; exclude each "
+            "image that only one network has"
         )
     differences = finite_metrics(a, unit="image") - finite_metrics(b, unit="image")
     mean, n = float(differences.mean()), len(differences)
@@ -214,7 +217,7 @@ def image_difference(
 _FAR = 9.0
 """Standard deviations beyond which the normal density is taken as 0."""
 _UNSEEN = 1e-14
-"""Tail probability of a standard deviation at which the integration ends, on either side."""
+"""Tail probability of the observed standard deviation at which the integration starts and ends."""
 
 
 def _power(effect: float, n: int, alpha: float) -> float:
@@ -232,7 +235,7 @@ def _power(effect: float, n: int, alpha: float) -> float:
 
 
 def _power_of_equivalence(effect: float, margin: float, n: int, alpha: float) -> float:
-    """Power of TOST, arguments in standard deviations. Both tests share the observed deviation."""
+    """Power of TOST; arguments are in standard deviations. Both tests use the same observed deviation."""
     t, root = _critical_t(alpha, n), math.sqrt(n)
 
     def chance(spread: Float64[np.ndarray, " node"]) -> Float64[np.ndarray, " node"]:
@@ -248,7 +251,10 @@ def _mean_over_spreads(
     n: int,
     most: float,
 ) -> float:
-    """Mean of ``chance`` over the observed / true standard deviation of n seeds; 0 above ``most``."""
+    """Expectation of ``chance`` over the ratio of observed to true standard deviation for n seeds.
+
+    ``chance`` counts as 0 for ratios above ``most``.
+    """
     df = n - 1
     low = math.sqrt(2 * special.gammaincinv(df / 2, _UNSEEN) / df)
     high = min(_longest_spread(n), most)
@@ -290,13 +296,13 @@ def _check_plan(sd: float, alpha: float, power: float) -> None:
     if power <= alpha:
         raise UserError(
             f"power {power} is not above alpha {alpha}: any test reaches a power of alpha by chance; "
-            "ask for more, such as 0.8"
+            "set a higher power, such as 0.8"
         )
 
 
 def _check_margin(margin: float) -> None:
     if not 0 < margin < math.inf:
         raise UserError(
-            f"the margin is {margin}: equivalence needs a finite one above 0; give the largest "
+            f"the margin is {margin}: equivalence needs a finite margin above 0; set the largest "
             "difference that would not matter"
         )

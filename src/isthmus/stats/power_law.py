@@ -13,33 +13,33 @@ from isthmus.stats.means import SeedMean, finite_metrics, seed_mean
 from isthmus.stats.paired import PairedDifference, paired_difference
 
 EXPONENTS = (0.01, 2.0)
-"""Bounds of the exponent; at the lower bound the law is practically a logarithm."""
+"""Bounds of the exponent; at the lower bound, the law is practically a logarithm."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """metric(n) = limit - scale * n**-exponent, one law per seed; scale is negative if metrics fall.
+    """metric(n) = limit - scale * n**-exponent, one law per seed.
 
-    n is the number of training images; intervals are across seeds. Beyond the largest size the
-    numbers are extrapolated: an interval then shows how seeds differ if the law holds, not whether
-    it does.
+    n is the number of training images; ``scale`` is negative if the metric decreases with n. Intervals
+    are across seeds. Beyond the largest size, metrics are extrapolated: an interval then shows how
+    seeds differ if the law holds, but not whether the law holds.
     """
 
     limit: Float64[np.ndarray, " seed"]
-    """Meaningless, and far from the data, where the exponent is small."""
+    """If the exponent is small, the limit is far from the data and has no meaning."""
     scale: Float64[np.ndarray, " seed"]
     exponent: Float64[np.ndarray, " seed"]
     sizes: Float64[np.ndarray, " size"]
     """Numbers of training images of the fit."""
 
     def metric(self, n: int) -> Float64[np.ndarray, " seed"]:
-        """Each seed's law at n training images."""
+        """The metric of each seed at n training images, according to its law."""
         if n < 1:
-            raise UserError(f"{n} training images: at least 1 is needed; give another number")
+            raise UserError(f"{n} training images: at least 1 is needed; pass a larger number")
         return np.asarray(self.limit - self.scale * float(n) ** -self.exponent)
 
     def predicted(self, n: int) -> SeedMean:
-        """Mean across seeds of the metric at n training images."""
+        """Mean across seeds of the metric at n training images, according to the laws."""
         return seed_mean(self.metric(n))
 
     def gained(self, n_from: int, n_to: int) -> PairedDifference:
@@ -50,15 +50,16 @@ class PowerLaw:
 def power_law(metrics: Float[np.ndarray, "seed size"], sizes: Num[np.ndarray, " size"]) -> PowerLaw:
     """Least-squares fit of a power law with a limit to each seed's metrics.
 
-    The sign of the trend is free for each seed, so without a trend the gains scatter about 0.
-    Limit and scale are linear given the exponent, which is searched on a grid and then refined
-    within ``EXPONENTS``: no initial guess and no local minimum.
+    Each seed's metrics may increase or decrease with size, so that gains scatter about 0 if there is no
+    trend. For a given exponent, limit and scale are found by linear least squares. The exponent is
+    searched on a grid and then refined within ``EXPONENTS``, so the fit needs no initial guess and does
+    not end in a local minimum.
 
-    Assumes that the law holds at these sizes with equal error variance. With 3 sizes no degree of
-    freedom is left to test that.
+    Assumes that the law holds at these sizes with equal error variance. With 3 sizes, no degree of
+    freedom is left to test this assumption.
 
     Source: Hestness et al. 2017, Deep learning scaling is predictable, empirically
-    (arXiv:1712.00409); the split of the fit is Golub & Pereyra's 1973 variable projection.
+    (arXiv:1712.00409); fitted by variable projection (Golub & Pereyra 1973).
 
     Raises:
         UserError: If there are fewer than 3 different sizes, or a metric is not finite.
@@ -70,11 +71,11 @@ def power_law(metrics: Float[np.ndarray, "seed size"], sizes: Num[np.ndarray, " 
     """
     if len(np.unique(sizes)) < 3 or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise UserError(
-            f"sizes {sizes.tolist()}: a learning curve needs at least 3 different ones, all above 0; "
+            f"sizes {sizes.tolist()}: a learning curve needs at least 3 different sizes, all above 0; "
             "train on another number of images"
         )
     if not len(metrics):
-        raise UserError("no seed has metrics: a law is fitted to each seed; run one")
+        raise UserError("no seed has metrics: a law is fitted to each seed; run at least one seed")
     n = sizes.astype(np.float64)
     fits = [_fit(row, n) for row in finite_metrics(metrics, unit="seed")]
     limit, scale, exponent = np.array(fits).T

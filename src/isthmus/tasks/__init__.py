@@ -1,6 +1,6 @@
 """The tasks: segmentation, generation and classification.
 
-Each is a package here and an entry of ``TASKS``; no code outside depends on which task a recipe has.
+Each task is a subpackage and an entry of ``TASKS``; code outside does not depend on the task of a recipe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def recipe_from(tables: Mapping[str, Any]) -> Recipe:
     """The recipe with these nested tables; ``task`` is "segment" by default.
 
     Raises:
-        UserError: If a key is unknown or a value breaks its rule.
+        UserError: If a key is unknown or a value is invalid.
 
     >>> recipe_from({"task": "generate"}).task
     'generate'

@@ -1,4 +1,4 @@
-"""Classification: networks that assign a label to an image, and serve as judges of generated ones."""
+"""Classification: networks that assign a label to an image; they also serve as judges of generated images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LabelledTask(Task):
-    """A task on images that each have one label."""
+    """A task on images with one label per image."""
 
     def open_store(
         self,
@@ -58,18 +58,20 @@ class ClassifyTask(LabelledTask):
     name = "classify"
     recipe = ClassifyRecipe
     curve = "accuracy"
-    metrics = (Metric("accuracy", True, "Share of test images that are classified correctly."),)
+    metrics = (
+        Metric("accuracy", True, "Proportion of test images that are classified correctly."),
+    )
 
     def new_module(
         self, recipe: ClassifyRecipe, store: LabelledStore, steps: int
     ) -> ClassifierModule:
-        """A classifier of the store's labels."""
+        """A classifier for the labels of the store."""
         from isthmus.tasks.classify.module import ClassifierModule, judge_for
 
         return ClassifierModule(judge_for(recipe, len(store.class_names)), recipe, steps)
 
     def evaluate(self, trained: Trained) -> Evaluation:
-        """Accuracy on the test part, with its interval."""
+        """Accuracy on the test set, with its confidence interval."""
         from isthmus.tasks.classify.evaluate import evaluate_classifier
 
         return evaluate_classifier(trained)

@@ -1,4 +1,4 @@
-"""Evaluate a trained classifier on the test part."""
+"""Evaluate a trained classifier on the test set."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from isthmus.metrics.generation import Proportion
 
 
 def evaluate_classifier(trained: Trained) -> Evaluation:
-    """Accuracy on the test part with its Wilson interval; failed if all images get one label.
+    """Accuracy on the test set with its Wilson interval.
 
-    Runs in float32 whatever the precision of training, as the network does when it is a judge.
+    The run has failed if all images are assigned the same label. The network runs in float32 whatever
+    the precision of training, as it does when it is used as a judge.
     """
     test, store = trained.split.test, trained.store
     device = replace(trained.device, precision="float32")

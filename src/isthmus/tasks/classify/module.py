@@ -1,9 +1,9 @@
-"""A classifier in training; once trained, it is the judge of generated images."""
+"""A classifier in training; the trained classifier can be the judge of generated images."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from torch import Tensor, nn
 
 from isthmus.data.batches import Batch
@@ -35,5 +35,5 @@ class ClassifierModule(TaskModule):
 
 
 def judge_for(recipe: ClassifyRecipe, num_labels: int) -> Judge:
-    """The classifier of a recipe, with weights drawn from torch's global generator."""
+    """The classifier of a recipe, initialised at random by torch's global generator."""
     return Judge(recipe.data.channels, num_labels, recipe.model.width)

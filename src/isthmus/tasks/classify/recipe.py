@@ -29,12 +29,12 @@ class ClassifyTrain(Train):
     batch: Positive = 256
     """Images per step."""
     lr: AboveZero = 5e-3
-    """Learning rate; the peak, where the schedule is one-cycle."""
+    """Learning rate; the peak learning rate if the schedule is one-cycle."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClassifyRecipe(Recipe):
-    """Everything that decides a classifier's run except its seed."""
+    """All settings of a run of a classifier except its seed."""
 
     task: Literal["classify"] = "classify"
     """What the network learns."""

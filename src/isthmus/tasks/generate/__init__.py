@@ -1,4 +1,4 @@
-"""Generation: VAEs conditioned on a label, and measurements of whether they use it."""
+"""Generation: VAEs conditioned on a label, and measurements of whether they use the label."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GenerateTask(LabelledTask):
-    """Label-conditioned VAEs, evaluated by a judge."""
+    """Label-conditioned VAEs, evaluated by a judge (a classifier of real images)."""
 
     name = "generate"
     recipe = GenerateRecipe
@@ -35,7 +35,7 @@ class GenerateTask(LabelledTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics of label use, then of likelihood, then of the use of z."""
+        """Metrics of the use of the label, of likelihood, and of the use of z."""
         from isthmus.tasks.generate.metric_table import METRICS
 
         return METRICS
@@ -47,7 +47,7 @@ class GenerateTask(LabelledTask):
         return Generator(vae_for(recipe, len(store.class_names)), recipe, steps)
 
     def evaluate(self, trained: Trained) -> Evaluation:
-        """Likelihood, use of z and use of the label; writes sample grids too."""
+        """Measure likelihood, use of z and use of the label; also write sample grids."""
         from isthmus.tasks.generate.evaluate import evaluate_generator
 
         return evaluate_generator(trained)
@@ -60,7 +60,11 @@ class GenerateTask(LabelledTask):
         on_progress: ProgressCallback,
         device: DeviceName,
     ) -> Mapping[str, str]:
-        """Train the judge of these images, unless it is in ``shared`` or in the cache."""
+        """Train the judge of these images, unless it is in ``shared`` or in the cache.
+
+        Returns:
+            "judge" -> name of the judge.
+        """
         from isthmus.tasks.generate.cas import check_cas_images
         from isthmus.tasks.generate.judge import ensure_judge
 
@@ -68,16 +72,17 @@ class GenerateTask(LabelledTask):
         return {"judge": ensure_judge(recipe, store, shared, on_progress, device)}
 
     def verdict_metrics(self, recipes: Sequence[GenerateRecipe]) -> tuple[str, ...]:
-        """Swap success and the NLL; first the harder swap protocol, if the two differ.
+        """Swap success and the NLL; if the two swap protocols differ, the harder protocol comes first.
 
-        It is harder to encode with the wrong label: the encoder may then put the true one into z.
+        The harder protocol encodes with the wrong label: the encoder may then put the true label
+        into z.
         """
         differ = any(recipe.model.encoder_is_conditioned for recipe in recipes)
         harder = ("swap_encoded_wrong",) if differ else ()
         return (*harder, "swap_encoded_true", "nll_nats")
 
     def check_metrics(self, names: Sequence[str], recipes: Sequence[GenerateRecipe]) -> None:
-        """Reject the unconditional ELBO without label dropout, and CAS without its images."""
+        """Reject metrics that are not measured: ELBO without a label, or CAS, if the recipe lacks them."""
         no_dropout = any(recipe.model.label_dropout == 0 for recipe in recipes)
         if "elbo_unconditional_nats" in names and no_dropout:
             raise UserError(
@@ -93,7 +98,10 @@ class GenerateTask(LabelledTask):
     def comparable(
         self, metrics: Sequence[Metric], recipes: Sequence[GenerateRecipe]
     ) -> tuple[Metric, ...]:
-        """Without nats and bits, if likelihoods differ: their probabilities are of different events."""
+        """The metrics, without nats and bits if likelihoods differ.
+
+        Nats and bits of different likelihoods refer to different events, so they cannot be compared.
+        """
         if len({recipe.objective.likelihood for recipe in recipes}) < 2:
             return tuple(metrics)
         return tuple(m for m in metrics if not {"nats", "bits"} & set(m.name.split("_")))
@@ -101,13 +109,13 @@ class GenerateTask(LabelledTask):
     def baselines(
         self, recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
     ) -> tuple[Baseline, ...]:
-        """Two decoders whose swap metrics are known in theory; none before there is a judge."""
+        """Two controls, decoders whose swap metrics are known in theory; none if there is no judge yet."""
         from isthmus.tasks.generate.label_swap import control_baselines
 
         return control_baselines(recipe, seed, store, shared)
 
     def phases(self, recipe: GenerateRecipe) -> tuple[tuple[float, GenerateRecipe], ...]:
-        """One sample of z per step until ``importance_from``, all samples afterwards."""
+        """One sample of z per image until ``importance_from``, all samples afterwards."""
         late = recipe.objective.importance_from
         if not late:
             return ((1.0, recipe),)
@@ -115,7 +123,7 @@ class GenerateTask(LabelledTask):
         return ((late, with_settings(recipe, single)), (1 - late, recipe))
 
     def drawn_by_seed(self, recipe: GenerateRecipe) -> tuple[str, ...]:
-        """What every task draws, wrong labels, and binarised test images."""
+        """What the seed determines: what it determines in every task, wrong labels, and binarisations."""
         weights, validation, order = super().drawn_by_seed(recipe)
         is_dynamic = recipe.objective.likelihood == "bernoulli-dynamic"
         binarised = ("binarisations of the test images",) if is_dynamic else ()
@@ -127,7 +135,7 @@ class GenerateTask(LabelledTask):
         recipes: Mapping[str, GenerateRecipe],
         baselines: Sequence[Baseline],
     ) -> TaskNotes:
-        """Which variants obey the label, and limits of the judge."""
+        """The variants whose swaps succeed, and limits of the judge."""
         from isthmus.tasks.generate.page import generation_notes
 
         return generation_notes(finished, recipes, baselines)

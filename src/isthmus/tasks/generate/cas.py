@@ -24,20 +24,22 @@ from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 
 def cas_metrics(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, float]:
-    """Accuracy on real test images of a classifier trained on images drawn from the prior.
+    """Accuracy on real test images of a classifier trained on generated images, sampled from the prior.
 
-    It has the judge's recipe, validation share included, and keeps its last epoch; there is the
-    same number of images of each label. "cas_real" is the accuracy after training on as many real
-    training images of each label, or on all if there are fewer. Like all other metrics it uses the
-    expected images of p(x | z, y). Leaves torch's global generator unchanged.
+    The classifier has the judge's recipe, including the fraction of validation images, and keeps the
+    weights of its last epoch. Generated images are balanced over labels. "cas_real" is the accuracy
+    of a classifier trained on as many real training images of each label (or on all of them, if there
+    are fewer). As for all other metrics, a generated image is the expected image of p(x | z, y). The
+    state of torch's global generator is not changed.
 
     Args:
-        trained: A run of a ``GenerateRecipe``; the classifiers have its seed and precision.
-        vae: Its network.
-        count: Images to draw.
+        trained: A run of a ``GenerateRecipe``; the classifiers are trained with its seed and precision.
+        vae: The network of that run.
+        count: Number of images to generate.
 
     Returns:
-        "cas" and the ends of its 95 % Wilson interval; "cas_real" and "cas_real_images".
+        "cas" and the ends of its 95 % Wilson interval ("cas_low", "cas_high"); "cas_real" and
+        "cas_real_images", the number of real training images.
 
     Source: Ravuri and Vinyals 2019, Classification accuracy score for conditional generative
     models (arXiv:1905.10887), section 3, with the judge in place of their ResNet-50.
@@ -55,13 +57,15 @@ def cas_metrics(trained: Trained, vae: VAEOnArrays, count: int) -> dict[str, flo
 def with_drawn_images(
     store: LabelledStore, vae: VAEOnArrays, count: int, seed: int
 ) -> LabelledStore:
-    """The store with ``count`` images drawn from the prior in place of its training part.
+    """The store with ``count`` generated images, sampled from the prior, as its training images.
 
-    Their labels are 0, 1, 2 ... 0, 1, 2 ...
+    The labels of the generated images are 0, 1, 2 ... 0, 1, 2 ...
     """
     labels, draws = np.arange(count) % len(store.class_names), torch_draws(seed, "cas")
     images = []
-    for first in range(0, count, vae.batch):  # bytes at once: floats of all take four times as much
+    for first in range(
+        0, count, vae.batch
+    ):  # each batch as uint8: float32 takes four times the memory
         batch = labels[first : first + vae.batch]
         images.append(as_bytes(vae.images(vae.prior_draws(batch, draws), batch)))
     pixels = np.moveaxis(np.concatenate(images), 1, -1)
@@ -71,7 +75,7 @@ def with_drawn_images(
 def with_real_images(
     store: LabelledStore, train: Int[np.ndarray, " n"], count: int
 ) -> LabelledStore:
-    """The store with only as many of these training rows of each label as would be drawn."""
+    """The store with at most as many of these training rows per label as are generated with that label."""
     labels = np.asarray(store.labels[train])
     chosen, _ = alike_in_labels(labels, np.arange(count) % len(store.class_names))
     return _with_training_part(store, store.images[train[chosen]], labels[chosen], "real")
@@ -83,7 +87,7 @@ def _with_training_part(
     labels: Int[np.ndarray, " n"],
     kind: str,
 ) -> LabelledStore:
-    """The store with these images as its training part, and its own test part."""
+    """The store with these images as its training images; its test images stay."""
     test = np.flatnonzero(np.asarray(store.parts) == "test")
     images, count = np.concatenate([images, store.images[test]]), len(labels)
     names, groups = ([of[row] for row in test] for of in (store.names, store.groups))
@@ -100,7 +104,7 @@ def _with_training_part(
 
 
 def _classifier_metrics(store: LabelledStore, run: Trained) -> dict[str, float]:
-    """Test metrics of a classifier trained on this store by the judge's recipe."""
+    """Test metrics of a classifier trained on this store with the judge's recipe."""
     recipe = judge_recipe(run.recipe)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, keep="last"))
     with tempfile.TemporaryDirectory() as path, torch.random.fork_rng(devices=[]):
@@ -109,14 +113,14 @@ def _classifier_metrics(store: LabelledStore, run: Trained) -> dict[str, float]:
 
 
 def check_cas_images(measure: Measure, num_labels: int) -> None:
-    """Check that ``cas_images`` are at least two of each label, before the VAE is trained.
+    """Check, before the VAE is trained, that ``cas_images`` is at least two images per label.
 
     Raises:
-        UserError: If they are fewer.
+        UserError: If ``cas_images`` is smaller.
     """
     count = measure.cas_images
     if count is not None and count < 2 * num_labels:
         raise UserError(
-            f"measure.cas_images = {count}: a classifier of {num_labels} labels learns from two "
-            f"images of each or more; set it to {2 * num_labels} or more, or remove the key"
+            f"measure.cas_images = {count}: a classifier of {num_labels} labels needs at least two "
+            f"images of each label; set the key to {2 * num_labels} or more, or remove it"
         )

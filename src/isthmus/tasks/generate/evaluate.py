@@ -1,4 +1,4 @@
-"""Evaluate a trained VAE on the test part: likelihood, use of z, and use of the label."""
+"""Evaluate a trained VAE on the test set: likelihood, use of z, and use of the label."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import nn
 
@@ -48,9 +48,9 @@ _PROBE_IMAGES = 10_000
 
 
 def evaluate_generator(trained: Trained) -> Evaluation:
-    """Metrics on the test part; writes metrics of single images and sample grids to the run folder.
+    """Metrics on the test set; writes metrics of each image and sample grids to the run folder.
 
-    The run has failed if the ELBO is not finite or no unit of z depends on the image.
+    The run has failed if the ELBO is not finite or if no unit of z depends on the image.
     """
     recipe, store, folder = trained.recipe, trained.store, trained.folder
     module = cast(Generator, trained.module)
@@ -91,7 +91,7 @@ def _test_part(vae: VAEOnArrays, trained: Trained) -> TestPart:
 def _encoded(
     vae: VAEOnArrays, recipe: GenerateRecipe, test: TestPart
 ) -> tuple[Posterior, Posterior]:
-    """Posteriors with the true labels and with the wrong ones; one object if they do not differ."""
+    """Posteriors with the true labels and with the wrong labels; the same object if they are equal."""
     true = vae.encoded(test.target, test.labels)
     if not recipe.model.encoder_is_conditioned:
         return true, true
@@ -105,10 +105,11 @@ def _likelihood(
     encoded: tuple[Posterior, Posterior],
     seed: int,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """ELBO with the true, a wrong and the unconditional label, and the NLL; and arrays per image.
+    """Metrics and per-image arrays: ELBO with the true, a wrong, and the null label, and the NLL.
 
-    All ELBOs use the same noise, so that the gap of an unconditional network is exactly 0. The NLL
-    is importance-sampled on images that are stratified by label and the same for every run.
+    All ELBOs use the same noise, so that the gap between the ELBO with the true label and that with a
+    wrong label is exactly 0 for a network that is not conditioned. The NLL is importance-sampled on
+    images that are stratified by label and the same for every run.
     """
     network, labels, measure = vae.network, test.labels, recipe.measure
     draws = torch_draws(seed, "elbo")
@@ -128,7 +129,9 @@ def _likelihood(
     nll = nll_of_chosen.of_all(chosen, bound)
     dims, offset = test.target[0].size, network.likelihood.dims_offset_nats_per_dim
     gap = elbo["elbo_nats"] - elbo["elbo_wrong_nats"]
-    means = {name: float(of.mean()) for name, of in elbo.items() if name != "elbo_wrong_nats"}
+    means = {
+        name: float(values.mean()) for name, values in elbo.items() if name != "elbo_wrong_nats"
+    }
     metrics = {
         "nll_nats": nll.nats,
         "nll_standard_error": nll.standard_error,
@@ -150,7 +153,7 @@ def _label_use(
     encoded: tuple[Posterior, Posterior],
     trained: Trained,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Swap metrics under both protocols, prior fidelity, Fréchet distance; and arrays per image."""
+    """Metrics and per-image arrays: both swap protocols, prior fidelity and Fréchet distance."""
     metrics: dict[str, float] = {}
     arrays: dict[str, Any] = {"label": test.labels, "given": test.given}
     true, wrong = encoded
@@ -172,10 +175,11 @@ def _label_use(
 def _frechet(
     judge: LoadedJudge, test: TestPart, drawn: Images, trained: Trained
 ) -> dict[str, float]:
-    """Fréchet distance in the judge's features of drawn to test images, and of training to test.
+    """Fréchet distances in the judge's features: generated to test images, and training to test images.
 
-    The distance depends on the size of the sets and on their proportions of labels, so the three
-    sets have the same: those of the test set, or fewer of a label that training has fewer of.
+    The distance depends on the sizes of the sets and on their proportions of labels. Therefore the
+    three sets have the same number of images of each label: that of the test set, or that of the
+    training set if it is smaller.
     """
     train = trained.split.train
     in_train, in_test = alike_in_labels(np.asarray(trained.store.labels[train]), test.labels)
@@ -193,8 +197,9 @@ def _use_of_z(
 ) -> dict[str, float]:
     """Active units of z, the accuracy of a label probe on z, and the reconstruction error.
 
-    The probe is given samples of the posterior, as the decoder is, and not its means: these could
-    tell the label by differences smaller than the noise, of which a decoder can make no use.
+    The inputs of the probe are samples of the posterior, like the inputs of the decoder, not posterior
+    means: means could reveal the label by differences that are smaller than the noise of the samples,
+    which a decoder cannot use.
     """
     seed, labels = trained.seed, test.labels
     rows = numpy_draws(seed, "probe images").permutation(trained.split.train)[:_PROBE_IMAGES]
@@ -223,13 +228,14 @@ def probe_accuracy(
 ) -> float:
     """Accuracy on test latents of a two-layer network trained to predict the label from z.
 
-    An accuracy at chance means that this network found no label in z; a better one might.
+    An accuracy at chance means that this network finds no label information in z; another network
+    might find some.
 
     Source: Alain and Bengio 2016, Understanding intermediate layers using linear classifier
     probes (arXiv:1610.01644), with one hidden layer for boundaries that are not linear.
     """
     mean, deviation = training[0].mean(axis=0), training[0].std(axis=0) + 1e-6
-    z, test_z = (torch.from_numpy((of[0] - mean) / deviation).float() for of in (training, test))
+    z, test_z = (torch.from_numpy((x - mean) / deviation).float() for x, _ in (training, test))
     label = torch.from_numpy(training[1])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch_seed(seed, "probe"))

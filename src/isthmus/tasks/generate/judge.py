@@ -36,9 +36,10 @@ _BATCH = 500
 
 
 def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
-    """The recipe of the judge for a VAE's images: all of its training data, shifted at random.
+    """The recipe of the judge: trained on all training images of the VAE's data set, shifted at random.
 
-    It does not depend on the model or training of the VAE, so all variants of a study share a judge.
+    The recipe does not depend on the model or the training of the VAE, so all variants of a study
+    have the same judge.
     """
     shift_px, measure = max(1, recipe.data.size_px // 14), recipe.measure
     return ClassifyRecipe(
@@ -51,7 +52,7 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 
 
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore, shared: Path) -> RunFolder:
-    """The folder of a judge in ``shared``; its name is made from the hashes of images and recipe."""
+    """The folder of a judge in ``shared``; the folder's name consists of hashes of images and recipe."""
     settings = settings_hash(settings_of(recipe) | {"data.folder": None})
     return RunFolder(shared / f"{store.content}-{settings}")
 
@@ -63,7 +64,10 @@ def ensure_judge(
     on_progress: ProgressCallback,
     device: DeviceName,
 ) -> str:
-    """The name of the judge in ``shared``, after it was copied from the cache or trained there.
+    """Return the name of the judge in ``shared``.
+
+    If the judge is missing in ``shared``, it is copied from the cache; if the cache has no such judge,
+    it is trained there first.
 
     Raises:
         UserError: If the training of the judge has failed.
@@ -75,7 +79,8 @@ def ensure_judge(
         with torch.random.fork_rng(devices=[]):  # rejects a VAE that cannot be built
             task_of(recipe).new_module(recipe, store, steps=1)
         cached.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{cached.path}.lock"):  # of several studies at a time, one trains it
+        # If several studies run at a time, one of them trains the judge.
+        with FileLock(f"{cached.path}.lock"):
             if not cached.is_finished:
                 train_run(
                     classifier, 0, cached, store=store, on_progress=on_progress, device=device
@@ -85,9 +90,9 @@ def ensure_judge(
     result = folder.result()
     if result.status != "finished":
         raise UserError(
-            f"{folder.path}: the judge of these images has failed ({result.reason}), and its labels would "
-            "be in every metric; raise measure.judge_epochs, or delete that folder and "
-            f"{cached.path} to train it again"
+            f"{folder.path}: the training of the judge failed ({result.reason}), but most metrics need the "
+            "judge; increase measure.judge_epochs, or delete that folder and "
+            f"{cached.path} to train the judge again"
         )
     return judge_name(folder)
 
@@ -108,18 +113,18 @@ class LoadedJudge:
     network: Judge
     device: torch.device
     name: str
-    """Hashes of its data, its recipe and its weights, joined by hyphens."""
+    """Hashes of the judge's images, recipe and weights, joined by hyphens."""
     accuracy: float
-    """Share of real test images that it classifies correctly."""
+    """Proportion of real test images that the judge classifies correctly."""
 
     def labels(self, images: Images) -> Labels:
-        """The label that it assigns to each image."""
+        """The label that the judge assigns to each image."""
         return np.concatenate(
             [self.network(b).argmax(dim=1).cpu().numpy() for b in self._batches(images)]
         )
 
     def features(self, images: Images) -> Float[np.ndarray, "n feature"]:
-        """The inputs of its last layer, for the Fréchet distance."""
+        """The inputs of the judge's last layer, for the Fréchet distance."""
         return np.concatenate(
             [self.network.features(b).cpu().numpy() for b in self._batches(images)]
         )
@@ -135,7 +140,7 @@ def load_judge(
     shared: Path,
     device: torch.device = CPU.torch_device,
 ) -> LoadedJudge:
-    """The judge that ``ensure_judge`` has put into ``shared``."""
+    """Load the judge that ``ensure_judge`` has stored in ``shared``."""
     classifier = judge_recipe(recipe)
     folder = judge_folder(classifier, store, shared)
     network = judge_for(classifier, len(store.class_names))

@@ -1,6 +1,8 @@
-"""The wrong-label benchmark: images reconstructed under a label that is not their own.
+"""The label-swap test: test images are decoded with a wrong label (the wrong-label benchmark).
 
-Its two controls are decoders whose metrics are known in theory.
+A judge classifies the decoded images; the swap succeeds if the judge assigns the wrong label. Style is
+the appearance of an image apart from its label, such as the slant of a digit; a good swap keeps it. Two
+control decoders, whose metrics are known in theory, calibrate the test.
 """
 
 from __future__ import annotations
@@ -23,11 +25,10 @@ from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.vae_on_arrays import Images, Labels, images_of
 
 Rows = Int[np.ndarray, " _"]
-"""Positions, or labels, of any number."""
+"""An array of positions or labels, of any length."""
 
 PROTOCOLS = ("encoded_true", "encoded_wrong")
-"""Whether the encoder is conditioned on the true label or on the wrong one; the decoder always is on
-the wrong one."""
+"""The label that the encoder is conditioned on, true or wrong; the decoder always gets the wrong label."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,28 @@ class TestPart:
 
     images: Images
     target: Images
-    """What is encoded, and what the likelihood is measured on: ``VAEOnArrays.target``."""
+    """Images that are encoded and whose likelihood is measured: results of ``VAEOnArrays.target``."""
     labels: Labels
     given: Labels
     """A wrong label for each image."""
 
 
 def wrong_labels_of(labels: Labels, num_labels: int, seed: int) -> Labels:
-    """The wrong labels that a run with this seed gives to images with these labels."""
+    """The wrong labels that a run with this seed uses for images with these labels."""
     return wrong_labels(labels, num_labels, numpy_draws(seed, "wrong labels"))
 
 
 def judged_swap(
     judge: LoadedJudge, test: TestPart, outputs: Images, seed: int, protocols: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Swap metrics of ``outputs``, which were decoded with ``test.given``; and arrays per image.
+    """Swap metrics of ``outputs``, which were decoded with ``test.given``, and arrays per image.
 
     Args:
         judge: Classifies the outputs.
         test: The source images.
-        outputs: One image for each of them.
-        seed: Decides the random pairs that are the control of the style metric.
-        protocols: The protocols under which these are the outputs; both, if they do not differ.
+        outputs: One decoded image per source image.
+        seed: Determines the random pairs that are the control of the style metric.
+        protocols: The protocols that ``outputs`` belong to: one, or both if their outputs are equal.
     """
     judged, rng = judge.labels(outputs), numpy_draws(seed, "style")
     swap = swap_metrics(test.labels, test.given, judged)
@@ -80,12 +81,13 @@ def judged_swap(
 def control_baselines(
     recipe: GenerateRecipe, seed: int, store: LabelledStore, shared: Path
 ) -> tuple[Baseline, ...]:
-    """Swap metrics of two controls, under the wrong labels of a seed; none before there is a judge.
+    """Swap metrics of two control decoders, with the wrong labels of a seed; empty without a judge.
 
-    One decoder reconstructs perfectly and ignores the label: its swaps succeed only where the judge
-    errs, and all style is kept. The other returns one image for each label, the training image
-    nearest to the mean of its class: its swaps succeed, and no style is kept. (The mean itself is
-    too blurred for the judge, which was trained on real images.)
+    The first control reconstructs perfectly and ignores the label: its swaps succeed only if the judge
+    errs, and style is kept completely. The second control returns one image per label, the training
+    image nearest to the mean of that class (the class medoid): its swaps succeed, and style is lost
+    completely. (The class mean itself would be too blurred for the judge, which was trained on real
+    images.)
     """
     if not judge_folder(judge_recipe(recipe), store, shared).is_finished:
         return ()
@@ -106,7 +108,7 @@ def control_baselines(
         (
             "class medoids",
             "a decoder that returns, for the label it is given, the training image nearest to the mean "
-            "of that class; swaps succeed where the judge gives the medoid its label",
+            "of that class (the medoid); a swap succeeds if the judge classifies the medoid correctly",
             medoids[given],
         ),
     )
@@ -122,9 +124,9 @@ def control_baselines(
 
 
 def evenly_from_labels(labels: Rows, count: int) -> Rows:
-    """At most ``count`` positions, ascending, the same number of each label as far as possible.
+    """At most ``count`` positions in ascending order, as far as possible equally many of each label.
 
-    Of each label they are the first ones.
+    These are the first positions of each label.
 
     >>> evenly_from_labels(np.array([0, 0, 0, 1, 1, 1]), 4).tolist()
     [0, 1, 3, 4]
@@ -133,9 +135,10 @@ def evenly_from_labels(labels: Rows, count: int) -> Rows:
 
 
 def alike_in_labels(a: Rows, b: Rows) -> tuple[Rows, Rows]:
-    """Positions in both, ascending, with equal counts of each label: the smaller of the two.
+    """Positions in ``a`` and in ``b`` such that both have the same number of each label.
 
-    Of each label they are the first ones.
+    That number is the smaller one of the counts in ``a`` and ``b``. The positions are in ascending
+    order; they are the first positions of each label.
 
     >>> [rows.tolist() for rows in alike_in_labels(np.array([0, 0, 1]), np.array([1, 1, 0]))]
     [[0, 2], [0, 2]]
@@ -147,7 +150,7 @@ def alike_in_labels(a: Rows, b: Rows) -> tuple[Rows, Rows]:
 
 
 def _ranks_in_label(labels: Rows) -> Rows:
-    """For each position, how many positions before it have the same label."""
+    """For each position, the number of earlier positions with the same label."""
     ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         has_label = labels == label

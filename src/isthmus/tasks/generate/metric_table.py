@@ -9,112 +9,117 @@ METRICS = (
     Metric(
         "swap_encoded_true",
         True,
-        "Share of test images, encoded with their true label and decoded with a random wrong one, that the "
-        "judge assigns the wrong one.",
+        "Proportion of test images, encoded with their true label and decoded with a random wrong label, "
+        "that the judge classifies as the wrong label.",
         "Swap success, encoded true",
     ),
     Metric(
         "swap_encoded_wrong",
         True,
-        "The same for images encoded with the wrong label too; equal if the encoder is not given the label.",
+        "The same proportion if images are also encoded with the wrong label; equal if the encoder is not "
+        "given the label.",
         "Swap success, encoded wrong",
     ),
     Metric(
         "leakage_encoded_true",
         False,
-        "Share of the images of the first protocol that the judge still assigns their true label.",
+        "Proportion of test images, encoded with their true label and decoded with a random wrong label, "
+        "that the judge still classifies as their true label.",
         "Label leakage, encoded true",
     ),
     Metric(
         "leakage_encoded_wrong",
         False,
-        "The same for the second protocol.",
+        "The same proportion if images are also encoded with the wrong label.",
         "Label leakage, encoded wrong",
     ),
     Metric(
         "prior_fidelity",
         True,
-        "Share of images drawn from the prior that the judge assigns the label they were drawn with.",
+        "Proportion of generated images, sampled from the prior, that the judge classifies as the label they "
+        "were decoded with.",
     ),
     Metric(
         "cas",
         True,
-        "Classification accuracy score: accuracy on real test images of a classifier trained on images drawn "
-        "from the prior; compare with as many real ones. Absent without measure.cas_images.",
+        "Classification accuracy score: accuracy on real test images of a classifier trained on generated "
+        "images; compare with a classifier trained on as many real images. Not measured without "
+        "measure.cas_images.",
         "CAS",
     ),
     Metric(
         "style_encoded_true",
         True,
-        "Correlation of style descriptors between source and swapped image under the first protocol, mean "
-        "over descriptors, within each pair of labels; about 0 for pairs drawn at random.",
+        "Correlation of style descriptors (appearance apart from the label, such as slant) between source "
+        "images and images decoded with a wrong label, within each pair of labels, mean over descriptors; "
+        "encoded with the true label. About 0 for random pairs.",
         "Style kept, encoded true",
     ),
     Metric(
         "style_encoded_wrong",
         True,
-        "The same under the second protocol.",
+        "The same correlation if images are also encoded with the wrong label.",
         "Style kept, encoded wrong",
     ),
     Metric(
         "nll_nats",
         False,
-        "Importance-sampled -log p(x | y) in nats per image, the encoder given y: with "
-        f"{BOUND_SAMPLES} samples on all test images, corrected by the mean difference that "
-        "measure.importance_samples make on measure.nll_images of them.",
+        "-log p(x | y) in nats per image, by importance sampling (IWAE) with the true label in the encoder: "
+        f"estimated with {BOUND_SAMPLES} samples of z on all test images, plus the mean change on "
+        "measure.nll_images of them if measure.importance_samples samples are used.",
         "NLL (nats)",
     ),
     Metric(
         "elbo_nats",
         True,
-        "ELBO in nats per image: beta = 1, one sample of z, true label. In training curves with label "
-        "dropout, and lower where an importance-weighted bound is trained.",
+        "ELBO in nats per image, with beta = 1, one sample of z and the true label. In training curves it is "
+        "measured with label dropout, and it is lower if an importance-weighted bound is trained.",
         "ELBO (nats)",
     ),
     Metric(
         "bits_per_dim",
         False,
-        "nll_nats in bits per value of the image; under a continuous Bernoulli not a bound on the bits of "
-        "its 256 levels.",
+        "nll_nats in bits per dimension (channel of a pixel) of the image; for a continuous Bernoulli, this "
+        "is not a bound on the bits of the 256 discrete values.",
         "Bits/dim",
     ),
     Metric(
         "elbo_bits_per_dim",
         False,
-        "The negative ELBO in bits per value of the image.",
+        "The negative ELBO in bits per dimension of the image.",
         "Bits/dim by the ELBO",
     ),
     Metric(
         "elbo_gap_nats",
         True,
-        "ELBO with the true label minus ELBO with a wrong one.",
+        "ELBO with the true label minus ELBO with a wrong label.",
         "ELBO gap (nats)",
     ),
     Metric(
         "elbo_unconditional_nats",
         True,
-        "ELBO with the unconditional label; absent without label dropout.",
+        "ELBO without a label (with the null label); not measured without label dropout.",
         "ELBO, no label (nats)",
     ),
     Metric(
         "label_probe_accuracy",
         False,
-        "Accuracy on test images of a small network that predicts the label from z, drawn from the "
-        "posterior: label information in z lets the decoder ignore the label it is given.",
+        "Accuracy on test images of a small network that predicts the label from z, sampled from the "
+        "posterior: if z contains the label, the decoder can ignore the label it is given.",
         "Label read from z",
     ),
     Metric("active_units", True, "Units of z whose posterior mean has a variance above 0.01."),
     Metric(
         "reconstruction_rmse",
         False,
-        "Root mean square error of the expected image, values in [0, 1].",
+        "Root mean square error of the reconstruction (the expected image), for images in [0, 1].",
         "Reconstruction RMSE",
     ),
     Metric(
         "frechet_judge",
         False,
-        "Fréchet distance of images drawn from the prior to as many test images in the judge's features; "
-        "comparable for the same data set, judge and number of images only.",
+        "Fréchet distance between generated images, sampled from the prior, and as many test images, in the "
+        "judge's features; comparable only for the same data set, judge and number of images.",
         "Fréchet, judge's features",
     ),
 )

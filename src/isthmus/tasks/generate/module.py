@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,10 +25,10 @@ from isthmus.tasks.generate.recipe import GenerateRecipe
 class Generator(TaskModule):
     """A VAE with its objective.
 
-    The objective is the negative ELBO or importance-weighted bound, plus the penalty for label
-    information in z and the cross-entropies of the auxiliary classifier. It may have a KL warm-up
-    and free bits; the "elbo_nats" measured beside it has neither. The epoch is selected by the bound
-    that is trained: the importance-weighted one, with as many samples, or else the ELBO.
+    The objective is the negative ELBO or the negative importance-weighted bound, plus the penalty on
+    label information in z and the cross-entropies of the auxiliary classifier. The objective may have
+    a KL warm-up and free bits; the metric "elbo_nats" has neither. The epoch is selected on the bound
+    that is trained: the importance-weighted bound with the same number of samples, or the ELBO.
     """
 
     network: ConditionalVAE
@@ -45,8 +45,8 @@ class Generator(TaskModule):
     def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:
         """The objective of one batch, in nats per image.
 
-        Binarisation, label dropout and the noise of z are drawn from torch's global generator,
-        which is seeded anew at every epoch.
+        Binarisation, label dropout and the noise of z use torch's global generator, which is reseeded
+        at every epoch.
         """
         label, network, objective = batch["label"], self.network, self.recipe.objective
         target = network.likelihood.target(batch["image"], None)
@@ -57,7 +57,7 @@ class Generator(TaskModule):
         loss, bounds = self._bound(outcome, target)
         draws = torch.Generator(label.device)
         draws.manual_seed(torch.initial_seed() + 1 + self.steps_done)
-        # Images without a label are exempt: their label has to be in z.
+        # Images with the null label are exempt: z must contain their label.
         weights = (condition != network.unconditional_label).to(outcome.z.dtype)
         if len(label) > 1:
             loss = loss + self.penalty(outcome.z[0], label, weights)
@@ -67,7 +67,8 @@ class Generator(TaskModule):
         if (class_logits := outcome.class_logits) is not None:
             if part == "train" and objective.label_consistency_noise:
                 assert network.auxiliary_classifier is not None
-                with buffers_unchanged(network):  # it is evaluated on images without noise
+                # Buffers are left alone: the classifier is evaluated on images without noise.
+                with buffers_unchanged(network):
                     class_logits = network.auxiliary_classifier(self._noisy(image, draws))
             loss = loss + F.cross_entropy(class_logits.float(), label)
         sums = {name: of.detach().sum() for name, of in bounds.items()}
@@ -81,7 +82,7 @@ class Generator(TaskModule):
         return image, torch.zeros(1, dtype=torch.int64), noise
 
     def _bound(self, outcome: Outcome, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss made from the bound that is trained; and bounds and KL of each image, in nats."""
+        """The loss for the bound that is trained, and the bounds and KL of each image, in nats."""
         log_prob = self.network.likelihood.log_prob(outcome.params, target)
         prior = outcome.prior_mu, outcome.prior_log_sigma
         kl = kl_nats(outcome.mu, outcome.log_sigma, *prior)
@@ -93,7 +94,7 @@ class Generator(TaskModule):
         return -log_prob.mean() + self._kl_weight() * self._charged(kl), bounds
 
     def _with_label_dropout(self, label: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """The labels, some of them replaced by the unconditional label at random."""
+        """The labels, randomly replaced by the null label with probability ``label_dropout``."""
         is_dropped = torch.rand(label.shape, device=label.device) < self.recipe.model.label_dropout
         return label.masked_fill(is_dropped, self.network.unconditional_label)
 
@@ -106,9 +107,10 @@ class Generator(TaskModule):
     ) -> Float[Tensor, ""]:
         """The cross-entropy of the auxiliary classifier on images decoded with wrong labels.
 
-        It trains the decoder and encoder, not the classifier. Half of the images are decoded from
-        the given z, half from z drawn from the prior; they are expected images, as the judge gets
-        them. ``draws`` is a generator of its own, so that this loss changes no other noise.
+        This loss trains the decoder and the encoder, not the classifier. Half of the images are
+        decoded from the given z, half from z sampled from the prior; they are expected images, like
+        the images that the judge classifies. ``draws`` is a separate generator, so that this loss
+        does not change any other random numbers.
 
         Source: the classifier's loss on generated images of Odena et al. 2017, Conditional image
         synthesis with auxiliary classifier GANs (arXiv:1610.09585), section 3.
@@ -134,11 +136,13 @@ class Generator(TaskModule):
     def _noisy(
         self, image: Float[Tensor, "batch channel height width"], draws: torch.Generator
     ) -> Float[Tensor, "batch channel height width"]:
-        """Images with the noise that the auxiliary classifier is trained under.
+        """Images with added noise, as the auxiliary classifier is trained with.
+
+        With noise in training, the decoder has to change an image visibly to change the predicted
+        label; without it, adversarial patterns that are invisible suffice.
 
         Source: Kaur, Cohen, Lipton 2019, Are perceptually-aligned gradients a general property of
-        robust classifiers? (arXiv:1910.08640): gradients of classifiers trained under noise change
-        images visibly.
+        robust classifiers? (arXiv:1910.08640).
         """
         sigma = self.recipe.objective.label_consistency_noise
         if not sigma:
@@ -153,19 +157,22 @@ class Generator(TaskModule):
         return objective.beta * min(1.0, self.steps_done / warmup_steps if warmup_steps else 1.0)
 
     def _samples(self, part: Part) -> int:
-        """Samples of z per image at this step; validation always has all of them."""
+        """Number of samples of z per image at this step; validation always uses all samples."""
         objective = self.recipe.objective
         is_early = self.steps_done < objective.importance_from * self.steps
         return 1 if is_early and part == "train" else objective.importance_samples
 
     def _charged(self, kl: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
-        """Mean KL, no unit below its free bits (Kingma et al. 2016, arXiv:1606.04934, C.8)."""
+        """Sum of the mean KL of each unit, clamped from below at the free bits.
+
+        Source: Kingma et al. 2016 (arXiv:1606.04934), appendix C.8.
+        """
         return kl.mean(dim=0).clamp(min=self.recipe.objective.free_bits_nats).sum()
 
 
 @contextmanager
 def buffers_unchanged(module: nn.Module) -> Iterator[None]:
-    """Restore all buffers at the end, such as the running statistics of batch norm."""
+    """Context manager that restores all buffers on exit, such as the running statistics of batch norm."""
     buffers = [
         (owner, name, buffer)
         for owner in module.modules()
@@ -183,7 +190,7 @@ def buffers_unchanged(module: nn.Module) -> Iterator[None]:
 def importance_bound(
     log_prob: Float[Tensor, "sample batch"], outcome: Outcome
 ) -> Float[Tensor, " batch"]:
-    """The importance-weighted bound on log p(x | y) of each image, from all its samples of z.
+    """The importance-weighted bound (IWAE) on log p(x | y) of each image, from all samples of z.
 
     Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), equation 8.
     """
@@ -194,7 +201,7 @@ def importance_bound(
 
 
 def vae_for(recipe: GenerateRecipe, num_labels: int) -> ConditionalVAE:
-    """The VAE of a recipe, with weights drawn from torch's global generator."""
+    """The VAE of a recipe, initialised at random by torch's global generator."""
     model, size_px, channels = recipe.model, recipe.data.size_px, recipe.data.channels
     likelihood, body = likelihood_named(recipe.objective.likelihood), BODIES[model.body]
     image, maps = (channels, size_px, model.width, body), channels * likelihood.params_per_channel

@@ -1,4 +1,4 @@
-"""What the report says about VAEs: which variants obey the label, and limits of that."""
+"""Sentences of the report about VAEs: the variants whose label swaps succeed, and limits of the metrics."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from isthmus.metrics.wording import counted, metric_text, range_text
 from isthmus.tasks.generate.recipe import GenerateRecipe
 
 OBEYED = 0.9
-"""A run obeys the label if the lower end of the interval of its swap success is above this share of
+"""A run obeys the label if the lower end of the interval of its swap success is above this fraction of
 the judge's accuracy."""
 
 GOOD_JUDGE = 0.9
-"""A judge of lower accuracy is a warning."""
+"""If the accuracy of the judge is lower, the report warns."""
 
 CONTROL = 0.99
-"""A lower swap success of the control of class medoids is a warning."""
+"""If the swap success of the class medoids (a control) is not higher, the report warns."""
 
 PROTOCOLS = ("swap_encoded_true", "swap_encoded_wrong")
 _GROUPS = {
@@ -35,12 +35,12 @@ _GROUPS = {
 def generation_notes(
     finished: pd.DataFrame, recipes: Mapping[str, GenerateRecipe], baselines: Sequence[Baseline]
 ) -> TaskNotes:
-    """Headline, warnings, references and groups of a study of VAEs.
+    """Headline, warnings, reference values and groups of variants of a study of VAEs.
 
     Args:
         finished: One row per finished run, with the columns of ``results.csv``.
         recipes: Variant -> recipe, in the order of the study.
-        baselines: The two controls, if there are any.
+        baselines: The two controls; empty if they were not measured.
     """
     runs = _Runs(finished, recipes)
     return TaskNotes(
@@ -60,7 +60,7 @@ class _Runs:
     recipes: Mapping[str, GenerateRecipe]
 
     def values(self, column: str, variant: str | None = None) -> Float[np.ndarray, " run"]:
-        """Finite values of a column, of one variant or of all."""
+        """Finite values of a column, for one variant, or for all variants if ``variant`` is None."""
         if column not in self.table:
             return np.empty(0)
         table = self.table if variant is None else self.table[self.table["variant"] == variant]
@@ -75,7 +75,7 @@ class _Runs:
 
     @property
     def hidden_metrics(self) -> tuple[str, ...]:
-        """The metrics of the second protocol, if they equal those of the first in every run."""
+        """Metrics of the second protocol, if they equal the metrics of the first in every run."""
         if any(recipe.model.encoder_is_conditioned for recipe in self.recipes.values()):
             return ()
         true, wrong = (self.values(protocol) for protocol in PROTOCOLS)
@@ -98,7 +98,7 @@ def _headline(runs: _Runs) -> str:
 
 
 def _groups(runs: _Runs) -> tuple[Remark, ...]:
-    """The variants with finished runs, by the protocols under which every run obeys the label."""
+    """Variants with finished runs, grouped by the protocols in which every run obeys the label."""
     finished = [variant for variant in runs.recipes if runs.values(PROTOCOLS[0], variant).size]
     groups = {
         text: tuple(variant for variant in finished if runs.obeys(variant) == protocols)
@@ -108,7 +108,7 @@ def _groups(runs: _Runs) -> tuple[Remark, ...]:
 
 
 def _references(runs: _Runs) -> tuple[str, ...]:
-    """What the metrics should be compared with, as far as it was measured."""
+    """Reference values for the metrics, such as the distance between sets of real images, if measured."""
     measure = next(iter(runs.recipes.values())).measure
     sampled = f"k = {measure.importance_samples}, at most {measure.nll_images} test images"
     counts = runs.values("frechet_images")
@@ -135,7 +135,7 @@ def _references(runs: _Runs) -> tuple[str, ...]:
 
 
 def _warnings(runs: _Runs, baselines: Sequence[Baseline]) -> Iterator[Remark]:
-    """Limits of the judge, and settings that impede comparison or the use of the label."""
+    """Warnings about the judge, and about settings that prevent comparison or the use of the label."""
     accuracy = min((1.0, *runs.values("judge_accuracy")))
     if accuracy < GOOD_JUDGE:
         yield Remark(

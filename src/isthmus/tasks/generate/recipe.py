@@ -17,21 +17,22 @@ class VAE:
     name: Literal["cvae"] = "cvae"
     """Network."""
     body: Literal["conv", "residual", "resnet18"] = "conv"
-    """Blocks of encoder and decoder; resnet18 as in the reference study."""
+    """Kind of encoder and decoder; the reference study used resnet18."""
     width: Even = 32
     """Channels of the first level."""
     latent: Positive = 32
     """Size of z."""
     conditioning: Literal["add", "concat", "film"] = "concat"
-    """How the label enters: added to a vector, concatenated with it, or as scale and shift of each block."""
+    """How the label enters an encoder or decoder: its embedding is added to z or to the encoder's output,
+    concatenated with it, or scales and shifts the feature maps of each block (FiLM)."""
     condition_on: Literal["decoder", "encoder", "both", "classifier", "none"] = "classifier"
-    """Which side is conditioned on the label. "classifier": both, but the encoder on the label that an
-    auxiliary classifier predicts from the image."""
+    """What is conditioned on the label. "classifier": encoder and decoder, but the encoder on the label that
+    an auxiliary classifier predicts from the image."""
     prior: Literal["standard", "per-label"] = "standard"
-    """p(z): the standard normal, or a normal distribution learned for each label."""
+    """p(z): the standard normal distribution, or one learned normal distribution per label."""
     label_dropout: Fraction = 0.1
-    """Probability of replacing a label by the unconditional label in training. 0 is best for condition_on =
-    "decoder", where the encoder cannot know which labels are dropped and keeps all of them in z."""
+    """Probability of replacing a label by the null label ("no label") in training. 0 is best for condition_on
+    = "decoder", because the encoder cannot know which labels are dropped and keeps all labels in z."""
 
     @property
     def encoder_is_conditioned(self) -> bool:
@@ -60,55 +61,56 @@ class Objective:
         "gaussian",
         "discretised-logistic",
     ] = "bernoulli-dynamic"
-    """p(x | z, y). The Bernoulli ones are of binarised images: at random, anew each time, or at 0.5."""
+    """p(x | z, y). The Bernoulli likelihoods are of binarised images: -dynamic binarises at random, anew at
+    every use; -threshold at 0.5."""
     beta: AboveZero = 1.0
-    """Weight of the KL after the warm-up; the objective is a bound on log p(x | y) only for 1."""
+    """Weight of the KL after the warm-up; the objective is a bound on log p(x | y) only if beta = 1."""
     kl_warmup: Fraction = 0.0
-    """Share of the steps in which the weight of the KL rises from 0."""
+    """Fraction of the steps during which the weight of the KL rises from 0 to beta."""
     importance_samples: Positive = 1
-    """Samples of z per image. With more than one the objective is the importance-weighted bound, which is
-    nearer to log p(x | y) than the ELBO; it also selects the epoch. Each sample costs a pass of the
-    decoder; penalties use the first one only."""
+    """Samples of z per image. With more than one sample, the objective is the importance-weighted bound
+    (IWAE), which is nearer to log p(x | y) than the ELBO and also selects the epoch. Each sample costs a
+    pass of the decoder; penalties use only the first sample."""
     importance_from: Fraction = 0.0
-    """Share of the steps at the start that use a single sample."""
+    """Fraction of the steps, at the start, that use a single sample."""
     free_bits_nats: AtLeastZero = 0.0
-    """Mean KL over a batch below which a unit of z costs nothing."""
+    """Mean KL over a batch below which the KL of a unit of z is not penalised."""
     invariance: Literal["none", "adversary", "hsic", "mmd"] = "none"
-    """Penalty for label information in z, without which the decoder has to use the label it is given."""
+    """Penalty on label information in z; without such information, the decoder has to use its label."""
     invariance_weight: AtLeastZero | None = None
     """Weight of the penalty, in nats per image."""
     label_consistency_weight: AtLeastZero | None = None
     """For model.condition_on = "classifier": weight of the auxiliary classifier's cross-entropy on images
-    decoded with wrong labels; left out, no such images are made in training."""
+    decoded with wrong labels. If left out, training does not decode with wrong labels."""
     label_consistency_noise: AtLeastZero = 0.0
-    """Standard deviation of noise on the auxiliary classifier's inputs in training (values in [0, 1]); it
-    keeps invisible changes of an image from changing the predicted label."""
+    """Standard deviation of the noise added to the auxiliary classifier's inputs in training (images in
+    [0, 1]); the noise suppresses adversarial patterns, which change the predicted label invisibly."""
 
     def __post_init__(self) -> None:
         """Reject values that contradict each other or have no effect."""
         if (self.invariance == "none") != (self.invariance_weight is None):
             raise ValueError(
                 f"objective.invariance = {self.invariance!r} with objective.invariance_weight = "
-                f"{self.invariance_weight}: a penalty needs a weight and a weight a penalty; "
-                "set both or neither"
+                f"{self.invariance_weight}: a penalty needs a weight, and a weight needs a penalty; "
+                "set both keys or neither"
             )
         if self.importance_samples == 1 and self.importance_from:
             raise ValueError(
                 f"objective.importance_from = {self.importance_from} does nothing with "
-                "objective.importance_samples = 1: set that higher or remove the key"
+                "objective.importance_samples = 1: increase importance_samples or remove importance_from"
             )
         weighs = self.beta != 1 or self.free_bits_nats or self.kl_warmup > self.importance_from
         if self.importance_samples > 1 and weighs:
             raise ValueError(
                 f"objective.importance_samples = {self.importance_samples} with objective.beta = "
                 f"{self.beta}, free_bits_nats = {self.free_bits_nats}, kl_warmup = {self.kl_warmup}, "
-                f"importance_from = {self.importance_from}: an importance-weighted bound has no KL to "
-                "weigh; leave beta at 1 and free_bits_nats at 0, and let kl_warmup end by importance_from"
+                f"importance_from = {self.importance_from}: an importance-weighted bound has no KL term; set "
+                "beta = 1, free_bits_nats = 0 and kl_warmup to at most importance_from"
             )
         if self.label_consistency_noise and self.label_consistency_weight is None:
             raise ValueError(
                 f"objective.label_consistency_noise = {self.label_consistency_noise} does nothing without "
-                "objective.label_consistency_weight: set that too or remove the key"
+                "objective.label_consistency_weight: set that weight or remove label_consistency_noise"
             )
 
 
@@ -117,10 +119,10 @@ class Measure:
     """What is measured on the test set after training."""
 
     importance_samples: Positive = 100
-    """Samples of z per image in the importance-sampled NLL (its k)."""
+    """Samples of z per image (k) in the importance-sampled NLL."""
     nll_images: Positive = 1000
-    """Number of test images for that, stratified by label; they correct an estimate with fewer samples on
-    all test images."""
+    """Number of test images for the NLL with that many samples, stratified by label; the result corrects an
+    estimate with fewer samples on all test images."""
     judge_width: Even = 16
     """Channels of the judge's first level."""
     judge_epochs: Positive = 10
@@ -130,8 +132,8 @@ class Measure:
     judge_flip: Fraction = 0.0
     """Probability of a left-right flip of the judge's training images."""
     cas_images: Positive | None = None
-    """Number of images, evenly from all labels, that are drawn to train a classifier like the judge: its
-    accuracy on test images is CAS. Left out, CAS is not measured."""
+    """Number of generated images, equally many per label, to train a classifier like the judge on; its
+    accuracy on test images is the classification accuracy score (CAS). If left out, CAS is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -148,7 +150,7 @@ class GenerateTrain(Train):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GenerateRecipe(Recipe):
-    """Everything that decides a run of a label-conditioned VAE except its seed."""
+    """All settings of a run of a label-conditioned VAE except its seed."""
 
     task: Literal["generate"] = "generate"
     """What the network learns."""
@@ -170,8 +172,8 @@ class GenerateRecipe(Recipe):
                 )
             if self.data.name == "cifar10":
                 raise ValueError(
-                    f"{setting} with data.name = 'cifar10': only images of ink on paper "
-                    "can be binarised, not photographs; use gaussian or discretised-logistic"
+                    f"{setting} with data.name = 'cifar10': only images like ink on paper can be "
+                    "binarised, not photographs; use gaussian or discretised-logistic"
                 )
         weight = self.objective.label_consistency_weight
         if weight is not None and condition_on != "classifier":

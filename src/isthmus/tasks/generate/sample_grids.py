@@ -1,7 +1,7 @@
-"""Sample grids of a VAE: arrays of images it makes, with the labels they were made with.
+"""Sample grids of a VAE: arrays of decoded images and the labels they were conditioned on.
 
-Each kind is a function, for the test images of a run and for one's own. Images are uint8
-[n, channel, height, width], labels [n]; the name of an array starts with that of its kind.
+Each kind of grid is a function; it is used for the test images of a run and for the user's own images.
+Images are uint8 [n, channel, height, width], labels [n]; the name of an array starts with the kind.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class Sources:
 
     images: Images
     target: Images
-    """What is encoded: ``VAEOnArrays.target``."""
+    """Images that are encoded: results of ``VAEOnArrays.target``."""
     labels: Labels
-    """Their labels, or ``UNKNOWN_LABEL``."""
+    """Labels of the images, or ``UNKNOWN_LABEL``."""
     condition: Labels
-    """What the network is conditioned on: the label, or another one where it is not known."""
+    """Labels that the network is conditioned on: ``labels``, or a substitute for an unknown label."""
 
     def at(self, rows: Int[np.ndarray, " chosen"]) -> Sources:
-        """Some of them."""
-        return Sources(*(of[rows] for of in vars(self).values()))
+        """The sources in these rows."""
+        return Sources(*(array[rows] for array in vars(self).values()))
 
 
 def sample_grids_of(vae: VAEOnArrays, test: TestPart, draws: torch.Generator, model: VAE) -> Arrays:
-    """All sample grids of a run: of 25 test images, evenly from all labels, and of the prior.
+    """All sample grids of a run: of 25 test images, equally many per label, and of samples of the prior.
 
-    Interpolations lead from the first test image of a label to the second, for five labels.
+    Interpolations lead from the first to the second test image of a label, for five labels.
     """
     tests = Sources(test.images, test.target, test.labels, test.labels)
     rows = evenly_from_labels(test.labels, _IMAGES)
@@ -81,9 +81,9 @@ def shown(sources: Sources) -> Arrays:
 
 
 def swaps(vae: VAEOnArrays, sources: Sources, given: Labels, *, encoder_too: bool) -> Arrays:
-    """Images encoded with their own label and decoded with the one given.
+    """Images encoded with their own label and decoded with the given label.
 
-    With ``encoder_too``, "swap_wrong_output" has them encoded with the one given as well.
+    If ``encoder_too``, "swap_wrong_output" has the images that are also encoded with the given label.
     """
     grid = {"swap_given": given, "swap_output": _decoded(vae, sources, sources.condition, given)}
     if encoder_too:
@@ -103,15 +103,15 @@ def _decoded(vae: VAEOnArrays, sources: Sources, encode_with: Labels, decode_wit
 
 
 def interpolations(vae: VAEOnArrays, sources: Sources, pairs: Int[np.ndarray, "pair 2"]) -> Arrays:
-    """Ten equal steps of z from one image to another, a row per pair; the label changes half-way.
+    """Ten equally spaced z from one image to another, one row per pair; the label changes half-way.
 
-    ``interpolation_label`` is the label of the first image, ``interpolation_to`` of the second.
+    ``interpolation_label`` is the label of the first image, ``interpolation_to`` that of the second.
     """
     first, second = sources.at(pairs[:, 0]), sources.at(pairs[:, 1])
-    start, end = (vae.encoded(of.target, of.condition)[0] for of in (first, second))
-    share = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, None]
-    z = (1 - share) * start[:, None] + share * end[:, None]
-    condition = np.where(share[:, 0] < 0.5, first.condition[:, None], second.condition[:, None])
+    start, end = (vae.encoded(image.target, image.condition)[0] for image in (first, second))
+    step = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, None]
+    z = (1 - step) * start[:, None] + step * end[:, None]
+    condition = np.where(step[:, 0] < 0.5, first.condition[:, None], second.condition[:, None])
     return {
         "interpolation_label": first.labels,
         "interpolation_to": second.labels,
@@ -120,9 +120,9 @@ def interpolations(vae: VAEOnArrays, sources: Sources, pairs: Int[np.ndarray, "p
 
 
 def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
-    """The first image with one unit of z moved from -3 to 3 standard deviations of the prior.
+    """The first image with one unit of z varied from -3 to 3 standard deviations of the prior.
 
-    A row each for the five units of the highest mean KL.
+    One row per unit, for the five units with the highest mean KL.
     """
     posterior = vae.encoded(sources.target, sources.condition)
     units = np.argsort(-vae.mean_kl_nats(posterior, sources.condition), kind="stable")[:_ROWS]
@@ -137,23 +137,23 @@ def traversals(vae: VAEOnArrays, sources: Sources) -> Arrays:
 
 
 def sample_grid_noise(vae: VAEOnArrays, draws: torch.Generator) -> Latents:
-    """The noise of 25 draws, to be used with labels and without."""
+    """The noise of 25 generated images, which is used with labels and with the null label."""
     return vae.noise(_IMAGES, draws)
 
 
 def random_draws(
     vae: VAEOnArrays, labels: Int[np.ndarray, " label"], noise: Latents, draws: torch.Generator
 ) -> Arrays:
-    """A draw from the prior for each row of ``noise``, each with a random one of these labels."""
+    """One generated image per row of ``noise``, each with a random one of these labels."""
     given = labels[torch.randint(len(labels), (len(noise),), generator=draws).numpy()]
     output = vae.images(vae.from_prior(noise, given), given)
     return {"random_given": given, "random_output": as_bytes(output)}
 
 
 def unconditional_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
-    """A draw from the prior for each row of ``noise``, with the unconditional label.
+    """One generated image per row of ``noise``, with the null label.
 
-    ``unconditional_noise_is_random`` says that ``random_draws`` had the same noise.
+    ``unconditional_noise_is_random`` records that ``random_draws`` used the same noise.
     """
     unconditional = np.full(len(noise), vae.network.unconditional_label)
     output = vae.images(vae.from_prior(noise, unconditional), unconditional)
@@ -164,7 +164,7 @@ def unconditional_draws(vae: VAEOnArrays, noise: Latents) -> Arrays:
 
 
 def styles(vae: VAEOnArrays, labels: Int[np.ndarray, " label"], draws: torch.Generator) -> Arrays:
-    """Ten draws of noise, a row each, with every one of these labels, a column each."""
+    """Generated images for ten samples of noise (one per row) and these labels (one per column)."""
     noise = np.repeat(vae.noise(_STEPS, draws), len(labels), axis=0)
     label = np.tile(labels, _STEPS)
     return {"style_output": as_bytes(vae.images(vae.from_prior(noise, label), label))}

@@ -1,4 +1,4 @@
-"""A trained VAE loaded from its run folder, with the names of its labels."""
+"""Load a trained VAE from its run folder, with the names of its labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
 NO_LABEL = "none"
-"""The name of the unconditional label, unless a class has it."""
+"""The name of the null label, unless a class has the same name."""
 
 
 @dataclass(frozen=True)
 class TrainedVAE:
-    """A VAE with the names of its labels and the recipe that it was trained by."""
+    """A trained VAE with the names of its labels and its recipe."""
 
     vae: VAEOnArrays
     class_names: tuple[str, ...]
@@ -32,20 +32,20 @@ class TrainedVAE:
 
     @property
     def knows_unconditional(self) -> bool:
-        """Whether it was also trained with the unconditional label."""
+        """Whether the VAE was also trained with the null label."""
         return self.recipe.model.label_dropout > 0
 
     def labels_named(self, names: Sequence[str]) -> list[int]:
-        """The labels with these names; ``NO_LABEL`` is the unconditional label.
+        """The labels with these names; ``NO_LABEL`` is the name of the null label.
 
         Raises:
-            UserError: If the model has no label of a name.
+            UserError: If the model has no label with one of these names.
         """
         known = (*self.class_names, NO_LABEL) if self.knows_unconditional else self.class_names
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:
             raise UserError(
-                f"label {unknown}: this model has none of that name; {nearest_name(unknown, known)}"
+                f"label {unknown}: this model has no such label; {nearest_name(unknown, known)}"
             )
         return [known.index(name) for name in names]
 
@@ -53,8 +53,8 @@ class TrainedVAE:
         """The label to condition on for an image whose label is not known.
 
         Args:
-            is_decoded_with: Whether the decoder and the prior are conditioned on it too, besides
-                the encoder.
+            is_decoded_with: Whether the label conditions the decoder and the prior as well as the
+                encoder.
 
         Raises:
             UserError: If the result would depend on the label.
@@ -70,23 +70,23 @@ class TrainedVAE:
         if is_decoded_with and (model.decoder_is_conditioned or model.prior_is_conditioned):
             raise UserError(
                 f"--true is missing: this model (model.condition_on = {model.condition_on!r}, model.prior = "
-                f"{model.prior!r}) is conditioned on the label of an image and has no unconditional label "
-                "(model.label_dropout = 0); name the label"
+                f"{model.prior!r}) is conditioned on the label of an image and was trained without label "
+                "dropout (model.label_dropout = 0); name the label"
             )
-        return 0  # any: nothing is conditioned on it
+        return 0  # any label: nothing is conditioned on it
 
 
 def load_vae(run: Path) -> TrainedVAE:
     """The VAE of a finished run.
 
     Raises:
-        UserError: If the folder holds no weights, or those of another kind of network or version.
+        UserError: If the folder has no weights, or weights of another task or another version.
     """
     weights = RunFolder(run).weights
     if not weights.is_file():
         raise UserError(
-            f"{run}: holds no {weights.name}: a model is the folder of a finished run; "
-            "name one, such as studies/NAME/runs/VARIANT/seed-0"
+            f"{run}: this folder has no {weights.name}: a model is the folder of a finished run; "
+            "name such a folder, for example studies/NAME/runs/VARIANT/seed-0"
         )
     with safe_open(weights, framework="pt") as file:
         metadata = file.metadata()
@@ -94,7 +94,7 @@ def load_vae(run: Path) -> TrainedVAE:
     recipe = load_recipe(about["recipe"])
     if not isinstance(recipe, GenerateRecipe):
         raise UserError(
-            f'{run}: holds a network of task = "{recipe.task}", which draws no images; '
+            f'{run}: this is a network of task = "{recipe.task}", which generates no images; '
             'name a run of task = "generate"'
         )
     class_names = tuple(about["class_names"])
@@ -103,8 +103,8 @@ def load_vae(run: Path) -> TrainedVAE:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:
         raise UserError(
-            f"{weights}: these weights do not fit the network that their recipe builds now: another "
-            "version of isthmus has written them; train the run again, or use that version"
+            f"{weights}: these weights do not fit the network of their recipe: they were written by "
+            "another version of isthmus; train the run again, or use that version"
         ) from error
     network.eval().requires_grad_(requires_grad=False)
     device = device_for("cpu", recipe.train.precision)

@@ -1,4 +1,4 @@
-"""A trained VAE applied to numpy arrays, in batches, in the precision it was trained with."""
+"""Apply a trained VAE to numpy arrays, in batches and with the precision of its training."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Posterior = tuple[Latents, Latents]
 """Mean and log standard deviation of q(z | x, y) of each image."""
 
 _VALUES_AT_ONCE = 2**19
-"""Image values that importance sampling decodes together: 668 grey images of 28 px.
+"""Number of image dimensions that importance sampling decodes at a time: 668 grey images of 28 px.
 
-More is no faster on a CPU, and the feature maps of a wide network would take gigabytes.
+A larger number is not faster on a CPU, and the feature maps of a wide network would take gigabytes.
 """
 
 
 def images_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images, Labels]:
-    """These images as float32 in [0, 1], and their labels."""
+    """The images in these rows as float32 in [0, 1], and their labels."""
     images = as_float(torch.from_numpy(np.asarray(store.images[rows]))).numpy()
     return images, np.asarray(store.labels[rows]).astype(np.int64)
 
@@ -39,7 +39,7 @@ def images_of(store: LabelledStore, rows: Int[np.ndarray, " n"]) -> tuple[Images
 class VAEOnArrays:
     """Encodes, decodes and measures whole sets of images.
 
-    Images are float32 in [0, 1]. Labels may be the network's unconditional label.
+    Images are float32 in [0, 1]. Labels may include the network's null label.
     """
 
     network: ConditionalVAE
@@ -50,7 +50,7 @@ class VAEOnArrays:
     def target(self, images: Images, generator: torch.Generator) -> Images:
         """The images that are encoded and whose likelihood is measured.
 
-        These are the images themselves, or one binarisation of them for a Bernoulli likelihood.
+        These are the images themselves, or binarised (Bernoulli) or dequantised (Gaussian) images.
         """
         whole = torch.from_numpy(np.ascontiguousarray(images))
         target: Tensor = self.network.likelihood.target(whole, generator)
@@ -60,7 +60,7 @@ class VAEOnArrays:
         """The posterior of each image."""
         encode = self.network.encode
         parts = [self._posterior(x, y, encode) for x, y in self._batches(target, labels)]
-        mu, log_sigma = (torch.cat(of).cpu().numpy() for of in zip(*parts, strict=True))
+        mu, log_sigma = (torch.cat(batches).cpu().numpy() for batches in zip(*parts, strict=True))
         return mu, log_sigma
 
     def images(self, z: Latents, labels: Labels) -> Images:
@@ -70,21 +70,21 @@ class VAEOnArrays:
         return np.concatenate([mean(self._params(z, y)).float().cpu().numpy() for z, y in batches])
 
     def prior_draws(self, labels: Labels, generator: torch.Generator) -> Latents:
-        """One z for each label from p(z | y)."""
+        """One sample of z from p(z | y) per label."""
         return self.from_prior(self.noise(len(labels), generator), labels)
 
     def noise(self, count: int, generator: torch.Generator) -> Latents:
-        """So many rows of standard normal noise; row i does not depend on ``count``."""
+        """``count`` rows of standard normal noise; row i does not depend on ``count``."""
         size = self.network.latent
         return torch.stack([torch.randn(size, generator=generator) for _ in range(count)]).numpy()
 
     def from_prior(self, noise: Latents, labels: Labels) -> Latents:
-        """The z of p(z | y) that correspond to rows of standard normal noise."""
+        """Samples of z from p(z | y): rows of standard normal noise, scaled and shifted by the prior."""
         mu, sigma = self._prior(labels)
         return np.asarray(mu + sigma * noise)
 
     def standardised_by_prior(self, mu: Latents, labels: Labels) -> Latents:
-        """Posterior means relative to p(z | y): 0 is its mean, 1 one standard deviation above."""
+        """Posterior means, standardised by the mean and standard deviation of p(z | y)."""
         centre, sigma = self._prior(labels)
         return np.asarray((mu - centre) / sigma)
 
@@ -122,8 +122,9 @@ class VAEOnArrays:
 
         The samples are drawn on the network's device; ``seed`` decides them.
 
-        The encoder is conditioned on y itself, even if the network has an auxiliary classifier:
-        q is only the proposal, and that of a misclassified image would hardly cover p(z | x, y).
+        The encoder is conditioned on y itself, even if the network has an auxiliary classifier: q is
+        only the proposal distribution, and the proposal of a misclassified image would hardly cover
+        p(z | x, y).
 
         Source: Burda et al. 2016, Importance weighted autoencoders (arXiv:1509.00519), eq. 8.
         """
@@ -173,7 +174,7 @@ class VAEOnArrays:
 
 
 def posterior_draws(posterior: Posterior, generator: torch.Generator) -> Latents:
-    """One z for each image from q(z | x, y), as the decoder gets it in training."""
+    """One sample of z from q(z | x, y) per image, like the decoder's inputs in training."""
     mu, log_sigma = posterior
     noise = torch.randn(mu.shape, generator=generator).numpy()
     return np.asarray(mu + np.exp(log_sigma) * noise)

@@ -29,7 +29,7 @@ class SegmentTask(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics of all test masks, at the recipe's size."""
+        """Metrics of the predicted masks of the test set, at the size of the recipe."""
         from isthmus.metrics.segmentation import METRICS
 
         return METRICS
@@ -63,7 +63,7 @@ class SegmentTask(Task):
         return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
     def augmentation(self, recipe: SegmentRecipe) -> Change | None:
-        """Changes of colour and geometry; image and mask are moved alike."""
+        """Changes of colour and geometry; image and mask are moved in the same way."""
         from isthmus.data.batches import masked_augmentation
 
         return masked_augmentation(**dataclasses.asdict(recipe.augment))
@@ -96,7 +96,7 @@ class SegmentTask(Task):
         return (constant_prediction(store),)
 
     def shown_images(self, folder: Path, runs: Any, store: MaskedStore, per_image: Any) -> None:
-        """Write the same test images for every variant: typical, differing, hardest, easiest."""
+        """Write test images of every role, with the masks that each variant predicts for them."""
         from isthmus.tasks.segment.shown_images import write_shown_images
 
         write_shown_images(folder, runs, store, per_image)

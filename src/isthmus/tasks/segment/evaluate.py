@@ -1,4 +1,4 @@
-"""Evaluate a trained U-Net on the test part."""
+"""Evaluate a trained U-Net on the test set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MASKS_AT_ONCE = 256
 
 
 def evaluate_segmenter(trained: Trained) -> Evaluation:
-    """Metrics of the predicted masks; writes the masks and every image's metrics to the run folder."""
+    """Metrics of the predicted masks; writes the masks and the metrics of each image to the run folder."""
     store, folder, test = trained.store, trained.folder, trained.split.test
     names = [store.names[row] for row in test]
     masks = array_stream(
@@ -53,7 +53,7 @@ def _predictions(
 
 
 def constant_prediction(store: MaskedStore) -> Baseline:
-    """The metrics of predicting the training part's most frequent class for every pixel."""
+    """The metrics of predicting the most frequent class of the training images for every pixel."""
     parts = np.asarray(store.parts)
     counts = np.zeros(256, np.int64)
     for masks in _in_batches(store, parts == "train"):

@@ -41,7 +41,7 @@ class Segmenter(TaskModule):
         return loss, {"loss": loss.detach() * len(mask), "confusion": counts}
 
     def metrics(self, sums: Sums, images: int) -> dict[str, float]:
-        """Mean loss, pixel accuracy, and mean IoU over the classes that occur."""
+        """Mean loss, pixel accuracy, and mean IoU over the classes in the true or predicted masks."""
         counts = sums["confusion"].cpu().numpy()
         return {
             "loss": float(sums["loss"]) / images,
@@ -82,7 +82,7 @@ def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
 
 
 def unet_for(model: Model, channels_in: int, num_classes: int) -> UNet:
-    """The U-Net of a recipe, with weights drawn from torch's global generator."""
+    """The U-Net of a recipe, initialised at random by torch's global generator."""
     return UNet(
         channels_in=channels_in,
         num_classes=num_classes,

@@ -24,39 +24,40 @@ from isthmus.recipe.tables import Recipe, Train
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Data:
-    """Which images are used, what their masks mean, and how they are split."""
+    """The data set, the meaning of its masks, and how it is split."""
 
     name: Literal["demo-scenes", "folder", "oxford-pets"] = "demo-scenes"
     """Data set."""
     folder: Path | None = None
-    """For name = "folder": a folder with images/ and masks/, or with train/ and test/ that hold both."""
+    """For name = "folder": a folder with images/ and masks/, or with train/ and test/ that each have both."""
     classes: tuple[str, ...] = ()
-    """For name = "folder": class names in the order of their mask values; empty: class-0, class-1, ..."""
+    """For name = "folder": class names in the order of their mask values. If empty: class-0, class-1, ..."""
     mask_values: tuple[int, ...] = ()
-    """For name = "folder": the mask value of each class; empty: 0, 1, 2, ... or 0 and 255."""
+    """For name = "folder": the mask value of each class. If empty: 0, 1, 2, ... or 0 and 255."""
     trimap: Literal["classes3", "pet+border", "pet", "ignore-border", "border"] = "classes3"
-    """For name = "oxford-pets": the label scheme, printed on every table. "border" (against all the rest as
-    one class) repeats an error of another study and is only for comparison with it."""
+    """For name = "oxford-pets": the label scheme, printed on every table. "border" (border against the rest)
+    repeats an error of another study and serves only for comparison with that study."""
     mask_resize: Literal["nearest", "bilinear"] = "nearest"
-    """How masks are resized. "bilinear" repeats an error of the reference study and is only for comparison
-    with it."""
+    """How masks are resized. "bilinear" repeats an error of the reference study and serves only for
+    comparison with that study."""
     size_px: Side = 128
     """Height and width that every image is resized to, in pixels."""
     split: Literal["official", "reference", "sorted"] = "official"
-    """For name = "oxford-pets". "reference": the official training part split 80/20 with seed 1234, as in the
-    reference study; "sorted": the same without shuffling, which tests on the last breeds of the alphabet."""
+    """For name = "oxford-pets". "reference": the official training split, divided 80/20 with seed 1234 as in
+    the reference study; "sorted": the same without shuffling, so that the test set has the last breeds of the
+    alphabet."""
     validation: Share = 0.15
-    """Share of the training images held out to select the epoch, stratified."""
+    """Fraction of the training images that is held out to select the epoch, stratified."""
     test: Share = 0.2
-    """For name = "folder" without train/ and test/: share of the images that is the test set."""
+    """For name = "folder" without train/ and test/: fraction of the images that is the test set."""
     limit: Positive | None = None
-    """Largest number of training images, validation included; none: all."""
+    """Largest number of training images, including validation. If left out, all training images are used."""
     count: Annotated[int, Field(ge=10)] = 400
-    """For name = "demo-scenes": number of scenes; a quarter of them is the test set."""
+    """For name = "demo-scenes": number of scenes; a quarter of the scenes is the test set."""
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is a validation part; else the test part would have to select the epoch."""
+        """Whether there is a validation set; without one, the epoch would be selected on the test set."""
         return self.split == "official"
 
 
@@ -70,7 +71,7 @@ _ONLY_FOR = {
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Augment:
-    """Random changes of training images; image and mask change alike."""
+    """Random changes of training images; image and mask are transformed in the same way."""
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
@@ -79,14 +80,14 @@ class Augment:
     scale: Fraction = 0.2
     """Largest relative change of size, in either direction."""
     shift: Fraction = 0.1
-    """Largest shift, as a share of the side."""
+    """Largest shift, as a fraction of the height and width of the image."""
     colour: Fraction = 0.3
     """Largest relative change of brightness, contrast and saturation."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Model:
-    """The network: a U-Net and the kinds of its parts."""
+    """The network: a U-Net and its building blocks."""
 
     name: Literal["unet"] = "unet"
     """Network."""
@@ -95,7 +96,7 @@ class Model:
     up: Literal["transposed", "bilinear", "nearest", "pixel-shuffle"] = "transposed"
     """Up-sampling between levels; bilinear and nearest come after a 1x1 convolution."""
     width: Even = 32
-    """Channels of the first level, an even number; each level doubles them."""
+    """Channels of the first level, an even number; each further level doubles the channels."""
     depth: Annotated[int, Field(ge=2, le=8)] = 5
     """Number of levels."""
     norm: Literal["batch", "group"] = "batch"
@@ -103,26 +104,26 @@ class Model:
     dropout: Literal["element", "channel", "none"] = "none"
     """What dropout sets to zero: single elements, whole channels, or nothing."""
     dropout_rate: Fraction = 0.1
-    """Probability of being set to zero by dropout."""
+    """Probability with which dropout sets an element or channel to zero."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Loss:
-    """What training minimises. Variants with different losses are not ranked by it."""
+    """What training minimises. Variants with different losses are not ranked by their loss."""
 
     name: Literal["bce", "ce", "dice", "bce+dice", "ce+dice", "focal", "tversky"] = "ce+dice"
     """Loss on the logits; + is an unweighted sum."""
     smooth: AboveZero | None = None
-    """For dice and tversky: pixels added to numerator and denominator; none: 1."""
+    """For dice and tversky: pixels added to numerator and denominator. If left out: 1."""
     gamma: AtLeastZero | None = None
-    """For focal: exponent that reduces the weight of easy pixels; none: 2."""
+    """For focal: exponent that reduces the weight of easy pixels. If left out: 2."""
     alpha: AtLeastZero | None = None
-    """For tversky: weight of false positives; none: 0.3."""
+    """For tversky: weight of false positives. If left out: 0.3."""
     beta: AtLeastZero | None = None
-    """For tversky: weight of false negatives; none: 0.7."""
+    """For tversky: weight of false negatives. If left out: 0.7."""
     softmax: bool | None = None
-    """For dice: whether it takes the softmax of the logits; none: true. False repeats an error of another
-    study and is only for comparison with it."""
+    """For dice: whether the softmax of the logits is taken. If left out: true. False repeats an error of
+    another study and serves only for comparison with that study."""
 
     def __post_init__(self) -> None:
         """Reject a key that the loss does not use."""
@@ -135,7 +136,7 @@ class Loss:
 
     @property
     def options(self) -> dict[str, float | bool]:
-        """The keys that are set; for the others the loss has defaults."""
+        """The options that are set; for the other options the loss has defaults."""
         return {key: value for key in _LOSS_KEYS if (value := getattr(self, key)) is not None}
 
 
@@ -150,7 +151,7 @@ _LOSS_KEYS = {
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SegmentRecipe(Recipe):
-    """Everything that decides a segmentation run except its seed.
+    """All settings of a segmentation run except its seed.
 
     >>> SegmentRecipe(model=Model(width=8)).model.width
     8
@@ -170,5 +171,5 @@ class SegmentRecipe(Recipe):
         if not self.data.has_validation and self.train.keep == "best":
             raise ValueError(
                 f'train.keep = "best" with data.split = "{self.data.split}": that split has no validation '
-                'part of its own, so the epoch would be chosen on the test set; set train.keep = "last"'
+                'set, so the epoch would be selected on the test set; set train.keep = "last"'
             )

@@ -1,4 +1,4 @@
-"""Choose the test images that a study's report shows; write them with every variant's masks."""
+"""Choose the test images of a study's report, and write them with the predicted masks of each variant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.data.store import MaskedStore
 from isthmus.engine.run_folder import RunFolder, write_atomically, write_json
 
 TYPICAL, DIFFERING, HARDEST, EASIEST = 4, 3, 3, 2
-"""How many test images of each role are shown."""
+"""Number of test images of each role that are shown."""
 
 
 def write_shown_images(
@@ -24,11 +24,11 @@ def write_shown_images(
     store: MaskedStore,
     per_image: pd.DataFrame,
 ) -> None:
-    """Write the same test images for every variant: typical, differing, hardest and easiest ones.
+    """Write typical, differing, hardest and easiest test images, with the masks of every variant.
 
     Args:
-        folder: Receives a PNG of each image, true mask and predicted mask, and ``images.json``;
-            other PNGs in it are deleted.
+        folder: Folder for a PNG of each image, true mask and predicted mask, and for ``images.json``;
+            other PNGs in this folder are deleted.
         shown: Variant -> seed and folder of the finished run whose masks are shown.
         store: The images of the study.
         per_image: One row per finished run and test image.
@@ -50,11 +50,11 @@ def write_shown_images(
         image, truth = f"{stem}.png", f"{stem}-truth.png"
         pixels |= {image: store.images[row], truth: store.masks[row]}
         pixels |= {predictions[variant]: masks[variant][index] for variant in shown}
-        mean_iou = {of: float(iou_of[of, seed, name]) for of, (seed, _) in shown.items()}
+        mean_iou = {v: float(iou_of[v, seed, name]) for v, (seed, _) in shown.items()}
         entry = {"name": name, "role": role, **differing, "image": image, "truth": truth}
         entries.append(entry | {"predictions": predictions, "mean_iou": mean_iou})
-    for file_name, of in pixels.items():
-        png = Image.fromarray(np.asarray(of))
+    for file_name, array in pixels.items():
+        png = Image.fromarray(np.asarray(array))
         write_atomically(folder / file_name, functools.partial(png.save, format="PNG"))
     write_json(folder / "images.json", entries)
     for old in folder.glob("*.png"):
@@ -63,11 +63,11 @@ def write_shown_images(
 
 
 def _chosen(per_image: pd.DataFrame, names: list[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """Name and role of each image, and for a differing one its best and worst variant, "a" and "b".
+    """Name and role of each image, and for a differing image its best and worst variant, "a" and "b".
 
-    Typical images are evenly spaced in the test set, whatever their metrics. Differing ones have
-    the largest difference of mean IoU (over seeds) between two variants; hardest and easiest ones
-    the lowest and highest mean IoU over all runs.
+    Typical images are evenly spaced in the test set, whatever their metrics. Differing images have
+    the largest difference between two variants in mean IoU (averaged over seeds). Hardest and easiest
+    images have the lowest and highest mean IoU over all runs.
     """
     spaced = np.linspace(0, len(names) - 1, min(TYPICAL, len(names))).round().astype(int)
     typical = [names[i] for i in spaced]
