@@ -1,4 +1,4 @@
-"""Charts of the judged metric: against what a run costs, and by the number of labelled images."""
+"""Charts of the primary metric: against what a run costs, and by the number of labelled images."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _SIZES = (340, 200)
 
 
 def cost_chart(study: StudyFolder) -> Drawing | None:
-    """The judged metric beside time, parameters and GFLOP, a row a variant, the best mean first.
+    """The primary metric beside time, parameters and GFLOP, a row a variant, the best mean first.
 
     Bars reach one standard deviation over seeds each way. None without a finished run.
     """
-    judged = study.record.judged
-    names = [v for v in study.by_judged_metric if study.values(v, judged.name).size]
+    primary = study.record.primary
+    names = [v for v in study.by_primary_metric if study.values(v, primary.name).size]
     if not names:
         return None
     left, height = 20 + max(map(text_width, names)), _LINE * len(names)
     width = left + (1 + len(COSTS)) * (_PANEL + _GAP)
-    label = f"{judged.heading} beside training time, parameters and GFLOP"
+    label = f"{primary.heading} beside training time, parameters and GFLOP"
     drawing = Drawing(width, height + 44, label)
     for row, name in enumerate(names):
         y = 24 + (row + 0.5) * _LINE
         drawing.line((0, y), (width - _GAP, y), "faint", stroke_width=0.5)
         drawing.text((0, y - 3), name)
-    columns = ((judged.name, judged.heading, tick_text), *COSTS)
+    columns = ((primary.name, primary.heading, tick_text), *COSTS)
     for k, (column, title, as_text) in enumerate(columns):
         values = [study.values(name, column) for name in names]
         means = np.array([of.mean() if of.size else np.nan for of in values])
@@ -60,11 +60,11 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
 
 
 def size_charts(study: StudyFolder) -> list[Drawing]:
-    """The judged metric by the number of labelled images, a chart a setting; none where it is not known.
+    """The primary metric by the number of labelled images, a chart a setting; none where it is not known.
 
     Bars are 95 % t intervals over seeds. Numbers of images are on a logarithmic scale.
     """
-    sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
+    sizes = study.sizes[study.sizes["metric"] == study.record.primary.name]
     if sizes.empty:
         return []
     heights = padded(sizes[["mean", "low", "high"]].to_numpy())
@@ -88,7 +88,7 @@ def sizes_chart(study: StudyFolder) -> Drawing | None:
 
 def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) -> Drawing:
     """Measured means joined by a line; a dashed one leads on to what is predicted."""
-    drawing, title = axes.drawing, study.record.judged.heading
+    drawing, title = axes.drawing, study.record.primary.heading
     drawing.label = f"{title} by number of labelled images, {name}"
     drawing.text((0, 12), name, font_weight="bold")
     drawing.text((0, 28), f"{title} by labelled images (dashed: predicted)", SMALL_PX, fill="quiet")

@@ -76,15 +76,15 @@ def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
 
 
 def pair_matrix(study: StudyFolder) -> Table | None:
-    """Every variant against every other one, by the judged metric; None for two or too many."""
-    judged = study.record.judged
+    """Every variant against every other one, by the primary metric; None for two or too many."""
+    primary = study.record.primary
     pairs = {
         (seen.a, seen.b): seen
         for pair in study.verdicts
-        if pair.kind == "pair" and pair.metric == judged.name
+        if pair.kind == "pair" and pair.metric == primary.name
         for seen in (pair, pair.seen_from(pair.b))
     }
-    names = [name for name in study.by_judged_metric if any(name == a for a, _ in pairs)]
+    names = [name for name in study.by_primary_metric if any(name == a for a, _ in pairs)]
     if not 2 < len(names) <= _MOST_VARIANTS:
         return None
     place = {name: k for k, name in enumerate(names, start=1)}
@@ -100,16 +100,16 @@ def pair_matrix(study: StudyFolder) -> Table | None:
     )
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
     caption = (
-        f"The row's variant against the column's, by {judged.title}, best mean first: {legend}."
+        f"The row's variant against the column's, by {primary.title}, best mean first: {legend}."
     )
     return table_of(study, caption, [head, *map(against, names)], names)
 
 
 def rank_table(study: StudyFolder) -> Table | None:
-    """How often each variant has each rank; None without ranks of the judged metric."""
-    judged = study.record.judged
-    ranks = study.ranks[study.ranks["metric"] == judged.name]
-    names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
+    """How often each variant has each rank; None without ranks of the primary metric."""
+    primary = study.record.primary
+    ranks = study.ranks[study.ranks["metric"] == primary.name]
+    names = [name for name in study.by_primary_metric if name in set(ranks["variant"])]
     if not names or len(names) > _MOST_VARIANTS:
         return None
     keys = zip(ranks["variant"], ranks["rank"].astype(int), strict=True)
@@ -121,7 +121,7 @@ def rank_table(study: StudyFolder) -> Table | None:
         )
 
     caption = (
-        f"How often each variant has each rank by {judged.title} when the seeds are drawn again "
+        f"How often each variant has each rank by {primary.title} when the seeds are drawn again "
         "(paired bootstrap); 1 is best. With few seeds the shares look more certain than they are."
     )
     places = sorted({place for _, place in shares})
@@ -150,8 +150,8 @@ def variance_table(study: StudyFolder) -> Table | None:
 
 
 def size_table(study: StudyFolder) -> Table | None:
-    """The judged metric by the number of labelled images, measured and predicted; None if not known."""
-    sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
+    """The primary metric by the number of labelled images, measured and predicted; None if not known."""
+    sizes = study.sizes[study.sizes["metric"] == study.record.primary.name]
     if sizes.empty:
         return None
 
@@ -159,7 +159,9 @@ def size_table(study: StudyFolder) -> Table | None:
         words("Setting", lambda row: row["variant"]),
         numbers("Labelled images", lambda row: float(row["images"]), lambda count: f"{count:.0f}"),
         words("From", lambda row: row["source"]),
-        Column(headed(study.record.judged), lambda r: between_cell(r["mean"], r["low"], r["high"])),
+        Column(
+            headed(study.record.primary), lambda r: between_cell(r["mean"], r["low"], r["high"])
+        ),
     ]
     caption = (
         "By number of labelled images, validation included: mean and 95 % t interval over seeds. "
