@@ -1,8 +1,8 @@
 """Images of a store as torch datasets, with reproducible random changes (augmentation).
 
-The changes of row i in epoch e are drawn from (seed, e, i) alone. They do not depend on order, batch
-size, number of workers or the draws of the network, and drawing them leaves the global generators as
-they were.
+The changes of row i in epoch e are drawn from (seed, e, i) alone. They do not depend on the order of
+rows, the batch size, the number of workers or the random draws of the network, and drawing them does
+not change the state of the global generators.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rows(Dataset[Batch]):
     Args:
         indices: The rows, in the order of the dataset's positions.
         seed: First part of the seed of every draw.
-        collate: Makes a batch of items; to be passed to a ``DataLoader`` as ``collate_fn``.
+        collate: A function that makes a batch of items; pass it to a ``DataLoader`` as ``collate_fn``.
     """
 
     def __init__(self, indices: Int[np.ndarray, " n"], seed: int, collate: Collate) -> None:
@@ -64,7 +64,7 @@ class Rows(Dataset[Batch]):
 
     @property
     def epoch(self) -> int:
-        """The epoch whose changes are drawn; the training loop sets it before each pass."""
+        """The epoch for which changes are drawn; the training loop sets it before each pass."""
         return int(self._epoch)
 
     @epoch.setter
@@ -81,7 +81,7 @@ class MaskedImages(Rows):
     Args:
         store: The images and masks.
         indices: The rows, in the order of the dataset's positions.
-        augmentation: Random changes; None: no changes.
+        augmentation: Random changes. If None, images are not changed.
         seed: First part of the seed of every draw.
     """
 
@@ -123,13 +123,13 @@ def augmentation(
     """Random changes of an image and its mask: colour, flip, one affine map; identity if all are 0.
 
     The affine map interpolates images bilinearly and masks by nearest neighbour. Corners without
-    content become grey in the image and ``IGNORE_INDEX`` in the mask, so no loss counts them.
+    content become grey in the image and ``IGNORE_INDEX`` in the mask, so that losses ignore them.
 
     Args:
         flip: Probability of a left-right flip.
         rotate_deg: Largest rotation in degrees, either way.
         scale: Largest relative change of size, either way.
-        shift: Largest shift, as a share of the side.
+        shift: Largest shift, as a fraction of the height and width.
         colour: Largest relative change of brightness, contrast and saturation; never of hue.
     """
     steps: list[v2.Transform] = []
@@ -216,7 +216,7 @@ class LabelledImages(Rows):
 
 
 def complete_batch(batch: Batch) -> Batch:
-    """The batch itself, which ``__getitems__`` has already put together."""
+    """The batch itself, because ``__getitems__`` has already assembled it."""
     return batch
 
 
@@ -226,7 +226,7 @@ def _changes(
 ) -> tuple[Bool[np.ndarray, " n"], Moves]:
     """Whether each row of a store is flipped, and its shift down and right."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    # Row by row, so that the draw of a row does not depend on the number of rows.
+    # One row of numbers per image, so that the draw of an image does not depend on their number.
     uniform = rng.random((count, 3))
     moves_px = np.floor(uniform[:, 1:] * (2 * shift_px + 1)).astype(np.int64) - shift_px
     return uniform[:, 0] < flip, moves_px

@@ -16,6 +16,7 @@ from isthmus.engine.run_folder import Busy, RunFolder, write_text
 from isthmus.engine.run_result import RunResult, TuningResult
 from isthmus.engine.task import ProgressCallback, task_of
 from isthmus.errors import UserError
+from isthmus.metrics.wording import counted
 from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
 from isthmus.study.differences import is_complete
 from isthmus.study.plan import StudyPlan, metrics_of
@@ -44,25 +45,26 @@ def run_study(
 ) -> StudyPlan:
     """Run what has not finished yet; write the study's tables and images after every run.
 
-    A run that breaks off leaves ``error.txt``; the next call tries it again, and until then there are
-    no verdicts. Several calls may run one study at once: each skips the runs that another one trains.
+    A run that stops with an error leaves ``error.txt``; the next call tries the run again, and there are
+    no verdicts until then. Several processes may run one study at once: each skips the runs that
+    another process is training.
 
     Args:
         plan: What to run. It may add seeds and variants to those of the folder.
-        study: The study folder, which is made if it is absent.
-        only: Whether to run this plan alone. It does not join the plan of a folder that has verdicts, for
-            its seed would leave them incomplete.
-        rule: When to stop adding seeds; None: run the seeds of the plan.
-        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
-        logger: A tracker that records every run too.
-        console: Where progress is printed; None: standard error.
-        command: The command line that asked for this; the report prints it.
+        study: The study folder, which is created if it does not exist.
+        only: Whether to run only the variants and seeds of ``plan``. If the folder has verdicts, they are
+            then not added to its plan, because a new seed would leave the verdicts incomplete.
+        rule: When to stop adding seeds. If None, only the seeds of the plan are run.
+        data_root: Folder that contains the data sets. If None, ISTHMUS_DATA or the cache folder.
+        logger: An experiment tracker that also records every run.
+        console: Where progress is printed. If None, standard error.
+        command: The command line, which the report prints.
 
     Returns:
-        The plan that the folder now has, with older seeds and variants.
+        The plan that the folder now has, including seeds and variants of earlier calls.
 
     Raises:
-        UserError: If the data break a rule or the folder holds another study.
+        UserError: If the data are invalid or the folder holds a different study.
     """
     folder, console = StudyFolder(study), console or Console(stderr=True)
     claimed = claimed_plan(plan, folder, adds=not (only and _has_verdicts(StudyFolder(study))))
@@ -75,12 +77,12 @@ def run_study(
         if beside:
             run.say(
                 f"seed {', '.join(map(str, beside))} is not among the {len(claimed.seeds)} seeds of the "
-                f"study in {study}: its run is there and its tables are as before; isthmus study with more "
-                "--seeds takes it in"
+                f"study in {study}: the run was stored, but the tables of the study do not include it; to "
+                "include it, run isthmus study with more --seeds"
             )
     else:
         claimed, reason = run_with_rule(claimed, folder, rule, run.train_seeds)
-        run.say(f"{len(claimed.seeds)} seeds: {reason}")
+        run.say(f"stopped at {counted(len(claimed.seeds), 'seed')}: {reason}")
     note_look(folder)
     return claimed
 
@@ -91,7 +93,7 @@ def _has_verdicts(folder: StudyFolder) -> bool:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One call of ``run_study``: what all its steps share."""
+    """One call of ``run_study``, with the settings that all of its steps use."""
 
     folder: StudyFolder
     names: frozenset[str]
@@ -102,16 +104,19 @@ class StudyRun:
     command: str
 
     def train_seeds(self, plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-        """Train these seeds, which need not be in the plan; publish all runs of the plan; return it."""
+        """Train these seeds, publish all runs of the plan, and return the plan.
+
+        The seeds need not be in the plan.
+        """
         wanted = dataclasses.replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))))
         schedule = Schedule(wanted, self.folder)
         schedule.check_content(self._content(schedule))
-        schedule.shared()
+        schedule.shared()  # raises an error if runs used different judges; the names are not needed here
         plan = write_plan(plan, self.folder)
         planned = Schedule(plan, self.folder)
         self.tune(planned)
         ready = self.names - planned.untrainable() - planned.untuned()
-        runs = schedule.runs()  # with what tuning has chosen
+        runs = schedule.runs()  # with the hyperparameters that tuning has chosen
         chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
         if not self._train_each(plan, runs, chosen, "run"):
             self._publish(plan)
@@ -127,7 +132,7 @@ class StudyRun:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _content(self, schedule: Schedule) -> str:
-        """Hash of the images; all data are opened first, so that faulty data are rejected early."""
+        """Hash of the images; opens the data of all variants, so that invalid data are rejected early."""
         with decoding_progress(self.console) as on_progress:
             for data in dict.fromkeys(run.recipe.data for run in schedule.runs()):
                 task = task_of(schedule.plan.recipe)
@@ -137,7 +142,7 @@ class StudyRun:
     def _train_each(
         self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
     ) -> int:
-        """Train the wanted runs that have not finished; return how many were tried."""
+        """Train the wanted runs that have not finished; return the number of runs tried."""
         tried = 0
         if not runs:
             return tried
@@ -158,7 +163,7 @@ class StudyRun:
         return tried
 
     def _train(self, plan: StudyPlan, run: PlannedRun, on_progress: ProgressCallback) -> Result:
-        from isthmus.engine.train import train_run, tune_run  # slow; a finished study does without
+        from isthmus.engine.train import train_run, tune_run  # slow; not needed by a finished study
 
         own = (run.recipe, run.seed, run.folder)
         shared = self.folder.shared
@@ -175,38 +180,41 @@ class StudyRun:
         )
 
     def _publish(self, plan: StudyPlan) -> None:
-        """Publish all runs of the folder, those of other commands too.
+        """Publish all runs of the folder, including those of other commands.
 
-        The plan is written again, because the budget of another command may have taken seeds out of it.
+        The plan is written again, because another command may have removed seeds from it to stay within
+        its budget.
         """
         schedule = Schedule(write_plan(plan, self.folder), self.folder)
-        schedule.shared()
+        schedule.shared()  # raises an error if runs used different judges; the names are not needed here
         publish(schedule, data_root=self.data_root, command=self.command)
 
 
 def attempt(
     train: Callable[[], Result], folder: RunFolder, name: str, console: Console
 ) -> Result | None:
-    """What training returns; None if it breaks off, or if another command trains or has trained the run.
+    """The result of training; None if training stops with an error.
+
+    Also None if another process is training the run or has finished it.
 
     Raises:
-        UserError: If the request is wrong, since it is then wrong for every run.
+        UserError: If the request is invalid, since it is then invalid for every run.
     """
     try:
         with folder.held():
             return None if folder.is_finished else train()
     except Busy:
-        console.print(f"{name}: another command trains it", markup=False)
+        console.print(f"{name}: another process is training this run", markup=False)
     except UserError:
         raise
     except Exception as error:  # the other runs of the study go on
         write_text(folder.error, traceback.format_exc())
-        console.print(f"{name}: broke off: {error}", style="red", markup=False)
+        console.print(f"{name}: stopped with an error: {error}", style="red", markup=False)
     return None
 
 
 def _result_text(plan: StudyPlan, result: RunResult) -> str:
-    """Why a run failed, or its first metric with the accuracy of the judge."""
-    first = metrics_of(plan)[0]
-    judge = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
-    return result.reason or f"{first.title} {result.metrics[first.name]:.3f}{judge}"
+    """Why a run failed, or its primary metric and the accuracy of the judge."""
+    primary = metrics_of(plan)[0]
+    judge = f" (judge accuracy {result.judge.accuracy:.3f})" if result.judge else ""
+    return result.reason or f"{primary.title} {result.metrics[primary.name]:.3f}{judge}"
