@@ -71,7 +71,7 @@ def test_every_recipe_field_is_a_flag(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Folder of the study" in shown
 
 
-RECIPE_IS_MISSING = "study needs a recipe as its first word: isthmus study RECIPE.toml"
+RECIPE_IS_MISSING = "study needs a recipe as its first argument: isthmus study RECIPE.toml"
 SEE_HELP = "see isthmus study RECIPE --help"
 
 
@@ -111,7 +111,11 @@ SEE_HELP = "see isthmus study RECIPE --help"
             f"--out: this flag needs a value; {SEE_HELP}",
             "study RECIPE --out a",
         ),
-        ("study RECIPE more", f"more: this word belongs to no flag; {SEE_HELP}", "study RECIPE"),
+        (
+            "study RECIPE more",
+            f"more: this argument belongs to no flag; {SEE_HELP}",
+            "study RECIPE",
+        ),
         (
             "study RECIPE --seeds 0",
             "seeds = 0: Input should be greater than or equal to 1",
@@ -130,7 +134,7 @@ SEE_HELP = "see isthmus study RECIPE --help"
         ),
         (
             "train RECIPE",
-            "this recipe has 2 variants and train takes one: name it with --variant "
+            "this recipe has 2 variants, and train trains only one: name it with --variant "
             "(max-pool, strided), or use isthmus study",
             "train RECIPE --variant max-pool",
         ),
@@ -166,8 +170,8 @@ def test_what_variants_set_is_no_flag_but_can_be_changed_in_the_recipe(
 ) -> None:
     assert said(["study", str(small_recipe), "--model.down", "average-pool"], capsys) == (
         2,
-        "isthmus: --model.down: this study's variants set it, so the flag would do nothing; "
-        "change it in the recipe",
+        "isthmus: --model.down: the variants of this study set this field, so the flag would have no "
+        "effect; change it in the recipe",
     )
     text = small_recipe.read_text(encoding="utf-8").replace("strided", "average-pool")
     small_recipe.write_text(text, encoding="utf-8")
@@ -178,7 +182,7 @@ def test_what_variants_set_is_no_flag_but_can_be_changed_in_the_recipe(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["report"], "report takes one word, the folder of a study: isthmus report studies/NAME"),
+        (["report"], "report needs the folder of a study: isthmus report studies/NAME"),
         (["compare", "A"], "compare takes two runs or two studies: isthmus compare A B"),
     ],
 )
@@ -196,8 +200,8 @@ def test_a_data_root_that_is_none_is_rejected_and_a_folder_is_looked_into(
     status, sentence = said([*words, "nowhere"], capsys)
     assert (status, sentence.splitlines()[-1]) == (
         2,
-        "isthmus: data root nowhere is not a folder: it must hold the data sets; "
-        "name another with --data-root or ISTHMUS_DATA, or leave it out to download",
+        "isthmus: data root nowhere is not a folder: it must be a folder with the data sets; name another "
+        "folder with --data-root or ISTHMUS_DATA, or set neither to download data sets",
     )
     monkeypatch.setenv("ISTHMUS_DATA", str(tmp_path))
     for given in ([*words, str(tmp_path)], words[:-1]):
@@ -278,8 +282,8 @@ def test_a_recipe_with_a_byte_order_mark_is_read(
         (
             [0, 7],
             {"mask_values": [7]},
-            "data.mask_values has 1 entries: there must be 2 to 255 classes; list them all, the "
-            "background too",
+            "data.mask_values has 1 entries: there must be 2 to 255 classes; list them all, including "
+            "the background",
             {"mask_values": [0, 7]},
         ),
         (
@@ -377,7 +381,7 @@ def test_work_that_fails_is_status_1_and_debug_shows_where(
     monkeypatch.setattr("isthmus.cli.study.study", broken)
     assert said(["study"], capsys) == (
         1,
-        "isthmus: study failed: the disk is full (--debug shows where)",
+        "isthmus: study failed: the disk is full (--debug prints the traceback)",
     )
     with pytest.raises(RuntimeError):
         main(["study", "--debug"])

@@ -86,7 +86,7 @@ def test_the_official_files_come_before_the_jpeg_copy(tmp_path, monkeypatch):
         assert CIFAR10_CLASSES.index(item.group) == label
     (folder / "test_batch").write_bytes(b"changed")
     assert error(labelled_set, "cifar10", tmp_path, False, root=tmp_path).startswith(
-        "PATH/cifar-10-batches-py: the train part cannot be read (Dataset not found or corrupted"
+        "PATH/cifar-10-batches-py: the train set cannot be read (Dataset not found or corrupted"
     )
 
 

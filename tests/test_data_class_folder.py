@@ -189,8 +189,8 @@ def test_a_missing_folder_is_rejected(tmp_path):
     )
     class_folder(tmp_path / "train", {"a": 2, "b": 2})
     assert error(tmp_path) == (
-        "PATH/test: no such folder: train/ and test/ must both be there, each with one folder per "
-        "class; add it"
+        "PATH/test: no such folder: train/ and test/ must both exist, each with one folder per "
+        "class; add the missing folder"
     )
     class_folder(tmp_path / "test", {"a": 2, "b": 2})
     assert is_accepted(tmp_path)
@@ -200,13 +200,13 @@ def test_a_missing_folder_is_rejected(tmp_path):
 
 def test_a_single_class_and_none_are_rejected(tmp_path):
     assert error(tmp_path) == (
-        "PATH: no class folders: at least two classes are needed, each a folder with its images; "
-        "add them, or set data.folder"
+        "PATH: no class folders: at least two classes are needed, each a folder of images; "
+        "add class folders, or set data.folder"
     )
     class_folder(tmp_path, {"frog": 3})
     assert error(tmp_path) == (
-        "PATH: only one class folder (frog): at least two classes are needed, each a folder with its "
-        "images; add them, or set data.folder"
+        "PATH: only one class folder (frog): at least two classes are needed, each a folder of "
+        "images; add class folders, or set data.folder"
     )
     class_folder(tmp_path, {"newt": 3})
     assert is_accepted(tmp_path)

@@ -179,8 +179,8 @@ def test_missing_folders_are_rejected(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images/a.png")
     assert error(tmp_path) == (
-        "PATH/masks: no such folder: a data folder has images/ and masks/, or train/ and test/ with "
-        "both in each; set data.folder"
+        "PATH/masks: no such folder: a data folder has images/ and masks/, or train/ and test/, "
+        "each with images/ and masks/; set data.folder"
     )
     shutil.rmtree(tmp_path / "images")
     (tmp_path / "train").mkdir()
@@ -199,7 +199,7 @@ def test_an_empty_folder_is_rejected(tmp_path):
 def test_fewer_than_five_images_are_rejected(tmp_path):
     path = folder_with(tmp_path, [mask_of(0, 1)] * 4)
     assert error(path) == (
-        "PATH: 4 images: training, validation and test need at least 5 together; add images"
+        "PATH: 4 images: training, validation and test sets need at least 5 images together; add images"
     )
     assert is_accepted(folder_with(path, [mask_of(0, 1)], start=4))
 
@@ -228,7 +228,7 @@ def test_two_images_of_one_name_are_rejected(tmp_path):
     Image.new("RGB", SIZE[::-1]).save(path / "images/p1.bmp")
     assert error(path) == (
         "PATH/images/p1.png: has the same name as p1.bmp except for the suffix: masks are matched by "
-        "name without suffix; remove one"
+        "name without suffix; remove one of the two"
     )
     (path / "images/p1.bmp").unlink()
     assert is_accepted(path)
@@ -317,7 +317,7 @@ def test_masks_without_class_indices_are_rejected(tmp_path):
     (path / "masks/p0.png").unlink()
     Image.fromarray(mask_of(0, 1)).save(path / "masks/p0.jpg")
     assert error(path) == (
-        "PATH/masks/p0.jpg: is a JPEG, which changes values to save space: masks need a lossless "
+        "PATH/masks/p0.jpg: is a JPEG file, whose compression changes values: masks need a lossless "
         "format; export them again as PNG"
     )
     (path / "masks/p0.jpg").unlink()
@@ -332,7 +332,7 @@ def test_masks_without_class_indices_are_rejected(tmp_path):
     (path / "masks/p0.png").unlink()
     Image.fromarray(np.zeros(SIZE, np.float32)).save(path / "masks/p0.tif")
     assert error(path) == (
-        "PATH/masks/p0.tif: has fractions: a mask has one class index per pixel; save it as a grey "
+        "PATH/masks/p0.tif: has fractional values: a mask has one class index per pixel; save it as a grey "
         "PNG with class indices"
     )
     (path / "masks/p0.tif").unlink()

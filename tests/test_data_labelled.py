@@ -178,7 +178,10 @@ def test_the_fingerprint_depends_on_the_files_but_not_on_their_location(tmp_path
 
 
 def test_missing_data_sets_are_rejected_with_the_expected_files(tmp_path):
-    way_out = "name the folder with --data-root or ISTHMUS_DATA, or leave it out to download"
+    way_out = (
+        "name the right folder with --data-root or ISTHMUS_DATA, or set neither to download the "
+        "data set"
+    )
     assert error(labelled_set, "kmnist", tmp_path, False, root=tmp_path) == (
         f"no KMNIST in PATH: expected PATH/KMNIST/raw/train-images-idx3-ubyte; {way_out}"
     )
@@ -198,8 +201,8 @@ def test_only_missing_data_are_downloaded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(MNIST, "download", unplugged)
     assert error(labelled_set, "mnist", tmp_path, True, root=tmp_path) == (
-        "cannot download MNIST into PATH (no network): it is needed once; try again, "
-        "or name a folder that has it with --data-root or ISTHMUS_DATA"
+        "cannot download MNIST into PATH (no network): the data set must be downloaded once; try again, "
+        "or name a folder that contains it with --data-root or ISTHMUS_DATA"
     )
     small_mnist(tmp_path)
     assert len(labelled_set("mnist", tmp_path, download=True)) == 17
@@ -213,7 +216,7 @@ def test_a_truncated_file_is_rejected(tmp_path, name, kept):
     raw = small_mnist(tmp_path)
     (raw / name).write_bytes((raw / name).read_bytes()[:kept])
     sentence = error(labelled_set, "mnist", tmp_path, False, root=tmp_path)
-    assert sentence.startswith("PATH/MNIST/raw: the train part cannot be read (")
+    assert sentence.startswith("PATH/MNIST/raw: the train set cannot be read (")
     assert sentence.endswith("): the data set must be complete; get it again")
     shutil.rmtree(tmp_path / "MNIST")
     small_mnist(tmp_path)
@@ -222,7 +225,7 @@ def test_a_truncated_file_is_rejected(tmp_path, name, kept):
 
 def test_different_numbers_of_images_and_labels_are_rejected(tmp_path):
     write_idx(small_mnist(tmp_path) / "t10k-labels-idx1-ubyte", np.arange(4))
-    assert "the test part cannot be read (5 images but 4 labels)" in error(
+    assert "the test set cannot be read (5 images but 4 labels)" in error(
         labelled_set, "mnist", tmp_path, False, root=tmp_path
     )
 

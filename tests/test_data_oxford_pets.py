@@ -117,8 +117,8 @@ def test_missing_data_are_rejected_with_the_expected_folders(tmp_path):
         opened(tmp_path)
     assert str(caught.value) == (
         f"no Oxford-IIIT Pet in {tmp_path}: expected {tmp_path}/oxford-iiit-pet/images and "
-        ".../annotations; name the folder with --data-root or ISTHMUS_DATA, "
-        "or leave it out to download"
+        ".../annotations; name the right folder with --data-root or ISTHMUS_DATA, "
+        "or set neither to download the data set"
     )
 
 

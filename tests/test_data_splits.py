@@ -62,7 +62,7 @@ def test_every_item_is_held_out_equally_often():
 
 @pytest.mark.parametrize(("groups", "share"), [(["a"], 0.5), (["a", "b"], 0.0), (["a", "b"], 1.0)])
 def test_a_cut_with_an_empty_side_is_an_error(groups, share):
-    with pytest.raises(ValueError, match="cannot hold out a share"):
+    with pytest.raises(ValueError, match="cannot hold out a fraction"):
         stratified_cut(groups, share, np.random.default_rng(0))
 
 
@@ -95,7 +95,7 @@ def test_equal_seeds_give_equal_splits_and_others_do_not():
 
 
 def test_empty_parts_are_named():
-    with pytest.raises(UserError, match=r"^coins: no images in the test part: training and test"):
+    with pytest.raises(UserError, match=r"^coins: no images in the test set: the train and test"):
         split_of(store_with(["train"] * 3, ["a"] * 3), 0.2, None, rng())
     with pytest.raises(UserError, match=r"^coins: only one training image: .* raise data\.limit"):
         split_of(store_with(["train", "train", "test"], ["a"] * 3), 0.2, 1, rng())

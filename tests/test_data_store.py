@@ -167,7 +167,10 @@ def test_bilinear_resizing_invents_background_between_pet_and_border():
 
 def test_bilinear_masks_are_in_the_label_scheme_and_rejected_with_ignored_pixels(tmp_path):
     store = open_store(Noise(), 16, "bilinear", tmp_path)
-    assert store.label_scheme == "noise, 16 px, bilinear masks (a fault of the reference, repeated)"
+    assert (
+        store.label_scheme
+        == "noise, 16 px, bilinear masks (a flaw of the reference study, reproduced)"
+    )
     with pytest.raises(
         UserError, match=r'^data\.mask_resize = "bilinear" cannot average .* "nearest"'
     ):

@@ -200,8 +200,9 @@ def test_runs_of_two_judges_are_no_study(
     capsys.readouterr()
     assert main(words) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
-        f"isthmus: {study}: its runs were evaluated by two judges, {judge} and {judge}-too, which differ by "
-        "points; delete the folders of the runs of one judge, or choose another --out"
+        f"isthmus: {study}: its runs were evaluated with two judges, {judge} and {judge}-too: the metrics "
+        "of different judges differ by percentage points; delete the folders of the runs with one judge, or "
+        "choose another folder with --out"
     )
     shutil.rmtree(begun.parent)
     assert main(words) == 0
@@ -559,8 +560,8 @@ def test_swap_draws_my_own_images_again(finished: Path, strokes: Path, tmp_path:
             ["generate", "RUN", "--labels", "uprigt"],
             "label uprigt: this model has no such label; did you mean upright?",
         ),
-        (["generate"], "generate takes one model"),
-        (["swap", "RUN"], "swap takes a model and images"),
+        (["generate"], "generate needs the folder of a trained VAE"),
+        (["swap", "RUN"], "swap needs the folder of a trained VAE and images"),
         (["generate", "NOWHERE"], "a model is the folder of a finished run"),
     ],
 )
@@ -606,7 +607,7 @@ def test_a_wrong_request_gets_its_sentence(
         ({"data.name": "classes"}, "data.folder is missing"),
         (
             {"data.name": "mnist", "data.folder": "mine"},
-            'data.folder does nothing for data.name = "mnist": only "classes" uses it',
+            'data.folder has no effect with data.name = "mnist": only "classes" uses it',
         ),
         ({"data.shift_px": 40}, "a shift is at least 0 and smaller than data.size_px"),
         (

@@ -198,41 +198,42 @@ def test_a_relative_folder_is_relative_to_its_recipe(tmp_path: Path) -> None:
         ),
         (
             "[train]\nmomentum = 0.9",
-            "train.momentum does nothing for adamw: only rmsprop uses it; remove the key",
+            "train.momentum has no effect with adamw: only rmsprop uses it; remove the key",
         ),
         (
             '[data]\nname = "folder"',
-            'data.folder is missing: data.name = "folder" needs the path of your folder; set it',
+            'data.folder is missing: data.name = "folder" needs the path of your folder; set data.folder',
         ),
         (
             '[data]\nfolder = "mine"',
-            'data.folder does nothing for data.name = "demo-scenes": only "folder" uses it; set '
+            'data.folder has no effect with data.name = "demo-scenes": only "folder" uses it; set '
             'data.name = "folder" or remove the key',
         ),
         ('[data]\nname = "oxford-pets"\nsplit = "reference"', 'set train.keep = "last"'),
         (
             '[data]\nname = "demo-scenes"\nsplit = "reference"\n[train]\nkeep = "last"',
-            'data.split does nothing for data.name = "demo-scenes": only "oxford-pets" uses it; set '
+            'data.split has no effect with data.name = "demo-scenes": only "oxford-pets" uses it; set '
             'data.name = "oxford-pets" or remove the key',
         ),
         (
             'task = "generate"\n[data]\nname = "mnist"\ntest = 0.3',
-            'data.test does nothing for data.name = "mnist": only "classes" uses it; set data.name = '
+            'data.test has no effect with data.name = "mnist": only "classes" uses it; set data.name = '
             '"classes" or remove the key',
         ),
-        ("[study]\nseeds = [1, 1]", "seed 1 stands twice in the study"),
+        ("[study]\nseeds = [1, 1]", "seed 1 occurs more than once in the study"),
         (
             '[[study.variants]]\nname = "a"\n[[study.variants]]\nname = "A"',
-            "variant a stands twice in the study: each may stand once, whatever its case; rename one",
+            "variant a occurs more than once in the study: every variant must be unique, and upper and "
+            "lower case count as equal; rename or remove one",
         ),
         (
             '[[study.variants]]\nname = "a."',
             "study.variants.0.name = 'a.': String should match pattern",
         ),
         ("[[study.variants]]\nmodel.widht = 8", "model.widht: unknown key; did you mean width?"),
-        ("[model", "not a TOML file"),
-        ("study = 3", "study = 3: is a table; write its keys under [study]"),
-        ("[study]\nvariants = 3", "study.variants holds no tables: write each one"),
+        ("[model", "not a valid TOML file"),
+        ("study = 3", "study = 3: must be a table; write its keys under [study]"),
+        ("[study]\nvariants = 3", "study.variants must hold tables: write each variant"),
         ("[study]\nseeds = true", "study.seeds = True: Input should be a valid array"),
         ('task = ["a"]', "task = ['a']: unknown; "),
     ],
@@ -326,32 +327,33 @@ tune.train.batch = [8, 16]
     [
         (
             FACTORIAL.format(study='only = ["strided_bec"]'),
-            "study.only: no variant strided_bec; did you mean strided_bce?",
+            "study.only: there is no variant strided_bec; did you mean strided_bce?",
         ),
         (
             "[study.factors]\nmodel.down = 'strided'",
-            "study.factors.model.down = 'strided': give two or more values in a list",
+            "study.factors.model.down = 'strided': must be a list of two or more values",
         ),
         (
             "[study.factors]\nmodel.width = [8, 16, 8]",
-            "study.factors.model.width has 8 twice: each value stands once",
+            "study.factors.model.width lists 8 more than once: values must be unique; remove one",
         ),
         (
             FACTORIAL.format(study="") + "[[study.variants]]\nmodel.width = 8",
-            "study.factors and study.variants: a study spans its variants or lists them; take one out",
+            "study.factors and study.variants are both set: variants are either the combinations of "
+            "factors or listed; remove one of the two",
         ),
         (
             "[study]\nonly = ['a']",
-            "study.only chooses among the variants that study.factors spans, and there are no factors; "
-            "take the key out",
+            "study.only selects from the combinations of study.factors, but there are no factors; "
+            "remove study.only",
         ),
         (
             FACTORIAL.format(study="tune.loss.name = ['bce', 'dice']"),
-            "loss.name is a factor and tuned: a field is compared or tuned; choose one",
+            "loss.name is both a factor and tuned: a field is either compared or tuned; choose one",
         ),
         (
             FACTORIAL.format(study="tune.train.lr = [1e-3]"),
-            "study.tune.train.lr = [0.001]: give two or more values in a list",
+            "study.tune.train.lr = [0.001]: must be a list of two or more values",
         ),
         (
             FACTORIAL.format(study="tune.train.lr = [1e-3, -1.0]"),
@@ -359,46 +361,49 @@ tune.train.batch = [8, 16]
         ),
         (
             FACTORIAL.format(study="tune = 3"),
-            "study.tune = 3: give a table of fields, each with its list of values",
+            "study.tune = 3: must be a table of fields, each with a list of values",
         ),
         (
             FACTORIAL.format(study="only = [1]"),
-            "study.only: no variant 1; known: max-pool_bce, max-pool_dice, strided_bce, strided_dice",
+            "study.only: there is no variant 1; known: max-pool_bce, max-pool_dice, strided_bce, "
+            "strided_dice",
         ),
         (
             FACTORIAL.format(study="only = 'strided_bce'"),
-            "study.only = 'strided_bce': give the names of variants in a list, or take it out",
+            "study.only = 'strided_bce': must be a list of names of variants; correct or remove it",
         ),
         (
             "[study.factors]\ndata.classes = [['a', 'b'], ['b', 'a']]",
-            "study.factors.data.classes has ['a', 'b']: a value is a word, a number, true or false",
+            "study.factors.data.classes lists ['a', 'b']: a value must be a string, a number, true or "
+            "false",
         ),
         (
             "[study]\nvariants = ['a']",
-            "study.variants holds no tables: write each one under [[study.variants]]",
+            "study.variants must hold tables: write each variant under [[study.variants]]",
         ),
         (
             "[study.factors]\ndata.size_px = [32, 64]",
-            "data.size_px differs between variants: they would be evaluated on other images or labels, or "
-            "by other rules, and not compare; make a study of each",
+            "data.size_px differs between variants: they would be evaluated on different images or "
+            "labels, or with different settings, and would not be comparable; make a separate study for "
+            "each value",
         ),
         (
             "task = 'generate'\n[study]\ntune.objective.likelihood = "
             "['bernoulli-dynamic', 'continuous-bernoulli']",
-            "objective.likelihood is tuned: it changes the problem itself, which validation "
-            "metrics cannot choose; make it a factor, or set it once",
+            "objective.likelihood is tuned: it changes the problem itself, so validation metrics cannot "
+            "choose its value; make it a factor, or set it to one value",
         ),
         (
             "task = 'generate'\n[study]\ntune.objective.invariance_weight = [1.0, 9.0]\n"
             "[objective]\ninvariance = 'hsic'\ninvariance_weight = 1.0",
-            "objective.invariance_weight is tuned: it changes the problem itself, which "
-            "validation metrics cannot choose; make it a factor, or set it once",
+            "objective.invariance_weight is tuned: it changes the problem itself, so validation metrics "
+            "cannot choose its value; make it a factor, or set it to one value",
         ),
         (
             "[study]\ntune.train.lr = [1e-3, 1e-2]\n[data]\nname = 'oxford-pets'\n"
             "split = 'reference'\n[train]\nkeep = 'last'",
-            "study.tune with a data.split that has no validation part of its own: the test set would "
-            "choose; take one out",
+            "study.tune needs a data.split with a separate validation set: without one, the "
+            "hyperparameters would be chosen on the test set; remove study.tune or change data.split",
         ),
         (
             FACTORIAL.format(study="margins = { mean_iou = 0.0 }"),

@@ -244,7 +244,7 @@ def test_percentiles_are_over_images_after_seeds(study):
 
 def test_the_best_is_set_against_each_other_one_image_by_image(tmp_path):
     folder = make_study(tmp_path / "six")
-    best, *others = read_study(folder).by_judged_metric
+    best, *others = read_study(folder).by_primary_metric
     assert image_table(read_study(folder)).columns[-2].text == "90th percentile"
     row = {
         "metric": "mean_iou",
@@ -275,7 +275,7 @@ def test_a_metric_that_is_better_when_lower_is_sorted_the_other_way(tmp_path):
     values = [row.cells[1].value for row in table.rows]
     assert values == sorted(values)
     assert table.columns[1].order == "ascending"
-    assert any(n.text.startswith("No better than") for n in study_warnings(read_study(folder)))
+    assert any("no better than a baseline" in n.text for n in study_warnings(read_study(folder)))
 
 
 @pytest.mark.parametrize("ends", [(0.41, 0.72), (-3e-5, 4e-5), (1, 9), (0, 1e6), (-120.5, -90.0)])
@@ -296,7 +296,7 @@ def test_a_variant_lies_at_its_cost_and_its_mean(study):
     content = read_study(study)
     drawing = cost_chart(content)
     dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', "".join(drawing.parts))
-    names = content.by_judged_metric
+    names = content.by_primary_metric
     assert len(dots) == 4 * len(names), "the metric and three costs"
     for k, column in enumerate(("mean_iou", "train_seconds")):
         x, y = np.array(dots[k * len(names) : (k + 1) * len(names)], dtype=float).T
@@ -331,7 +331,7 @@ def test_headline_says_what_ran(study):
 
 def test_failed_runs_stand_with_their_reason(study):
     failed = next(n for n in study_warnings(read_study(study)) if n.text.startswith("Failed"))
-    assert failed.text == "Failed: 1 of 18 runs, kept out of every mean."
+    assert failed.text == "Failed: 1 of 18 runs, left out of every mean."
     assert failed.details == (f"{VARIANTS[0]}, seed 0: all pixels are one class",)
 
 
@@ -347,7 +347,10 @@ def test_runs_that_are_not_in_the_csv_are_missing(tmp_path):
 @pytest.mark.parametrize(
     ("seeds", "start"),
     [
-        (1, "One seed: differences below may be luck, and nothing can be said of them."),
+        (
+            1,
+            "One seed: the differences below may be due to chance, and there are no verdicts on them.",
+        ),
         (4, "4 seeds: verdicts are given, but their intervals are wide and rest on the assumption"),
     ],
 )
@@ -368,13 +371,17 @@ def test_five_finished_seeds_need_no_notice_but_four_of_five_do(tmp_path):
 def test_variants_that_do_not_beat_a_constant_are_named(tmp_path):
     folder = make_study(tmp_path / "six", variants=VARIANTS[:2], seeds=(0,))
     change_results(folder, lambda t: t.assign(mean_iou=[0.1, 0.5]))
-    low = next(n for n in study_warnings(read_study(folder)) if n.text.startswith("No better"))
-    assert low.details == (f"{VARIANTS[0]}: no better than all background (constant prediction)",)
+    low = next(
+        n for n in study_warnings(read_study(folder)) if "no better than a baseline" in n.text
+    )
+    assert low.details == (
+        f'{VARIANTS[0]}: no better than the baseline "all background (constant prediction)"',
+    )
     assert [r.is_baseline for r in variant_table(read_study(folder)).rows] == [False, True, False]
 
 
 def test_different_losses_are_said_not_to_rank(study, page):
-    assert "differ in what they minimise: the loss cannot rank them" in page
+    assert "minimise different quantities, so the loss cannot be used to rank them" in page
 
 
 # The page.
@@ -506,8 +513,8 @@ def test_a_folder_without_a_plan_is_rejected(tmp_path):
     with pytest.raises(UserError) as error:
         write_report(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: not a study folder, for it holds no study.toml; "
-        "name the folder that isthmus study wrote"
+        f"{tmp_path}: not a study folder, because it contains no study.toml; "
+        "name a folder that isthmus study wrote"
     )
 
 

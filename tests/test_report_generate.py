@@ -588,7 +588,7 @@ def test_protocols_that_agree_by_chance_are_still_two(tmp_path):
 def test_variants_that_minimise_different_objectives_are_said_not_to_rank(study):
     said = [warning.text for warning in concluded(study).warnings]
     assert any(
-        text.startswith("The variants differ in what they minimise: the objective ")
+        text.startswith("The variants minimise different quantities, so the objective ")
         for text in said
     )
 

@@ -220,12 +220,13 @@ def test_a_factor_that_tells_is_taken_and_what_pairs_cannot_tell_is_left_open(st
     }
     found = condition(study)
     assert found.text == (
-        "Take strided (model.down). Which of the 6 variants left is best, these seeds cannot tell."
+        "Take strided (model.down). These seeds cannot decide which of the 6 remaining variants is best."
     )
     assert (
-        found.details[0] == "Cheapest to train of them: strided_transposed_bce (3 min 24 s a run)."
+        found.details[0]
+        == "The fastest of these to train is strided_transposed_bce (3 min 24 s per run)."
     )
-    assert re.search(r"cannot be told from \d+ others\.$", found.details[1])
+    assert re.search(r"cannot be distinguished from \d+ other variants\.$", found.details[1])
 
 
 def pair(a: str, b: str, verdict: str, difference: float = 0.03, **more) -> dict[str, object]:
@@ -258,14 +259,20 @@ A, B, C = (f"max-pool_bilinear_{name}" for name in "abc")
 @pytest.mark.parametrize(
     ("verdicts", "text"),
     [
-        (("better", "better"), f"Take {A}: better than 2 others by 0.100 to 0.200."),
-        (("cannot tell", "better"), f"Cannot tell {A} from {B}: any of them may be best."),
+        (("better", "better"), f"Take {A}: it is better than 2 other variants by 0.100 to 0.200."),
+        (
+            ("cannot tell", "better"),
+            f"{A} cannot be distinguished from {B}: any of them may be best.",
+        ),
         (
             ("cannot tell", "cannot tell"),
-            "Cannot tell which of the 3 variants is best: any of them may be best.",
+            "These seeds cannot decide which of the 3 variants is best.",
         ),
-        (("equivalent", "better"), f"Take {A} or, equivalent to it, {B}."),
-        (("equivalent", "cannot tell"), f"Cannot tell {A} from {C}: any of them may be best."),
+        (("equivalent", "better"), f"Take {A} or {B}, which is equivalent to it."),
+        (
+            ("equivalent", "cannot tell"),
+            f"{A} cannot be distinguished from {C}: any of them may be best.",
+        ),
     ],
 )
 def test_the_answer_never_has_a_winner_that_was_not_conditioned_from_all_others(
@@ -277,8 +284,8 @@ def test_the_answer_never_has_a_winner_that_was_not_conditioned_from_all_others(
     found = condition(three)
     assert found.text == text
     is_open = "cannot tell" in verdicts
-    assert found.text.startswith("Cannot tell") == is_open
-    cheapest = any(line.startswith("Cheapest to train of them: ") for line in found.details)
+    assert found.text.startswith("Take ") != is_open
+    cheapest = any(line.startswith("The fastest of these to train is ") for line in found.details)
     assert cheapest == (verdicts != ("better", "better"))
 
 
@@ -288,12 +295,14 @@ def flipped(verdict: str) -> str:
 
 def test_a_factor_that_another_one_reverses_is_not_taken(tmp_path):
     folder = make_factorial(tmp_path / "s", settings=FOUR, images=1)
-    assert condition(folder).text.startswith("Take strided (model.down)")
+    assert "the only one with strided (model.down)" in condition(folder).text
     table = pd.read_csv(folder / "verdicts.csv")
     both = table["factor"] == "model.down x loss.name"
     table.loc[both.idxmax(), ["verdict", "sentence"]] = ["interacts", "It depends."]
     table.to_csv(folder / "verdicts.csv", index=False)
-    assert condition(folder).text.startswith("Take strided (model.down)"), "better in every setting"
+    assert "the only one with strided (model.down)" in condition(folder).text, (
+        "better in every setting"
+    )
     turned = ("max-pool_bilinear_bce", "strided_bilinear_bce")
     pair_of_them = table["a"].isin(turned) & table["b"].isin(turned)
     assert pair_of_them.sum() == 1
@@ -344,7 +353,7 @@ def test_a_field_whose_name_begins_like_another_is_another(tmp_path):
         return level[variant] + of_seed
 
     said = condition(evaluated(tmp_path / "s", DROPOUTS, metric))
-    assert said.text.startswith("Cannot tell element_0.3_ce from channel_0.1_ce")
+    assert said.text.startswith("element_0.3_ce cannot be distinguished from channel_0.1_ce")
 
 
 def test_a_mean_over_easier_seeds_is_not_taken(tmp_path):
@@ -356,8 +365,8 @@ def test_a_mean_over_easier_seeds_is_not_taken(tmp_path):
         return level[variant] + random.normal(0, 0.002) - (0.2 if seed == 4 else 0)
 
     folder = evaluated(tmp_path / "s", FOUR, metric, failed={(second, 4)})
-    assert read_study(folder).by_judged_metric[0] == second
-    assert condition(folder).text.startswith(f"Take {first}: better than 3 others")
+    assert read_study(folder).by_primary_metric[0] == second
+    assert condition(folder).text.startswith(f"Take {first}: it is better than 3 other variants")
 
 
 def test_a_taken_variant_whose_runs_failed_says_so(tmp_path):
@@ -367,13 +376,13 @@ def test_a_taken_variant_whose_runs_failed_says_so(tmp_path):
         return 0.7 * (variant == best) + random.normal(0.2, 0.002)
 
     said = condition(evaluated(tmp_path / "s", FOUR, metric, failed={(best, 1), (best, 3)}))
-    assert said.text.startswith(f"Take {best}: better than 3 others")
-    assert f"Of the runs that did not fail; failed: {best} (2 of 5)." in said.details
+    assert said.text.startswith(f"Take {best}: it is better than 3 other variants")
+    assert f"Failed runs are left out of the means: {best} (2 of 5)." in said.details
 
 
 def test_five_seeds_that_all_say_the_same_are_not_called_one(tmp_path):
     said = condition(evaluated(tmp_path / "s", FOUR, lambda v, *_: list(FOUR).index(v) / 10))
-    assert said.text.startswith("Cannot tell which of the 4 variants is best")
+    assert said.text.startswith("These seeds cannot decide which of the 4 variants is best")
     assert said.details[0].endswith(
         "all seeds have the same difference, so their standard deviation is not known."
     )
@@ -390,9 +399,9 @@ def test_a_verdict_turned_round_says_the_same_of_the_other():
 def test_one_seed_says_nothing(tmp_path):
     folder = make_factorial(tmp_path / "one", seeds=range(1), settings=FOUR, images=1)
     said = condition(folder)
-    assert said.text == "One seed cannot tell which variant is better."
+    assert said.text == "One seed is not enough to decide which variant is best."
     assert said.details[1] == (
-        "To learn it, run the study again with --seeds 5: what is trained is kept."
+        "To find out, run the study again with --seeds 5; finished runs are kept."
     )
     page = page_of(folder)
     assert page.count("no interval") == 2 * 2, "two rows, on a wide and on a narrow chart"
@@ -403,10 +412,10 @@ def test_one_seed_says_nothing(tmp_path):
 
 def test_where_lower_is_better_the_best_is_lowest_and_lies_left(tmp_path):
     folder = make_factorial(tmp_path / "lower", lower=True, settings=FOUR, images=1)
-    assert condition(folder).text.startswith("Take strided (model.down)")
+    assert "the only one with strided (model.down)" in condition(folder).text
     content = read_study(folder)
-    assert best_pairs(content)[0].a == content.by_judged_metric[0]
-    assert content.mean(content.by_judged_metric[0], "mean_iou") < 0.4
+    assert best_pairs(content)[0].a == content.by_primary_metric[0]
+    assert content.mean(content.by_primary_metric[0], "mean_iou") < 0.4
     shown = words_of(effects_chart(content))
     assert {"← the first is better", "the second is better →"} <= set(shown)
     first = shown.index("strided against max-pool")
@@ -425,10 +434,10 @@ def test_collapsed_variants_are_not_compared_and_others_are(tmp_path):
     analysed_again(folder, collapse)
     found = condition(folder)
     assert found.text.startswith("Take strided")
-    assert "Not compared: strided_bilinear_dice." in found.details
+    assert "strided_bilinear_dice was not compared." in found.details
     page = page_of(folder)
     top = page.split('<section aria-labelledby="metrics">')[0]
-    assert "Failed: 6 of 20 runs, kept out of every mean." in top
+    assert "Failed: 6 of 20 runs, left out of every mean." in top
     assert "max-pool_<wbr>bilinear_<wbr>bce, seed 0: all pixels are one class" in top
 
 
@@ -436,7 +445,10 @@ def test_before_all_runs_are_done_nothing_is_claimed(tmp_path):
     folder = make_factorial(tmp_path / "missing", settings=FOUR, images=1)
     analysed_again(folder, lambda t: t.assign(status=["finished"] * (len(t) - 2) + ["missing"] * 2))
     content = read_study(folder)
-    assert condition(folder).text == "No verdict before all runs are done; 2 of 20 are not."
+    assert (
+        condition(folder).text
+        == "There are no verdicts until all runs are done; 2 of 20 runs are not."
+    )
     assert {v.verdict for v in content.verdicts} == {"cannot tell"}
     assert "Missing: 2 of 20 runs" in page_of(folder)
 
@@ -588,7 +600,9 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
     """A published table had one such cell, and nobody had looked at it."""
     folder = tmp_path / "slipped"
     shutil.copytree(study, folder)
-    assert not any("Far below" in warning.text for warning in study_warnings(read_study(folder)))
+    assert not any(
+        "far below the others" in warning.text for warning in study_warnings(read_study(folder))
+    )
     slipped = "strided_bilinear_dice"
     change_results(
         folder,
@@ -597,7 +611,9 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
         ),
     )
     found = [
-        warning for warning in study_warnings(read_study(folder)) if "Far below" in warning.text
+        warning
+        for warning in study_warnings(read_study(folder))
+        if "far below the others" in warning.text
     ]
     assert len(found) == 1
     assert [line.split(":")[0] for line in found[0].details] == [
@@ -608,7 +624,7 @@ def test_a_cell_at_a_tenth_of_the_others_is_pointed_at(study, tmp_path):
 def test_runs_that_were_not_trained_alike_are_said_before_any_number(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "mixed")
     assert not any(
-        "trained alike" in warning.text for warning in study_warnings(read_study(folder))
+        "same environment" in warning.text for warning in study_warnings(read_study(folder))
     )
     test_report_generate.change_about(folder, mixed=["precision", "threads"])
     assert any(
@@ -621,10 +637,14 @@ def test_variants_added_after_verdicts_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "late")
     names = read_study(folder).record.variants
     test_report_generate.change_about(folder, variants_seen=names)
-    assert not any("Added after" in warning.text for warning in study_warnings(read_study(folder)))
+    assert not any(
+        "added after verdicts" in warning.text for warning in study_warnings(read_study(folder))
+    )
     test_report_generate.change_about(folder, variants_seen=names[1:])
     found = [
-        warning for warning in study_warnings(read_study(folder)) if "Added after" in warning.text
+        warning
+        for warning in study_warnings(read_study(folder))
+        if "added after verdicts" in warning.text
     ]
     assert [warning.details for warning in found] == [names[:1]]
 
@@ -639,11 +659,13 @@ def test_losses_that_were_not_tuned_are_said_to_be(study, tmp_path):
     folder = shutil.copytree(study, tmp_path / "untuned")
     test_report_generate.change_about(folder, loss_differs=True)
     assert not any(
-        "Nothing was tuned" in warning.text for warning in study_warnings(read_study(folder))
+        "No hyperparameter was tuned" in warning.text
+        for warning in study_warnings(read_study(folder))
     )
     (folder / "tuning.csv").unlink()
     assert any(
-        "Nothing was tuned" in warning.text for warning in study_warnings(read_study(folder))
+        "No hyperparameter was tuned" in warning.text
+        for warning in study_warnings(read_study(folder))
     )
 
 
@@ -842,7 +864,7 @@ def test_sixty_runs_of_sixty_epochs_stay_below_five_megabytes(study, page):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_a_study_of_vaes_is_answered_by_its_judged_metric(visit, tmp_path, monkeypatch):
+def test_a_study_of_vaes_is_answered_by_its_primary_metric(visit, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "KINDS", {"swap": figures.KINDS["swap"]})
     folder = make_vaes(tmp_path / "vaes")
     page_of(folder)
@@ -868,7 +890,7 @@ def test_a_study_of_vaes_is_answered_by_its_judged_metric(visit, tmp_path, monke
         text for text in condition(folder).details if text.startswith("Swap success, encoded true")
     ]
     assert len(said) == 1
-    assert re.match(rf".* against {re.escape(rival.b)}: [a-z ]+, .?0\.0\d+ \[", said[0])
+    assert re.match(rf".*: .* {re.escape(rival.b)}[a-z ]*, difference .?0\.0\d+ \[", said[0])
     metrics = [v.metric for v in study.verdicts if v.kind == "pair"]
     assert metrics.count("nll_nats") == metrics.count("swap_encoded_true") == 15
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -237,8 +237,8 @@ def test_a_run_cut_short_does_not_go_on_with_other_images(discs: Path, tmp_path:
     with pytest.raises(UserError) as caught:
         train_run(recipe, 0, run)
     assert str(caught.value) == (
-        f"{run.path} was begun on other images than the data are now: an image that trained it may be in "
-        "the test part now; put the data back, or choose another --out"
+        f"{run.path} was started with different images: an image that it was trained on may be in the test "
+        "set now; restore the data, or choose another folder with --out"
     )
 
 
@@ -298,7 +298,7 @@ def test_ctrl_c_while_training_says_how_to_go_on(small_recipe: Path, tmp_path: P
     finally:
         process.kill()
     assert process.returncode == 1
-    assert said.endswith("isthmus: stopped; the same command goes on where it stopped\n")
+    assert said.endswith("isthmus: interrupted; the same command continues from here\n")
 
 
 @pytest.mark.trains
@@ -309,14 +309,15 @@ def test_a_run_that_another_command_trains_is_passed_over(
     words = ["study", str(small_recipe), "--out", str(study)]
     with RunFolder(study / "runs" / "max-pool" / "seed-0").held():
         assert main(words) == 1
-        assert "max-pool, seed 0: another command trains it" in capsys.readouterr().err
+        assert "max-pool, seed 0: another process is training this run" in capsys.readouterr().err
         assert results_of(study)["status"].to_dict() == {
             ("max-pool", 0): "missing",
             ("strided", 0): "finished",
         }
         with (
             pytest.raises(
-                UserError, match="another command trains this run, and two would spoil it"
+                UserError,
+                match="another process is already training this run, and two at once would corrupt it",
             ),
             RunFolder(study / "runs" / "max-pool" / "seed-0").held(),
         ):
@@ -352,7 +353,7 @@ def test_another_recipe_under_an_old_name_is_rejected(
     study = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--train.epochs", "1"]
     assert main(study) in (0, 1), "one epoch may well collapse"
     assert main([*study, "--train.lr", "0.5"]) == 2
-    assert "another recipe (train.lr differ)" in capsys.readouterr().err
+    assert "different recipe (changed: train.lr)" in capsys.readouterr().err
 
 
 @pytest.mark.trains
@@ -404,7 +405,8 @@ def test_a_run_that_breaks_off_does_not_take_the_study_with_it_and_is_tried_agai
     page = (study / "report.html").read_text(encoding="utf-8")
     top = page.split('<section aria-labelledby="metrics">')[0]
     assert (
-        "Broken off: 1 of 2 runs, kept out of every mean; the same command tries them again." in top
+        "Stopped with an error: 1 of 2 runs, left out of every mean; the same command tries them again."
+        in top
     )
     assert not is_complete(StudyFolder(study).results), (
         "so a verdict would be a look before the end"
@@ -463,5 +465,5 @@ def test_a_claimed_folder_keeps_to_its_recipe(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.claim(SegmentRecipe(), "a")
     run.claim(SegmentRecipe(), "a")
-    with pytest.raises(UserError, match=r"another recipe \(model.width differ\)"):
+    with pytest.raises(UserError, match=r"different recipe \(changed: model.width\)"):
         run.claim(with_settings(SegmentRecipe(), {"model.width": 8}), "a")

@@ -64,7 +64,7 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     study = tmp_path / "study"
     words = ["study", str(stroke_recipe), "--out", str(study), "--seeds", "2"]
     assert main([*words, "--train.epochs", "8", "--measure.judge-epochs", "4"]) == 0
-    line = r"told, seed 1: finished, Swap success, encoded true \d\.\d{3} \(judge \d\.\d{3}\)\n"
+    line = r"told, seed 1: finished, Swap success, encoded true \d\.\d{3} \(judge accuracy \d\.\d{3}\)\n"
     assert re.search(line, capsys.readouterr().err)
     verdicts = pd.read_csv(study / "verdicts.csv")
     assert set(verdicts["metric"]) == {"swap_encoded_true", "nll_nats"}
@@ -98,8 +98,8 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     (other / "recipe.toml").write_text(recipe_as_toml(changed))
     assert said(["compare", str(condition), str(other)], capsys) == (
         2,
-        f"isthmus: {condition} and {other} differ in measure.nll_images: their metrics were not measured "
-        "alike; run one of them again with the other's settings",
+        f"isthmus: {condition} and {other} differ in measure.nll_images: their metrics were measured "
+        "differently; run one of them again with the settings of the other",
     )
 
 

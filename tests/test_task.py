@@ -37,7 +37,7 @@ class ToyData:
     folder: Path | None = None
     """Not read."""
     validation: Share = 0.25
-    """Share of the training images held out to choose the epoch."""
+    """Fraction of the training images held out to choose the epoch."""
     limit: Positive | None = None
     """Use at most so many training images."""
 
@@ -55,7 +55,7 @@ class ToyModel:
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
 class ToyRecipe(Recipe):
     task: Literal["toy"] = "toy"
-    """What the network learns."""
+    """Name of the task that the network is trained for."""
     data: ToyData = ToyData()
     model: ToyModel = ToyModel()
 

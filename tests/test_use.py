@@ -187,8 +187,8 @@ def test_a_flag_that_a_sample_grid_does_not_read_is_rejected_until_one_is_left_o
 ) -> None:
     words = [command, str(make_run(tmp_path / "run")), *(images[:1] if command == "swap" else ())]
     assert say(*words, "--grid", grid, *flag.split()) == [
-        f"{flag.split()[0]} does nothing for --grid {grid}: only --grid {readers} reads it; leave one of "
-        "the two out"
+        f"{flag.split()[0]} has no effect with --grid {grid}: only --grid {readers} uses it; remove one of "
+        "the two flags"
     ]
     assert len(say(*words, "--grid", grid)) > 1
     assert len(say(*words, *flag.split())) > 1
@@ -199,14 +199,17 @@ def test_a_command_without_its_model_or_images_says_what_it_takes(
 ) -> None:
     run = str(make_run(tmp_path / "studies" / "NAME" / "runs" / "VARIANT" / "seed-0"))
     assert say("generate") == [
-        "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
+        "generate needs the folder of a trained VAE: isthmus generate "
+        "studies/NAME/runs/VARIANT/seed-0"
     ]
     assert say("generate", str(tmp_path)) == [
         f"{tmp_path}: this folder has no model.safetensors: a model is the folder of a finished run; name "
         "such a folder, for example studies/NAME/runs/VARIANT/seed-0"
     ]
     assert len(say("generate", run)) > 1
-    assert say("swap", run) == ["swap takes a model and images: isthmus swap RUN IMAGE.png ..."]
+    assert say("swap", run) == [
+        "swap needs the folder of a trained VAE and images: isthmus swap RUN IMAGE.png ..."
+    ]
     assert len(say("swap", run, *images)) > 1
 
 

@@ -107,9 +107,9 @@ def test_runs_of_another_version_of_the_code_are_named(
     assert main(["study", str(recipe), "--out", str(study)]) == 0
     record = read_study(study).record
     assert record.mixed == ("commit", "code", "torch")
-    (text,) = (of.text for of in record.warnings if "trained alike" in of.text)
+    (text,) = (of.text for of in record.warnings if "same environment" in of.text)
     assert text.startswith(
-        "The runs were not all trained alike; they differ in commit, code and torch:"
+        "The runs were not all trained in the same environment; they differ in commit, code and torch:"
     )
     assert text in (study / "report.html").read_text(encoding="utf-8")
 
@@ -150,7 +150,9 @@ def test_another_look_at_more_seeds_is_corrected_for(longer: Path) -> None:
     assert about["analysis"]["looks"] == [2, 3]
     assert about["looked_last"] == [2, 3], "each was the last that was planned then"
     (late,) = (of.text for of in study_warnings(read_study(study)) if "had been seen" in of.text)
-    assert late.startswith("Verdicts on 2 seeds had been seen, and no further look was planned")
+    assert late.startswith(
+        "Seeds were added after verdicts on 2 seeds had been seen, with no further look planned"
+    )
     assert load_plan(study / "study.toml").looks == (2,), "and what the last seed makes it"
     assert (pd.read_csv(study / "verdicts.csv")["n"] == 3).all()
 
@@ -168,7 +170,7 @@ def test_the_forecast_says_what_can_be_seen(
     assert status == 0
     assert "the smallest difference that 2 seeds can detect" in blind
     assert " SD " in blind
-    assert "set study.expected_sd by them" in " ".join(blind.split())
+    assert "set study.expected_sd to the standard deviation" in " ".join(blind.split())
     assert not Path("nowhere").exists()
     _, piloted = said([*words, str(finished)], capsys)
     assert "runs already done" in piloted
@@ -269,7 +271,7 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     status, sentence = said(["study", str(tuned), "--out", str(study), "--train.lr", "0.1"], capsys)
     assert (status, sentence) == (
         2,
-        "isthmus: --train.lr: this study's tuning sets it, so the flag would do nothing; change it in "
+        "isthmus: --train.lr: study.tune sets this field, so the flag would have no effect; change it in "
         "the recipe",
     )
     other = tuned_recipe(recipe, tmp_path / "other.toml", "[1e-3, 1e-2]")
@@ -277,7 +279,8 @@ def test_each_variant_is_tuned_on_validation_before_it_meets_the_test_set(
     assert status == 2
     assert sentence == (
         f"isthmus: {study} holds a study that tunes train.lr over 1e-09, 0.01, not train.lr over 0.001, "
-        "0.01: every variant gets one grid; choose another --out, or set study.tune back"
+        "0.01: all variants must be tuned over the same grid; choose another folder with --out, or restore "
+        "study.tune"
     )
 
 
@@ -292,8 +295,8 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
         run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,
-        f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of one "
-        "study share their test set; put the data back, or choose another --out",
+        f"isthmus: {study}: the images have changed since its runs finished: all runs of a study must have "
+        "the same test set; restore the data, or choose another folder with --out",
     )
 
 
@@ -345,10 +348,10 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     assert shown.count(", tuning train.epochs 10 ") == 4
     assert "a variant that is not tuned yet is counted with its most expensive setting" in shown
     left_out = "not included: augmentation and validation, which add about 10 %; the "
-    assert f"{left_out}evaluation of the test set, once a run\n" in shown
+    assert f"{left_out}evaluation on the test set, once per run\n" in shown
     minutes, more = 4 * (7 + 70 + 2 * 70), 3 * 4 * 70
     assert (
-        f"about {minutes:.1f} minutes of training to come on this machine, about "
+        f"about {minutes:.1f} minutes of training remain on this machine, about "
         f"{minutes + more:.1f} if seeds are added up to 5\n"
     ) in shown
     assert "the smallest difference that 2 seeds can detect" in shown
@@ -410,7 +413,9 @@ def test_commands_that_begin_together_plan_together(plan: StudyPlan, tmp_path: P
     assert {variant.name for variant in joined.variants} == {"a", "b"}
     assert joined.seeds == (0, 1)
     assert written_plan(ours, folder).seeds == (0, 1), "and the tables of the first tell of both"
-    with pytest.raises(UserError, match=r"holds a study of another recipe \(train.epochs differ\)"):
+    with pytest.raises(
+        UserError, match=r"a study with a different recipe \(changed: train.epochs\)"
+    ):
         write_plan(other, folder)
 
 
@@ -452,7 +457,7 @@ def test_seeds_are_added_until_the_interval_is_narrow(plan: StudyPlan, tmp_path:
     rule = StoppingRule(width=0.2, budget_minutes=None, max_seeds=5)
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert len(ended.seeds) == 4
-    assert reason == "the widest interval is 0.1, within 0.2"
+    assert reason == "the widest interval has width 0.1, which is within 0.2"
     assert ended.looks == (2, 3, 4, 5), "the look that was spared is corrected for too"
 
 
@@ -467,7 +472,10 @@ def test_a_budget_ends_it_and_looks_at_no_metric(plan: StudyPlan, tmp_path: Path
     rule = StoppingRule(width=None, budget_minutes=4.5, max_seeds=20)
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, pretended(tmp_path, [1.0] * 9))
     assert len(ended.seeds) == 4
-    assert reason == "4 minutes of training are spent, and another seed of 1 would go beyond 4.5"
+    assert reason == (
+        "4 minutes of training are spent, and another seed would take 1 more, which exceeds the budget of "
+        "4.5"
+    )
     assert ended.looks == ()
 
 
@@ -477,8 +485,8 @@ def test_a_budget_bounds_the_planned_seeds_too(plan: StudyPlan, tmp_path: Path) 
     ended, reason = run_with_rule(planned, StudyFolder(tmp_path), rule, pretended(tmp_path, WIDTHS))
     assert ended.seeds == (0, 1, 2)
     assert reason == (
-        "3 minutes of training are spent, and another seed of 1 would go beyond 3.5; 2 planned seeds are "
-        "left out"
+        "3 minutes of training are spent, and another seed would take 1 more, which exceeds the budget of "
+        "3.5; 2 planned seeds are left out"
     )
     assert not StudyFolder(tmp_path).results["status"].eq("missing").any(), (
         "what was spent has verdicts"
@@ -497,7 +505,9 @@ def test_a_budget_hides_no_run_that_has_begun(plan: StudyPlan, tmp_path: Path) -
     rule = StoppingRule(width=None, budget_minutes=1.5, max_seeds=20)
     ended, reason = run_with_rule(plan, StudyFolder(tmp_path), rule, run)
     assert ended.seeds == (0, 1)
-    assert reason.endswith("would go beyond 1.5; seeds that have begun need a larger budget")
+    assert reason.endswith(
+        "which exceeds the budget of 1.5; the seeds that have started need a larger budget"
+    )
 
 
 def test_where_every_run_has_failed_no_seed_is_added(plan: StudyPlan, tmp_path: Path) -> None:
@@ -533,7 +543,8 @@ def test_a_study_adds_the_seed_that_makes_it_sure(
     capsys.readouterr()
     assert main([*words, "--max-seeds", "3"]) == 0
     assert (
-        f"3 seeds: the widest interval is {widest(longer):.3g}, within" in capsys.readouterr().err
+        f"stopped at 3 seeds: the widest interval has width {widest(longer):.3g}, which is within"
+        in capsys.readouterr().err
     )
     assert json.loads((study / "study.json").read_text())["analysis"]["looks"] == [2, 3]
     pd.testing.assert_frame_equal(
@@ -551,8 +562,8 @@ def test_one_variant_has_no_interval_to_narrow(
     words = ["study", str(one), "--out", str(tmp_path / "s"), "--seeds", "2"]
     assert said([*words, "--stop-width", "0.1"], capsys) == (
         2,
-        "isthmus: --stop-width with one variant: there is nothing to compare; add a variant, or "
-        "use --budget-minutes",
+        "isthmus: --stop-width needs two or more variants to compare, and this study has one; add a "
+        "variant, or use --budget-minutes",
     )
 
 
@@ -562,15 +573,15 @@ def test_a_rule_that_cannot_start_gets_its_sentence(
     words = ["study", str(recipe), "--out", str(tmp_path / "s"), "--stop-width", "0.1"]
     assert said([*words, "--seeds", "1"], capsys) == (
         2,
-        "isthmus: --stop-width with one seed: an interval needs two or more to start from; give "
-        "--seeds 2 or more",
+        "isthmus: --stop-width needs two or more seeds to start from, because one seed has no interval; "
+        "give --seeds 2 or more",
     )
     for rule in ("--stop-width", "--budget-minutes"):
         words = ["study", str(recipe), "--out", str(tmp_path / "s"), rule, "1", "--seeds", "5"]
         assert said([*words, "--max-seeds", "3"], capsys) == (
             2,
-            "isthmus: --max-seeds 3 is less than the 5 seeds of the study: there would be none to add; "
-            "give more",
+            "isthmus: --max-seeds 3 is less than the 5 seeds that the study already has: no seed could be "
+            "added; raise --max-seeds",
         )
 
 
@@ -582,7 +593,7 @@ def test_a_metric_that_the_task_has_not_is_rejected_before_training(
     status, sentence = said(["study", str(path), "--out", str(tmp_path / "s")], capsys)
     assert status == 2
     assert sentence == (
-        "isthmus: study.metrics: no metric 'mean_uio' of this task; did you mean mean_iou?"
+        "isthmus: study.metrics: this task has no metric 'mean_uio'; did you mean mean_iou?"
     )
     assert not (tmp_path / "s").exists()
 
@@ -618,7 +629,7 @@ def test_a_look_is_remembered_while_a_variant_is_to_come(
     wider = tmp_path / "wider.toml"
     wider.write_text(recipe.read_text().replace("mean_iou = 0.3", "mean_iou = 0.5"))
     status, sentence = said(["study", str(wider), "--out", str(study)], capsys)
-    assert (status, "has its verdicts, with other study.margins" in sentence) == (2, True)
+    assert (status, "has verdicts, with different values of study.margins" in sentence) == (2, True)
 
 
 @pytest.mark.trains
@@ -629,8 +640,8 @@ def test_what_is_asked_is_settled_before_the_answer_is_seen(
     wider.write_text(recipe.read_text().replace("mean_iou = 0.3", "mean_iou = 0.5"))
     assert said(["study", str(wider), "--out", str(finished)], capsys) == (
         2,
-        f"isthmus: {finished} has its verdicts, with other study.margins: it must be chosen before "
-        "verdicts are seen; choose another --out, or put it back",
+        f"isthmus: {finished} already has verdicts, with different values of study.margins: these must be "
+        "chosen before verdicts are seen; restore them, or choose another folder with --out",
     )
 
 
@@ -644,8 +655,8 @@ def test_runs_on_other_images_are_not_added(
     begun.write_text(begun.read_text().replace('"content": "', '"content": "other'))
     assert said(["study", str(recipe), "--out", str(study), "--seeds", "3"], capsys) == (
         2,
-        f"isthmus: {study}: its finished runs were made on other images than the data are now: runs of "
-        "one study share their test set; put the data back, or choose another --out",
+        f"isthmus: {study}: the images have changed since its runs finished: all runs of a study must have "
+        "the same test set; restore the data, or choose another folder with --out",
     )
 
 
@@ -668,7 +679,7 @@ def test_two_runs_are_compared_by_image(finished: Path, capsys: pytest.CaptureFi
     label_scheme = json.loads((a / "result.json").read_text())["label_scheme"]
     assert f"\nscored on: {label_scheme}\ndiffer in: model.down\n" in text
     assert "mean IoU: A - B " in text
-    assert text.endswith("this is about these two networks, not about their recipes.")
+    assert text.endswith("between these two trained networks, not between their recipes.")
     with np.load(a / "scores.npz") as of_a, np.load(b / "scores.npz") as of_b:
         difference = (of_a["mean_iou"] - of_b["mean_iou"]).mean()
     assert_tells(text, "mean IoU", difference)
@@ -713,8 +724,8 @@ def other_scheme(finished: Path, folder: Path, change: dict[str, object]) -> Pat
         (
             "data.validation",
             0.4,
-            "the test images are the same, but other shares of the rest have trained and chosen the "
-            "epoch; train both with one share",
+            "the test images are the same, but the other images were split differently into training and "
+            "validation images; train both with the same fraction",
         ),
     ],
 )
@@ -764,12 +775,13 @@ def test_a_failed_run_is_no_evidence(
     )
     assert said(["compare", str(good), str(bad)], capsys) == (
         2,
-        f"isthmus: {bad}: this run is failed (collapsed), so its metrics do not count; name one that has "
-        "finished",
+        f"isthmus: {bad}: this run has failed (collapsed), so its metrics do not count; name a run that "
+        "has not failed",
     )
     (bad / "result.json").write_text(json.dumps(result | {"content": "another"}))
     assert said(["compare", str(good), str(bad)], capsys)[1].endswith(
-        "were evaluated on different images: their metrics do not compare; run one of them again"
+        "were evaluated on different images, so their metrics are not comparable; run one of them again "
+        "with the images of the other"
     )
 
 
@@ -778,10 +790,12 @@ def test_compare_needs_two_of_a_kind(finished: Path, capsys: pytest.CaptureFixtu
     run = finished / "runs" / "strided_dice" / "seed-0"
     assert said(["compare", str(finished), str(run)], capsys) == (
         2,
-        f"isthmus: {finished} and {run}: one is a run and one is not; name two runs or two studies",
+        f"isthmus: {finished} and {run}: one is a run and the other is not; name two runs or two "
+        "studies",
     )
     assert said(["compare", str(finished), "nowhere"], capsys) == (
         2,
-        "isthmus: nowhere: neither a finished run nor a study with results; name one of these",
+        "isthmus: nowhere: neither a finished run nor a study with results; name the folder of one "
+        "of these",
     )
     assert said(["compare", str(run)], capsys)[0] == 2

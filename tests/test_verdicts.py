@@ -349,18 +349,18 @@ def plan() -> StudyPlan:
 
 
 @pytest.mark.parametrize(
-    ("where", "judged"),
+    ("where", "metrics"),
     [
         ("both", ["swap_encoded_wrong", "swap_encoded_true", "nll_nats"]),
         ("classifier", ["swap_encoded_true", "nll_nats"]),
     ],
 )
-def test_where_an_encoder_is_conditioned_the_harder_protocol_is_judged_first(where, judged):
+def test_where_an_encoder_is_conditioned_the_harder_protocol_is_primary(where, metrics):
     variants = tuple(
         Variant(name=of, settings={"model.condition_on": of}) for of in (where, "none")
     )
     vaes = StudyPlan(name="x", recipe=GenerateRecipe(), variants=variants)
-    assert [metric.name for metric in metrics_of(vaes)] == judged
+    assert [metric.name for metric in metrics_of(vaes)] == metrics
 
 
 def test_images_as_the_unit_are_those_of_all_seeds_against_the_best_mean():
@@ -396,7 +396,8 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
     vaes = StudyPlan(name="x", recipe=GenerateRecipe(), variants=likelihoods)
     assert [metric.name for metric in metrics_of(vaes)] == ["swap_encoded_true"]
     with pytest.raises(
-        UserError, match=r"nll_nats differs in meaning between likelihoods, so it gets no verdict"
+        UserError,
+        match=r"nll_nats has different meanings for different likelihoods, so it gets no verdict",
     ):
         metrics_of(dataclasses.replace(vaes, metrics=("nll_nats",)))
     with pytest.raises(UserError, match=r"cas is not measured without measure\.cas_images: set it"):

@@ -1,4 +1,4 @@
-"""The exception for requests that cannot be met: wrong recipes, files, flags."""
+"""The exception for invalid requests: invalid recipes, files or flags."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A wrong request. Its message is one sentence: what is wrong, the rule, the remedy.
+    """An invalid request. The message is one sentence: what is wrong, the rule, the remedy.
 
-    The command line prints the message and exits with status 2. Other exceptions are failures of a
-    correct request and exit with status 1.
+    The command line prints the message and exits with status 2. Any other exception is the failure of a
+    valid request, and the command line exits with status 1.
     """
 
 
 def nearest_name(word: str, names: Iterable[str]) -> str:
-    """The remedy for a misspelt name: the nearest known name, or all of them.
+    """The remedy for a misspelt name: the nearest known name or, if none is near, all known names.
 
     >>> nearest_name("widht", ["width", "depth"])
     'did you mean width?'

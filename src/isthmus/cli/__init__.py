@@ -1,1 +1,1 @@
-"""The command line: one file a command, named as the command."""
+"""The command line: one module per command, with the name of the command."""

@@ -1,4 +1,4 @@
-"""isthmus demo: one small study of each task, offline."""
+"""isthmus demo: run one small study per task, offline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RECIPES = ("recipes/demo.toml", "recipes/demo_digits.toml")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DemoOptions:
-    """Run the studies of the demo, or go on with them."""
+    """Run the studies of the demo, or continue them."""
 
     out: Path = Path("studies")
-    """Where their folders go."""
+    """Folder in which the study folders are created."""
 
 
 def demo(words: Sequence[str]) -> int:
-    """Run the studies of the demo; the status of the worse one."""
+    """Run the studies of the demo; return the higher of their exit statuses."""
     (options,) = parse_flags((DemoOptions(),), words, "isthmus demo")
     return max(study([name, "--out", str(options.out / Path(name).stem)]) for name in RECIPES)

@@ -1,8 +1,8 @@
-"""The flags of a command: tyro over the dataclasses that they fill.
+"""Parse the flags of a command with tyro, which derives them from dataclasses.
 
-tyro reads the fields, converts the words and writes the help. The values then go through
-``recipe.parsing``, as those of a TOML file do, so that a bad flag and a bad key get the
-same sentence.
+tyro reads the fields, converts the arguments and writes the help. The values are then validated by
+``recipe.parsing``, like the values of a TOML file, so that an invalid flag and an invalid key give the
+same message.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ Parts = TypeVarTuple("Parts")
 _AT_TOP = tyro.conf.arg(name="")
 _CONFIG = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
 _KEYWORDS = {"none": None, "true": True, "false": False}
-"""As TOML and the help write them; only read where the field cannot hold the word itself."""
+"""Values as TOML and the help write them; converted only if the field cannot hold the text itself."""
 
 
 def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tuple[*Parts]:
-    """The dataclasses with the fields that the words set.
+    """The dataclasses, with the fields that the command line sets.
 
     Args:
         defaults: Instances of pydantic dataclasses. Their fields are flags; a dataclass inside
             one is a group of dotted flags.
         words: The command line after the name of the command.
-        prog: Name of the command, for help and errors; the help is headed by the last docstring.
+        prog: Name of the command, for help and errors. The docstring of the last dataclass is the
+            description in the help.
 
     Raises:
-        UserError: If a flag is unknown or lacks its value, or a value breaks its rule.
+        UserError: If a flag is unknown or lacks its value, or a value is invalid.
         SystemExit: With status 0, after printing the help.
     """
     kinds = cast("list[type]", [type(part) for part in defaults])
@@ -64,7 +65,7 @@ def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tup
         named = flag[1] if flag else words[-1]
         raise UserError(f"{named}: this flag needs a value; see {prog} --help") from None
     if unknown and not unknown[0].startswith("-"):
-        raise UserError(f"{unknown[0]}: this word belongs to no flag; see {prog} --help")
+        raise UserError(f"{unknown[0]}: this argument belongs to no flag; see {prog} --help")
     if unknown:
         known = ["--" + key.replace("_", "-") for part in defaults for key in settings_of(part)]
         nearest = nearest_name(unknown[0].partition("=")[0], known)
@@ -76,7 +77,7 @@ def parse_flags(defaults: tuple[*Parts], words: Sequence[str], prog: str) -> tup
 
 
 def _registry() -> constructors.ConstructorRegistry:
-    """Rules for tyro: a dataclass becomes a plain table; words that do not fit a field stay words."""
+    """Rules for tyro: a dataclass becomes a plain table, and values of the wrong type are kept as text."""
     registry = constructors.ConstructorRegistry()
     registry.struct_rule(_table)
     is_asking = False
@@ -103,7 +104,7 @@ def _lenient(
         try:
             return spec.instance_from_str(words)
         except ValueError:
-            if len(words) > 1:  # each by itself, so that the error names the right one
+            if len(words) > 1:  # convert each separately, so that the error names the invalid one
                 return [item for word in words for item in value([word])]
             word = _KEYWORDS.get(words[0], words[0])
             return [word] if spec.nargs == "*" else word
@@ -112,7 +113,7 @@ def _lenient(
 
 
 def _table(info: constructors.StructTypeInfo) -> constructors.StructConstructorSpec | None:
-    """A dataclass as a plain table, one entry a field; its help is the field's docstring."""
+    """A dataclass as a plain table with one entry per field; the help is the docstring of the field."""
     if not dataclasses.is_dataclass(info.type):
         return None
     fields = [
@@ -132,8 +133,8 @@ def _help(kind: type, name: str) -> str | None:
 
 
 def unread_flag(flag: str, grid: str, readers: str) -> str:
-    """The sentence for a flag that a ``--grid`` does not read."""
+    """The error message for a flag that has no effect with this ``--grid``."""
     return (
-        f"--{flag} does nothing for --grid {grid}: only --grid {readers} reads it; "
-        "leave one of the two out"
+        f"--{flag} has no effect with --grid {grid}: only --grid {readers} uses it; "
+        "remove one of the two flags"
     )

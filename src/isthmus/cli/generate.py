@@ -1,4 +1,4 @@
-"""isthmus generate RUN: images drawn by label, as one sample grid."""
+"""isthmus generate RUN: generate images by label, as one sample grid."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from isthmus.recipe.rules import STRICT, Positive
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GenerateOptions:
-    """Draw images by label and write them as one sample grid."""
+    """Generate images by label and write them as one sample grid."""
 
     run: tyro.conf.Positional[Path | None] = None
     """Folder of a trained VAE: studies/NAME/runs/VARIANT/seed-0."""
     grid: Literal["labels", "random", "unconditional"] = "labels"
-    """labels: a column a label, each row of one style; random: 25 draws, each with one of the labels;
-    unconditional: 25 draws without a label."""
+    """labels: one column per label and one row per latent style; random: 25 images, each with one of the
+    labels drawn at random; unconditional: 25 images without a label."""
     labels: tuple[str, ...] = ()
-    """Names of labels, "none" for no label (unless a class has that name); left out: every label."""
+    """Names of labels, or "none" for no label (unless a class has that name); if omitted, every label."""
     count: Positive = 5
     """Rows of the sample grid of labels."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the style, and the labels of a random sample grid."""
+    """Seed of the latent styles and, with --grid random, of the labels."""
     out: Path = Path("generated.png")
-    """Where the sample grid goes."""
+    """File to which the sample grid is written."""
 
     def __post_init__(self) -> None:
-        """Reject flags that this grid does not read."""
+        """Reject flags that have no effect with this grid."""
         if self.labels and self.grid == "unconditional":
             raise ValueError(unread_flag("labels", self.grid, "labels or random"))
         if self.count != GenerateOptions.count and self.grid != "labels":
@@ -42,11 +42,12 @@ class GenerateOptions:
 
 
 def generate(words: Sequence[str]) -> int:
-    """Draw the sample grid that the words describe."""
+    """Generate the sample grid that the command line describes."""
     (options,) = parse_flags((GenerateOptions(),), words, "isthmus generate")
     if options.run is None:
         raise UserError(
-            "generate takes one model: isthmus generate studies/NAME/runs/VARIANT/seed-0"
+            "generate needs the folder of a trained VAE: "
+            "isthmus generate studies/NAME/runs/VARIANT/seed-0"
         )
     import numpy as np
 

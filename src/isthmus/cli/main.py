@@ -1,4 +1,4 @@
-"""Dispatch to the commands, help, exit statuses. Nothing heavy is imported before a command runs."""
+"""Run the commands, print the help, return exit statuses. A command imports heavy packages only if run."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from collections.abc import Sequence
 from isthmus.errors import UserError, nearest_name
 
 COMMANDS = {
-    "demo": "Train six U-Nets and three VAEs, small and offline; ends with two reports.",
-    "study": "Run a study, or go on with it: isthmus study RECIPE.toml.",
+    "demo": "Train six small U-Nets and three small VAEs offline, and write two reports.",
+    "study": "Run a study, or continue it: isthmus study RECIPE.toml.",
     "train": "Train one variant with one seed: isthmus train RECIPE.toml.",
     "report": "Write the report of a study again: isthmus report STUDY.",
-    "compare": "Set two runs or two studies against each other: isthmus compare A B.",
-    "generate": "Draw images by label: isthmus generate RUN --labels 3 7.",
-    "swap": "Draw images again under other labels: isthmus swap RUN IMAGES... --labels 3 7.",
+    "compare": "Compare two runs or two studies: isthmus compare A B.",
+    "generate": "Generate images by label: isthmus generate RUN --labels 3 7.",
+    "swap": "Decode your images with other labels: isthmus swap RUN IMAGES... --labels 3 7.",
 }
-"""Each command, which is also its file and its function, and its line in the help."""
+"""Command -> line of the help. The module and the function of a command have the name of the command."""
 
 EXTRAS = ("train", "demo", "track", "cluster")
-"""What may be missing, the smallest first."""
+"""Extras of this package that may not be installed, the smallest first."""
 
 DISTRIBUTIONS = {"skimage": "scikit-image"}
-"""What a module is called where one installs it, if that is another name."""
+"""Module -> name of the distribution to install, where the two differ."""
 
 HELP_START = """isthmus trains encoder-decoder image models and compares them honestly.
 
 usage: isthmus COMMAND ...
 """
 HELP_END = """
-isthmus COMMAND --help lists the flags; every recipe field is one (--model.width 8),
-and isthmus study RECIPE --help lists those of that recipe.
---debug anywhere shows where a command failed; isthmus --version prints the version."""
+isthmus COMMAND --help lists the flags; every recipe field is a flag (--model.width 8),
+and isthmus study RECIPE --help lists the flags for that recipe.
+--debug in any place prints the traceback of an error; isthmus --version prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0 done, 1 the work failed, 2 the request was wrong."""
+    """Run one command; return its exit status: 0 success, 1 failure, 2 invalid request."""
     given = sys.argv[1:] if argv is None else argv
     words = [word for word in given if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         status, sentence = 2, str(error)
     except KeyboardInterrupt:
-        status, sentence = 1, "stopped; the same command goes on where it stopped"
-    except BrokenPipeError:  # the reader of our output has closed it
+        status, sentence = 1, "interrupted; the same command continues from here"
+    except BrokenPipeError:  # the process that reads this output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in given:
             raise
-        status, sentence = 1, f"{words[0]} failed: {error} (--debug shows where)"
+        status, sentence = 1, f"{words[0]} failed: {error} (--debug prints the traceback)"
     print(f"isthmus: {sentence}", file=sys.stderr)
     return status
 
@@ -79,7 +79,7 @@ def _run(command: str, words: Sequence[str]) -> int:
 
 
 def _extra_with(module: str) -> str | None:
-    """The smallest extra of this package that brings a module; None if none does."""
+    """The smallest extra of this package that installs a module; None if no extra does."""
     import re
     from importlib.metadata import requires
 

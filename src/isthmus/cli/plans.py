@@ -1,4 +1,4 @@
-"""The plan that a recipe file and flags describe, and its run: what study and train share."""
+"""Parse a recipe file and flags to a plan, and run the plan; used by study and train."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ class RunOptions:
     """Flags that study and train share."""
 
     out: Path | None = None
-    """Folder of the study; left out: studies/NAME. What is finished there is kept."""
+    """Folder of the study; if omitted, studies/NAME. Finished runs in the folder are kept."""
     data_root: Path | None = None
-    """Where data sets lie; left out: ISTHMUS_DATA, or the cache folder, with download."""
+    """Folder that contains the data sets; if omitted, ISTHMUS_DATA or, if that is not set, the cache
+    folder, into which missing data sets are downloaded."""
     device: DeviceName = "auto"
     """Where networks are trained and evaluated; auto: a CUDA GPU if there is one, else the CPU."""
     logger: LoggerName = "none"
-    """A tracker that follows every run too."""
+    """An experiment tracker that also records every run."""
     json: bool = False
-    """Print the study's record, verdicts and runs as JSON in place of the path of its report."""
+    """Print the study's record, verdicts and runs as JSON instead of a summary."""
 
     def folder(self, plan: StudyPlan) -> Path:
         """The folder of the study."""
@@ -46,13 +47,13 @@ class RunOptions:
 
 
 def parse_plan(command: str, words: Sequence[str], options: Options) -> tuple[StudyPlan, Options]:
-    """The plan in the file that the first word names, and the options, as the flags change them."""
+    """The plan in the recipe file that the first word names, and the options, both changed by the flags."""
     prog = f"isthmus {command} RECIPE"
     if words and words[0] in ("-h", "--help"):
         parse_flags((SegmentRecipe(), options), words, prog)  # prints the help and exits
     if not words or words[0].startswith("-"):
         raise UserError(
-            f"{command} needs a recipe as its first word: isthmus {command} RECIPE.toml"
+            f"{command} needs a recipe as its first argument: isthmus {command} RECIPE.toml"
         )
     plan = load_plan(shipped_recipe(Path(words[0])))
     recipe, options = parse_flags((plan.recipe, options), words[1:], prog)
@@ -62,10 +63,9 @@ def parse_plan(command: str, words: Sequence[str], options: Options) -> tuple[St
 def _with_recipe(plan: StudyPlan, recipe: AnyRecipe) -> StudyPlan:
     for key in differing_fields(plan.recipe, recipe):
         if key in (*plan.factors, *plan.tune):
-            owner = "variants set" if key in plan.factors else "tuning sets"
+            owner = "the variants of this study set" if key in plan.factors else "study.tune sets"
             raise UserError(
-                f"--{key}: this study's {owner} it, so the flag would do nothing; "
-                "change it in the recipe"
+                f"--{key}: {owner} this field, so the flag would have no effect; change it in the recipe"
             )
     return dataclasses.replace(plan, recipe=recipe)
 
@@ -79,10 +79,15 @@ def run_plan(
     only: bool = False,
     executor: Executor | None = None,
 ) -> int:
-    """Run the plan and write its report; 0 if every run of it has finished, else 1.
+    """Run the plan and write its report; return 0 if every run was successful, else 1.
 
-    The study's record repeats the ``words`` of the command; ``rule`` says when to add seeds;
-    ``only`` leaves alone what else the folder has planned; ``executor`` trains the runs.
+    Args:
+        plan: The plan.
+        options: The flags that study and train share.
+        words: The command line after "isthmus", which the record of the study repeats.
+        rule: When to stop adding seeds. If None, no seed is added.
+        only: Whether to run only the variants and seeds of ``plan``, not others planned in the folder.
+        executor: How the runs are trained. If None, in as many processes as is fastest.
     """
     from isthmus.report.page import write_report
     from isthmus.study.run import run_study
@@ -107,12 +112,12 @@ def run_plan(
 
 
 def print_study(study: Path, page: Path, *, as_json: bool) -> None:
-    """Print what the study says: its record, verdicts and runs as JSON, or a few lines for people.
+    """Print a study: its record, verdicts and runs as JSON, or a summary of a few lines.
 
     Args:
-        study: Its folder.
-        page: Its report, whose path is the last line for people.
-        as_json: Which of the two.
+        study: The study folder.
+        page: The report of the study, whose path is the last line of the summary.
+        as_json: Whether to print JSON instead of the summary.
     """
     from isthmus.study.study_folder import StudyFolder
 

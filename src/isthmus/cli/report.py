@@ -1,4 +1,4 @@
-"""isthmus report STUDY: the report of a study folder, written again."""
+"""isthmus report STUDY: write the report of a study again."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class ReportOptions:
     study: tyro.conf.Positional[Path | None] = None
     """Folder of the study."""
     json: bool = False
-    """Print the study's record, verdicts and runs as JSON in place of the path of the report."""
+    """Print the study's record, verdicts and runs as JSON instead of a summary."""
 
 
 def report(words: Sequence[str]) -> int:
-    """Write the report of the study that the words name."""
+    """Write the report of the study that the command line names."""
     (options,) = parse_flags((ReportOptions(),), words, "isthmus report")
     if options.study is None:
-        raise UserError("report takes one word, the folder of a study: isthmus report studies/NAME")
+        raise UserError("report needs the folder of a study: isthmus report studies/NAME")
     from isthmus.report.page import write_report
 
     print_study(options.study, write_report(options.study), as_json=options.json)

@@ -1,4 +1,4 @@
-"""isthmus study RECIPE: every variant with every seed, then the report."""
+"""isthmus study RECIPE: train every variant with every seed, then write the report."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StudyOptions(RunOptions):
-    """Run a study, or go on with it: every variant with every seed, then the report."""
+    """Run or continue a study: train every variant with every seed, then write the report."""
 
     seeds: Positive | None = None
-    """How many seeds, counted from 0; left out: as the recipe says."""
+    """Number of seeds, counted from 0; if omitted, the seeds of the recipe."""
     dry_run: bool = False
-    """Train nothing: print the runs, what they will cost by a few steps timed here, and the smallest
-    difference they can see."""
+    """Train nothing; print the runs, their training time (estimated from a few steps on this machine)
+    and the smallest difference that the study can detect."""
     stop_width: AboveZero | None = None
-    """Add seeds until no interval of a factor's effect on the first metric is wider than this."""
+    """Add seeds until no interval of a factor's effect on the primary metric is wider than this."""
     budget_minutes: AboveZero | None = None
-    """Train seeds, planned and added ones, while the training time of all runs together stays within
-    this."""
+    """Train planned and added seeds only while the training time of all runs together stays within this
+    number of minutes."""
     jobs: Positive | None = None
-    """How many runs are trained at a time, in processes that share the threads of the processor; left out:
-    as many as is fastest by a short measurement."""
+    """Number of runs trained at a time, in processes that share the threads of the processor; if omitted,
+    a short measurement decides."""
     on: Literal["local", "ray"] = "local"
     """Where runs are trained: on this machine, or as tasks of a Ray cluster."""
     address: str | None = None
-    """For --on ray: address of the cluster; left out: a running one, or a new one on this machine."""
+    """For --on ray: address of the cluster; if omitted, a running one, or a new one here."""
     cpus: Positive = 1
     """For --on ray: cores per run."""
     gpus: AtLeastZero = 0.0
     """For --on ray: GPUs per run; 0.25 lets four runs share one."""
     max_seeds: Positive = 20
-    """Add seeds up to this many at most. Every look that it leaves room for widens all intervals, so set
-    it no higher than you would go."""
+    """Largest number of seeds up to which seeds are added. With --stop-width, verdicts are corrected for
+    an interim look at every number of seeds up to this one, which widens all intervals, so set it no
+    higher than needed."""
 
     @property
     def rule(self) -> StoppingRule | None:
-        """When to add seeds, if at all."""
+        """When to stop adding seeds; None if none are added."""
         if self.stop_width is None and self.budget_minutes is None:
             return None
         from isthmus.study.stopping_rule import StoppingRule
@@ -56,7 +57,7 @@ class StudyOptions(RunOptions):
 
     @property
     def executor(self) -> Executor | None:
-        """How the runs are trained; None: as is fastest."""
+        """How the runs are trained; None if a measurement is to decide."""
         if self.on == "ray":
             from isthmus.study.on_ray import RayTasks
 
@@ -69,7 +70,7 @@ class StudyOptions(RunOptions):
 
 
 def study(words: Sequence[str]) -> int:
-    """Run the study that the words describe, or print what it will cost."""
+    """Run the study that the command line describes, or print its forecast."""
     plan, options = parse_plan("study", words, StudyOptions())
     if options.seeds is not None:
         plan = dataclasses.replace(plan, seeds=tuple(range(options.seeds)))

@@ -1,4 +1,4 @@
-"""isthmus swap RUN IMAGES...: one's own images under other labels, as one sample grid."""
+"""isthmus swap RUN IMAGES...: decode your own images with other labels, as one sample grid."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from isthmus.recipe.rules import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SwapOptions:
-    """Draw your own images again and write them as one sample grid.
+    """Encode your own images, decode them with other labels, and write the result as one sample grid.
 
-    They are resized, and turned grey if the model is: crop them square, and prepare them like the
-    training images. A model of MNIST expects white ink on black, centred, with a margin.
+    The images are resized, and converted to grey if the model was trained on grey images: crop them to
+    squares, and prepare them like the training images. A model trained on MNIST expects white digits on
+    black, centred, with a margin.
     """
 
     run: tyro.conf.Positional[Path | None] = None
@@ -30,31 +31,34 @@ class SwapOptions:
     grid: Literal[
         "labels", "swap", "swap_wrong", "reconstruction", "interpolation", "traversal"
     ] = "labels"
-    """labels: each image under every label; swap: each under one wrong label; swap_wrong: the same, with
-    that label given to the encoder too; reconstruction: each under its own; interpolation: from each to
-    the next one; traversal: the first, with one unit of z moved."""
+    """labels: each image decoded with every label; swap: each image decoded with one wrong label;
+    swap_wrong: as swap, and the encoder is also given the wrong label; reconstruction: each image decoded
+    with its true label; interpolation: from each image to the next image; traversal: the first image,
+    with one dimension of z changed at a time."""
     labels: tuple[str, ...] = ()
-    """Names of labels for the grid of labels, "none" for no label (unless a class has that name); left
-    out: every label."""
+    """Names of labels for --grid labels, or "none" for no label (unless a class has that name); if
+    omitted, every label."""
     true: tuple[str, ...] = ()
-    """What the images show: one label for all, or one for each; left out: the name of an image's folder,
-    where the model has a label of that name."""
+    """True labels of the images: one label for all images, or one label per image; if omitted, the name
+    of the folder of each image, if the model has a label of that name."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Draws the wrong labels, and the binarisation where the model has one."""
+    """Seed of the wrong labels and, if the model binarises its inputs, of the binarisation."""
     out: Path = Path("swapped.png")
-    """Where the sample grid goes."""
+    """File to which the sample grid is written."""
 
     def __post_init__(self) -> None:
-        """Reject a flag that this grid does not read."""
+        """Reject a flag that has no effect with this grid."""
         if self.labels and self.grid != "labels":
             raise ValueError(unread_flag("labels", self.grid, "labels"))
 
 
 def swap(words: Sequence[str]) -> int:
-    """Draw the sample grid that the words describe."""
+    """Write the sample grid that the command line describes."""
     (options,) = parse_flags((SwapOptions(),), words, "isthmus swap")
     if options.run is None or not options.images:
-        raise UserError("swap takes a model and images: isthmus swap RUN IMAGE.png ...")
+        raise UserError(
+            "swap needs the folder of a trained VAE and images: isthmus swap RUN IMAGE.png ..."
+        )
 
     from isthmus.data.store import as_bytes
     from isthmus.report.page import write_figure

@@ -1,4 +1,4 @@
-"""isthmus train RECIPE: one variant with one seed, then the report."""
+"""isthmus train RECIPE: train one variant with one seed, then write the report."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class TrainOptions(RunOptions):
     """Train one variant with one seed, then write the report."""
 
     variant: tyro.conf.DisallowNone[str | None] = None
-    """Which variant; left out: the only one."""
+    """Name of the variant; may be omitted if the recipe has only one variant."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """The seed."""
+    """Random seed of the run."""
 
 
 def train(words: Sequence[str]) -> int:
-    """Train the run that the words describe."""
+    """Train the run that the command line describes."""
     plan, options = parse_plan("train", words, TrainOptions())
     chosen = (_variant_named(options.variant, plan),)
     plan = dataclasses.replace(plan, variants=chosen, seeds=(options.seed,))
@@ -40,7 +40,7 @@ def _variant_named(name: str | None, plan: StudyPlan) -> Variant:
         return plan.variants[0]
     if name is None:
         raise UserError(
-            f"this recipe has {len(variants)} variants and train takes one: "
+            f"this recipe has {len(variants)} variants, and train trains only one: "
             f"name it with --variant ({', '.join(variants)}), or use isthmus study"
         )
     if name not in variants:

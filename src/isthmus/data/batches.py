@@ -186,7 +186,9 @@ def masked_augmentation(
             mask,
             flipped=uniforms[:, 3] < flip,
             angle_deg=rotate_deg * signed[:, 4],
-            shift_px=shift * signed[:, 5:7] * torch.tensor([width, height], device=mask.device),
+            shift_px=torch.stack(
+                [width * shift * signed[:, 5], height * shift * signed[:, 6]], dim=1
+            ),
             scale=1 + scale * signed[:, 7],
         )
         return batch | {"image": image, "mask": mask}

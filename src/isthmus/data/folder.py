@@ -39,25 +39,26 @@ class _Pair:
     image: Path
     mask: Path
     part: Part | None
-    """None without train/ and test/."""
+    """None if there are no folders train/ and test/."""
 
 
 class Folder:
     """Images in PATH/images and masks in PATH/masks, matched by name without suffix.
 
-    Or in PATH/train/ and PATH/test/, each with images/ and masks/. Without these two, a cut that
-    depends on the masks alone, not on the names of classes, makes the test part. A group is the set
-    of classes in a mask.
+    There may instead be PATH/train/ and PATH/test/, each with images/ and masks/. Without these two
+    folders, the test set is drawn stratified by group; the draw depends on the masks alone, not on the
+    names of classes. A group is the set of classes in a mask.
 
     Args:
         path: The folder.
-        classes: Class names; empty: class-0, class-1, ...
-        mask_values: The mask value of each class. Empty: if masks have only 0 and 255, these are two
-            classes; otherwise masks have class indices 0, 1, 2, ..., and 255 is ignored.
-        test_share: Share of the images in the test part, without train/ and test/.
+        classes: Class names. If empty, class-0, class-1, ...
+        mask_values: The mask value of each class. If empty and masks have only the values 0 and 255,
+            these are two classes; otherwise mask values are class indices 0, 1, 2, ..., and 255 is
+            ignored.
+        test_share: Fraction of the images in the test set, if there are no folders train/ and test/.
 
     Raises:
-        UserError: If the folder breaks a rule; masks are decoded only when they are needed.
+        UserError: If the folder is invalid; masks are decoded only when they are needed.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Folder:
         return f"folder {self._path.name}, " + " ".join(f"{v}={name}" for v, name in pairs)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items, but not where the folder is."""
+        """Everything that determines the items, except the location of the folder."""
         return {
             "source": "folder",
             "version": _VERSION,
@@ -147,7 +148,7 @@ class Folder:
 
 
 def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
-    """The values of a mask file with its EXIF orientation applied; of a palette mask, the indices.
+    """The values of a mask file, or the indices of a palette mask, with the EXIF orientation applied.
 
     Raises:
         UserError: If the file cannot be decoded, is a JPEG, or does not have one integer per pixel.
@@ -155,7 +156,7 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
     image = decoded(path)
     if image.format == "JPEG":
         raise UserError(
-            f"{path}: is a JPEG, which changes values to save space: masks need a lossless format; "
+            f"{path}: is a JPEG file, whose compression changes values: masks need a lossless format; "
             "export them again as PNG"
         )
     pixels = np.asarray(ImageOps.exif_transpose(image))
@@ -165,7 +166,7 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
         return pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
         raise UserError(
-            f"{path}: has fractions: a mask has one class index per pixel; "
+            f"{path}: has fractional values: a mask has one class index per pixel; "
             "save it as a grey PNG with class indices"
         )
     return pixels
@@ -174,7 +175,7 @@ def read_mask(path: Path) -> Integer[np.ndarray, "height width"]:
 def _one_channel(
     pixels: UInt8[np.ndarray, "height width channel"], bands: tuple[str, ...], path: Path
 ) -> UInt8[np.ndarray, "height width"]:
-    """The values of a mask with several channels, if they are equal and it is opaque."""
+    """The values of a mask with several channels, if the channels are equal and the mask is opaque."""
     has_alpha = bands[-1] == "A"
     colours = pixels[..., :-1] if has_alpha else pixels
     if (has_alpha and pixels[..., -1].min() < 255) or (colours != colours[..., :1]).any():
@@ -191,7 +192,7 @@ def _check_classes(classes: Sequence[str], mask_values: Sequence[int]) -> None:
         if len(given) == 1 or len(given) > IGNORE_INDEX:
             raise UserError(
                 f"{key} has {len(given)} entries: there must be 2 to {IGNORE_INDEX} classes; list them "
-                "all, the background too"
+                "all, including the background"
             )
         twice = next((entry for entry in given if list(given).count(entry) > 1), None)
         if twice is not None:
@@ -257,7 +258,7 @@ def _listed(values: Sequence[int]) -> str:
 
 
 def _pairs(path: Path) -> list[_Pair]:
-    """All images with their masks, by part and name."""
+    """All images with their masks, in the order of split and name."""
     if not path.is_dir():
         raise UserError(f"{path}: no such folder: it must have images/ and masks/; set data.folder")
     if (path / "train").is_dir() or (path / "test").is_dir():
@@ -265,7 +266,7 @@ def _pairs(path: Path) -> list[_Pair]:
     else:
         pairs = _pairs_of(path, None)
     if len(pairs) < _FEWEST_IMAGES:
-        rule = f"training, validation and test need at least {_FEWEST_IMAGES} together"
+        rule = f"training, validation and test sets need at least {_FEWEST_IMAGES} images together"
         raise UserError(f"{path}: {len(pairs)} images: {rule}; add images")
     return pairs
 
@@ -288,18 +289,18 @@ def _pairs_of(folder: Path, part: Part | None) -> list[_Pair]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by name without suffix, in order."""
+    """Name without suffix -> image file, for the files of a folder, in the order of names."""
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder: a data folder has images/ and masks/, or train/ and test/ "
-            "with both in each; set data.folder"
+            f"{folder}: no such folder: a data folder has images/ and masks/, or train/ and test/, "
+            "each with images/ and masks/; set data.folder"
         )
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if path.stem in found:
             raise UserError(
                 f"{path}: has the same name as {found[path.stem].name} except for the suffix: masks are "
-                "matched by name without suffix; remove one"
+                "matched by name without suffix; remove one of the two"
             )
         found[path.stem] = path
     return found

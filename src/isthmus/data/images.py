@@ -1,4 +1,4 @@
-"""Images and masks: found as files, decoded to 8 bits, and brought to one size."""
+"""Find image files, decode them to 8 bits, and resize images and masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def no_image_in(folder: Path, remedy: str) -> UserError:
-    """The error of a folder without images."""
+    """The error for a folder without images."""
     return UserError(
         f"{folder}: contains no image: it must have {', '.join(IMAGE_SUFFIXES)} files; {remedy}"
     )
@@ -40,7 +40,7 @@ def decoded(path: Path, content: bytes | None = None) -> Image.Image:
 
     Args:
         path: The file.
-        content: Its content, if it has been read already, for instance from a zip file.
+        content: The content of the file, if it has already been read, for instance from a zip file.
 
     Raises:
         UserError: If the file is missing, is not an image or is truncated.
@@ -55,7 +55,7 @@ def decoded(path: Path, content: bytes | None = None) -> Image.Image:
 
 
 def undecodable(path: Path, error: object) -> UserError:
-    """The error of a file without a complete image."""
+    """The error for a file without a complete image."""
     if isinstance(error, UnidentifiedImageError):
         error = "not a known image format"  # its own message names a buffer in memory
     return UserError(
@@ -67,11 +67,11 @@ def undecodable(path: Path, error: object) -> UserError:
 def read_image(path: Path, content: bytes | None = None) -> UInt8[np.ndarray, "height width 3"]:
     """The image of a file as 8-bit RGB, with its EXIF orientation applied.
 
-    Grey becomes RGB, 16 bits become 8 (65535 becomes 255), transparency is shown on white.
+    Grey becomes RGB, 16 bits become 8 (65535 becomes 255), and transparent images are shown on white.
 
     Args:
         path: The file.
-        content: Its content, as for ``decoded``.
+        content: The content of the file, as for ``decoded``.
 
     Raises:
         UserError: If the file cannot be decoded, or its values have no defined range.
@@ -82,7 +82,7 @@ def read_image(path: Path, content: bytes | None = None) -> UInt8[np.ndarray, "h
     if image.mode in ("I", "F"):
         raise UserError(
             f"{path}: has 32-bit values, whose maximum is unknown: images have 8 or 16 bits per "
-            "channel; export it with 8 or 16"
+            "channel; export the image again with 8 or 16 bits"
         )
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -108,7 +108,7 @@ def file_stamps(paths: Iterable[Path], root: Path) -> list[tuple[str, int, int]]
 def with_channels(
     image: UInt8[np.ndarray, "height width channel"], channels: int
 ) -> UInt8[np.ndarray, "height width wanted"]:
-    """The image in grey (ITU-R BT.601 luma, as PIL's "L") or in colour (grey repeated)."""
+    """The image with one channel (ITU-R BT.601 luma, as PIL's "L") or three (grey is repeated)."""
     if image.shape[-1] == channels:
         return image
     if channels == 1:
@@ -130,9 +130,9 @@ def resized_image(
 def resized_mask(
     mask: UInt8[np.ndarray, "height width"], size_px: int, how: MaskResize
 ) -> UInt8[np.ndarray, "size size"]:
-    """The mask at another size; "bilinear" averages class indices and rounds, as the reference did.
+    """The mask at another size; "bilinear" averages class indices and rounds, as the reference study did.
 
-    Averaging invents classes: a seam of class 1 between classes 0 and 2.
+    Averaging creates classes that are not in the mask: a seam of class 1 between classes 0 and 2.
 
     Raises:
         UserError: If ``how`` is "bilinear" and a pixel is ``IGNORE_INDEX``, which has no average.

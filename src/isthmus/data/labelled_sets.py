@@ -1,4 +1,4 @@
-"""Labelled data sets by name: MNIST, Fashion-MNIST, KMNIST and CIFAR-10, as torchvision has them."""
+"""Labelled data sets by name: MNIST, Fashion-MNIST, KMNIST and CIFAR-10, read by torchvision."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _DAMAGED = (RuntimeError, OSError, ValueError, TypeError, AssertionError, KeyErr
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Where a data set is and what its classes are called."""
+    """The files of a data set and the names of its classes."""
 
     title: str
     reader: str
-    """Its class in ``torchvision.datasets``."""
+    """The class in ``torchvision.datasets`` that reads the data set."""
     folder: str
-    """Where torchvision keeps it, below the root."""
+    """The folder, below the root, in which torchvision stores the data set."""
     files: tuple[str, ...]
     class_names: tuple[str, ...]
 
@@ -77,9 +77,9 @@ SETS: dict[str, LabelledSet] = {
 
 
 def labelled_set(name: SetName, root: Path, download: bool) -> Source:
-    """A data set with its official parts; a group is a class.
+    """A data set with its official training and test sets; a group is a class.
 
-    If CIFAR-10 itself is missing but its JPEG copy is there, that is read (``CifarJpegs``).
+    If CIFAR-10 itself is missing but its JPEG copy exists, the copy is read (``CifarJpegs``).
 
     Args:
         name: A key of ``SETS``.
@@ -101,8 +101,8 @@ def labelled_set(name: SetName, root: Path, download: bool) -> Source:
     if missing is not None:
         instead = ", or the JPEG copy cifar10.zip" if name == "cifar10" else ""
         raise UserError(
-            f"no {known.title} in {root}: expected {missing}{instead}; name the folder with "
-            "--data-root or ISTHMUS_DATA, or leave it out to download"
+            f"no {known.title} in {root}: expected {missing}{instead}; name the right folder with "
+            "--data-root or ISTHMUS_DATA, or set neither to download the data set"
         )
     return TorchvisionSet(name, root)
 
@@ -126,7 +126,7 @@ class TorchvisionSet:
         return self._set.class_names
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items."""
+        """Everything that determines the items."""
         files = (self._root / self._set.folder / name for name in self._set.files)
         return {
             "source": self.label_scheme,
@@ -155,7 +155,7 @@ class TorchvisionSet:
                 raise ValueError(f"{len(images)} images but {len(labels)} labels")
         except _DAMAGED as error:
             raise UserError(
-                f"{self._root / self._set.folder}: the {part} part cannot be read ({error}): "
+                f"{self._root / self._set.folder}: the {part} set cannot be read ({error}): "
                 "the data set must be complete; get it again"
             ) from None
         return (images if images.ndim == 4 else images[..., None]), labels
@@ -164,14 +164,14 @@ class TorchvisionSet:
 class CifarJpegs:
     """CIFAR-10 as JPEG files in ``cifar10/{train,test}/CLASS``, or in ``cifar10.zip``.
 
-    JPEG changes pixels, so metrics on this copy are not comparable with published ones; the label
-    scheme says which one it is.
+    JPEG changes pixels, so metrics on this copy are not comparable with published metrics; the label
+    scheme says that the data set is the JPEG copy.
 
     Args:
         place: The folder ``cifar10`` or the zip file.
 
     Raises:
-        UserError: On first use, if the folders are not those of the ten classes.
+        UserError: On iteration, if the class folders are not those of the ten classes.
     """
 
     class_names = SETS["cifar10"].class_names
@@ -182,7 +182,7 @@ class CifarJpegs:
         self._folder = ClassFolder(place, test_share=None)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items."""
+        """Everything that determines the items."""
         return {**self._folder.fingerprint(), "source": self.label_scheme}
 
     def __len__(self) -> int:
@@ -208,6 +208,6 @@ def _download(known: LabelledSet, root: Path) -> None:
         known.read(root, download=True)
     except _DAMAGED as error:
         raise UserError(
-            f"cannot download {known.title} into {root} ({error}): it is needed once; try again, "
-            "or name a folder that has it with --data-root or ISTHMUS_DATA"
+            f"cannot download {known.title} into {root} ({error}): the data set must be downloaded once; "
+            "try again, or name a folder that contains it with --data-root or ISTHMUS_DATA"
         ) from None

@@ -25,11 +25,11 @@ _REFERENCE_TRAIN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class TrimapScheme:
-    """The classes of the trimap values 1 pet, 2 background, 3 border."""
+    """A label scheme: the class of each trimap value (1 pet, 2 background, 3 border)."""
 
     class_names: tuple[str, ...]
     ids: tuple[int, int, int]
-    """Class index of pet, of background, of border."""
+    """Class indices of pet, background and border."""
 
 
 TRIMAP_SCHEMES = {
@@ -37,7 +37,7 @@ TRIMAP_SCHEMES = {
     "pet+border": TrimapScheme(("background", "foreground"), (1, 0, 1)),
     "pet": TrimapScheme(("background", "pet"), (1, 0, 0)),
     "ignore-border": TrimapScheme(("background", "pet"), (1, 0, IGNORE_INDEX)),
-    "border": TrimapScheme(("rest", "border"), (0, 0, 1)),  # a known mistake, to repeat it
+    "border": TrimapScheme(("rest", "border"), (0, 0, 1)),  # a known mistake, to reproduce results
 }
 
 
@@ -47,9 +47,9 @@ class OxfordPets:
     Args:
         root: The folder that contains ``oxford-iiit-pet``.
         trimap: Label scheme, a key of ``TRIMAP_SCHEMES``.
-        split: "official": the official trainval and test parts. "reference": trainval alone, shuffled
-            and cut 80 / 20, as in the reference study. "sorted": trainval cut 80 / 20 in the order of
-            names, a mistake that was published as a random cut.
+        split: "official": the official trainval and test sets. "reference": trainval alone, shuffled
+            and split 80 / 20, as in the reference study. "sorted": trainval split 80 / 20 in the order
+            of names, a mistake that was published as a random split.
         download: Download missing files into ``root``.
 
     Raises:
@@ -80,7 +80,7 @@ class OxfordPets:
         return f"oxford-pets, {self._trimap}{cut}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items."""
+        """Everything that determines the items."""
         images = [image for image, _, _ in self._files]
         trimaps = [trimap for _, trimap, _ in self._files]
         return {
@@ -109,7 +109,7 @@ class OxfordPets:
 
 
 def _files(root: Path, split: str, download: bool) -> list[tuple[Path, Path, Part]]:
-    """Image, trimap and part of each item."""
+    """Image, trimap and split of each item."""
     trainval = _listed(root, "trainval", download)
     if split != "official":
         names = [image.stem for image, _ in trainval]
@@ -131,8 +131,8 @@ def _listed(root: Path, part: str, download: bool) -> list[tuple[Path, Path]]:
     if not (images.is_dir() and annotations.is_dir()):
         if not download:
             raise UserError(
-                f"no Oxford-IIIT Pet in {root}: expected {images} and .../annotations; name the folder "
-                "with --data-root or ISTHMUS_DATA, or leave it out to download"
+                f"no Oxford-IIIT Pet in {root}: expected {images} and .../annotations; name the right folder "
+                "with --data-root or ISTHMUS_DATA, or set neither to download the data set"
             )
         _download(root)
     listing = annotations / f"{part}.txt"
@@ -163,8 +163,8 @@ def _download(root: Path) -> None:
         OxfordIIITPet(root, download=True)
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"cannot download Oxford-IIIT Pet into {root} ({error}): it is needed once; "
-            "try again, or name a folder that has it with --data-root or ISTHMUS_DATA"
+            f"cannot download Oxford-IIIT Pet into {root} ({error}): the data set must be downloaded once; "
+            "try again, or name a folder that contains it with --data-root or ISTHMUS_DATA"
         ) from None
 
 

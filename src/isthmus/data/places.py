@@ -1,4 +1,4 @@
-"""Where data sets lie and where decoded images are kept."""
+"""The folders of data sets and of decoded images."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from isthmus.errors import UserError
 
 
 def cache_folder() -> Path:
-    """Where decoded images, downloads and judges are kept: ISTHMUS_CACHE, or the user's cache."""
+    """The folder of decoded images, downloads and judges: ISTHMUS_CACHE, or the user's cache folder."""
     return Path(os.environ.get("ISTHMUS_CACHE") or platformdirs.user_cache_dir("isthmus"))
 
 
 def data_set_folder(data_root: Path | None) -> tuple[Path, bool]:
-    """Where named data sets lie, and whether a missing one may be downloaded there.
+    """The folder that contains the data sets, and whether a missing data set may be downloaded into it.
 
     Args:
-        data_root: None: ISTHMUS_DATA, or the cache folder, into which is then downloaded.
+        data_root: The folder. If None, ISTHMUS_DATA or, if that is not set, the cache folder; data sets
+            are downloaded only into the cache folder.
 
     Raises:
-        UserError: If the folder that was named is not there.
+        UserError: If the named folder does not exist.
     """
     named = data_root or (Path(text) if (text := os.environ.get("ISTHMUS_DATA")) else None)
     if named is not None and not named.is_dir():
         raise UserError(
-            f"data root {named} is not a folder: it must hold the data sets; "
-            "name another with --data-root or ISTHMUS_DATA, or leave it out to download"
+            f"data root {named} is not a folder: it must be a folder with the data sets; name another "
+            "folder with --data-root or ISTHMUS_DATA, or set neither to download data sets"
         )
     return named or cache_folder(), named is None

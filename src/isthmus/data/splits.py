@@ -18,7 +18,7 @@ Indices = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a store in ascending order, for each part."""
+    """Rows of a store in ascending order, for each split."""
 
     train: Int[np.ndarray, " train"]
     validation: Int[np.ndarray, " validation"]
@@ -31,16 +31,18 @@ def stratified_cut(
     """Positions kept and positions held out, both ascending, stratified by group.
 
     Systematic sampling (Madow and Madow 1944): the items are ordered by group, shuffled within each
-    group, and every (1 / share)-th is held out from a random start on. So the number held out of a
-    group, or of several consecutive groups, is its share rounded up or down: of a hundred groups of
-    one image, twenty are held out at share 0.2, where a cut within each group would take none or all.
+    group, and every (1 / share)-th item is held out, from a random start. So the number of items held
+    out of a group, or of several consecutive groups, is ``share`` times its size, rounded up or down: of
+    a hundred groups of one image each, twenty images are held out if ``share`` is 0.2, whereas splitting
+    each group separately would hold out none or all.
 
-    The total held out is the rounded share, with at least one item on each side.
+    The total number held out is ``share`` times the number of items, rounded; at least one item is held
+    out and at least one is kept.
 
     Args:
         groups: The group of each item; at least two items.
-        share: Share to hold out, above 0 and below 1.
-        rng: Draws the order within groups and the start.
+        share: Fraction to hold out, above 0 and below 1.
+        rng: Generator that draws the order within groups and the start.
 
     >>> kept, held_out = stratified_cut(list("aaaabbbb"), 0.25, np.random.default_rng(0))
     >>> ["aaaabbbb"[i] for i in held_out]
@@ -48,7 +50,7 @@ def stratified_cut(
     """
     total = len(groups)
     if total < 2 or not 0 < share < 1:
-        raise ValueError(f"cannot hold out a share of {share} of {total} items")
+        raise ValueError(f"cannot hold out a fraction of {share} of {total} items")
     shuffled = rng.permutation(total)
     in_row = shuffled[np.argsort(np.asarray(groups)[shuffled], kind="stable")]
     count = min(max(round(share * total), 1), total - 1)
@@ -66,8 +68,8 @@ def in_proportion(
     Args:
         groups: The group of each item.
         count: Size of the sample.
-        rng: Draws it; all items are equally likely, so the mean of the sample is unbiased for groups
-            of any sizes.
+        rng: Generator that draws the sample. All items are equally likely to be drawn, so the mean of
+            the sample is unbiased for groups of any size.
 
     >>> groups = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     >>> groups[in_proportion(groups, 4, np.random.default_rng(0))].tolist()
@@ -79,7 +81,7 @@ def in_proportion(
 
 
 def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
-    """The part of each item of a source without parts; depends on the groups alone."""
+    """The split, training or test, of each item of a source without splits; depends on groups alone."""
     rng = np.random.default_rng(_TEST_CUT_SEED)
     _, test = stratified_cut(groups, test_share, rng)
     in_test = set(test.tolist())
@@ -89,25 +91,26 @@ def drawn_parts(groups: Sequence[str], test_share: float) -> list[Part]:
 def split_of(
     store: Store, validation: float | None, limit: int | None, rng: np.random.Generator
 ) -> Split:
-    """The split of a store: its test part, and its training part cut into training and validation.
+    """The training, validation and test sets of a store.
 
     Args:
-        store: Its test part is the test set, for every ``rng``.
-        validation: Share of the training images held out to choose the epoch; None: the
-            test part is also the validation part, as in the reference study.
-        limit: Largest number of training images, sampled by group before validation is cut.
-        rng: Draws the sample and the cut.
+        store: The images. Those marked "test" are the test set, for every ``rng``.
+        validation: Fraction of the training images held out to choose the epoch. If None, the test set
+            is also the validation set, as in the reference study.
+        limit: Largest number of training images, including those held out for validation; they are
+            sampled stratified by group.
+        rng: Generator that draws the sample and the images held out.
 
     Raises:
-        UserError: If a part would be empty.
+        UserError: If a set would be empty.
     """
     parts = np.asarray(store.parts)
     train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
     for name, rows in (("train", train), ("test", test)):
         if len(rows) == 0:
             raise UserError(
-                f"{store.label_scheme}: no images in the {name} part: training and test both need "
-                "some; add images"
+                f"{store.label_scheme}: no images in the {name} set: the train and test sets both need "
+                "images; add images"
             )
     if limit is not None:
         train = train[in_proportion(_groups(store, train), limit, rng)]
@@ -115,7 +118,7 @@ def split_of(
         return Split(train, test, test)
     if len(train) < 2:
         raise UserError(
-            f"{store.label_scheme}: only one training image: training and validation need one each; "
+            f"{store.label_scheme}: only one training image: training and validation need one image each; "
             "raise data.limit or add images"
         )
     kept, held_out = stratified_cut(_groups(store, train), validation, rng)

@@ -23,10 +23,10 @@ OnProgress = Callable[[int, int], None]
 
 Columns = dict[str, Shaped[np.ndarray, "n ..."]]
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _MASK_RESIZE_IN_WORDS = {
     "nearest": "nearest masks",
-    "bilinear": "bilinear masks (a fault of the reference, repeated)",
+    "bilinear": "bilinear masks (a flaw of the reference study, reproduced)",
 }
 _CHANNELS_IN_WORDS = {1: "grey", 3: "colour"}
 
@@ -65,7 +65,7 @@ class Source(Protocol):
         """What the masks or labels mean, in one line: "oxford-pets, classes3"."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the items, as JSON values; cheap, because every opening needs it."""
+        """Everything that determines the items, as JSON values; cheap, as it is computed on every opening."""
 
     def __len__(self) -> int: ...
 
@@ -91,7 +91,7 @@ class Store:
     label_scheme: str
     """What masks or labels mean and how the images were resized; part of every table."""
     content: str
-    """Hash of images, masks or labels, names and parts: the same for another copy of the files."""
+    """Hash of images, masks or labels, names and splits: the same for another copy of the files."""
 
     @property
     def columns(self) -> Columns:
@@ -134,14 +134,14 @@ def open_store(
     """The source's images and masks at ``size_px``, from the cache or decoded into it.
 
     A store is built in a temporary folder and renamed when it is complete: an interrupted build
-    leaves nothing that looks finished, and of two simultaneous builds the first to end is kept.
+    leaves nothing that looks finished, and of two simultaneous builds the first to finish is kept.
 
     Args:
         source: The images and masks.
         size_px: Height and width of every image, in pixels.
-        mask_resize: "bilinear" averages class indices and rounds, which invents classes between
-            others; only for repeating a study that did so.
-        cache: Stores are in ``cache/stores/KEY``.
+        mask_resize: "bilinear" averages class indices and rounds, which creates classes that are not in
+            the mask; only for reproducing a study that did so.
+        cache: The cache folder; stores are in ``cache/stores/KEY``.
         on_progress: Called after each image.
 
     Raises:
@@ -169,14 +169,14 @@ def open_labelled_store(
     """The source's images at ``size_px`` with their labels; built as in ``open_store``.
 
     Args:
-        source: The images; the group of each is one of the class names.
+        source: The images; the group of each image is one of the class names.
         size_px: Height and width of every image, in pixels; images of this size are not changed.
-        channels: 1 converts every image to grey, 3 repeats a grey one.
-        cache: Stores are in ``cache/stores/KEY``.
+        channels: 1 converts every image to grey; 3 repeats the channel of a grey image.
+        cache: The cache folder; stores are in ``cache/stores/KEY``.
         on_progress: Called after each image.
 
     Raises:
-        UserError: If a file of the source cannot be used, or ``channels`` is neither.
+        UserError: If a file of the source cannot be used, or ``channels`` is neither 1 nor 3.
     """
     if channels not in _CHANNELS_IN_WORDS:
         raise UserError(f"{channels} channels: a store has 1 (grey) or 3 (colour); choose one")
@@ -193,7 +193,7 @@ def open_labelled_store(
 
 
 def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Values in [0, 1] rounded to bytes; others are clipped.
+    """Images with values in [0, 1] as bytes, rounded; values out of this range are clipped.
 
     >>> as_bytes(np.array([-0.1, 0.5, 2.0]))
     array([  0, 128, 255], dtype=uint8)
@@ -203,7 +203,7 @@ def as_bytes(images: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]
 
 @dataclass(frozen=True)
 class _Kept:
-    """The arrays that a kind of store keeps of each item."""
+    """The arrays that a kind of store keeps for each item."""
 
     shapes: dict[str, tuple[int, ...]]
     """Shape of one item's array, by field of the store."""
@@ -212,7 +212,7 @@ class _Kept:
     in_words: str
     """How the arrays are made, for the label scheme."""
     decided_by: tuple[int | str, ...]
-    """Values that the key depends on, besides the source."""
+    """Values that the key of the store depends on, besides the source."""
 
 
 def _fields(

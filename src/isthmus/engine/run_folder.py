@@ -1,4 +1,4 @@
-"""What a run writes to disk. ``result.json`` comes last: a folder that has it is finished."""
+"""The files of a run. ``result.json`` is written last: a run is finished if this file exists."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
-from isthmus.engine.run_result import Environment, RunResult, TuningResult
+from isthmus.engine.run_result import Environment, Record, RunResult, TuningResult
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, recipe_tables
 from isthmus.recipe.parsing import flattened
@@ -93,7 +93,7 @@ def array_stream(
 
 
 class Entry:
-    """A file or folder of fixed name in a folder with a ``path``: ``run.weights`` is its path."""
+    """A descriptor for a file or folder of fixed name: ``run.weights`` is its path below ``run.path``."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -103,20 +103,23 @@ class Entry:
         return path / self._name
 
 
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one recipe and one seed."""
+    """The folder of a run: one recipe with one seed."""
 
     path: Path
 
     recipe = Entry("recipe.toml")
-    """Written first."""
+    """The recipe; written first."""
     environment = Entry("environment.json")
     """Machine, package versions and the hash of the data."""
     epoch_table = Entry("metrics.csv")
     """One line per epoch."""
     log = Entry("log.txt")
-    """What happened, with times."""
+    """Events of the run, with times."""
     error = Entry("error.txt")
     """The traceback of the last attempt, if it raised."""
     checkpoints = Entry("checkpoints")
@@ -124,47 +127,52 @@ class RunFolder:
     weights = Entry("model.safetensors")
     """The evaluated weights; the file's metadata hold the recipe and the class names."""
     image_metrics = Entry("scores.npz")
-    """Metrics of every test image: one array [n] each, and their ``names``."""
+    """Per-image test metrics: one array [n] per metric, and the ``names`` [n] of the images."""
     predictions = Entry("predictions.npz")
-    """Of a segmentation: class ids of every test image, ``masks`` [n, h, w], and ``names`` [n]."""
+    """Segmentation only: predicted class ids ``masks`` [n, h, w] of the test images, and ``names`` [n]."""
     sample_grids = Entry("sample_grids.npz")
-    """Of a VAE: images it makes, with the labels they were made with."""
+    """Generation only: generated images and the labels they were conditioned on."""
     shared = Entry("shared")
-    """What a study would hold for all its runs, such as the judge, where there is no study."""
+    """Auxiliary models such as the judge, if the run is not part of a study, whose runs share them."""
     result_file = Entry("result.json")
-    """Written last."""
+    """The result; written last."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has ended, be its result sound or failed."""
+        """Whether the run has ended with a result, successful or failed."""
         return self.result_file.exists()
 
     @property
     def is_claimed(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started in this folder."""
         return self.recipe.exists()
 
     def begun_with(self) -> Environment | None:
-        """The environment that the run was last begun or resumed in; None before that."""
+        """The environment in which the run was last started or resumed; None if it was never started."""
         if not self.environment.exists():
             return None
-        return Environment.model_validate_json(self.environment.read_bytes())
+        return self._read(Environment, self.environment)
 
     def write_environment(self, environment: Environment) -> None:
-        """Record the environment that the run is begun or resumed in."""
+        """Record the environment in which the run is started or resumed, and other code of its epochs."""
+        begun = self.begun_with()
+        if begun is not None and self.epochs():
+            codes = dict.fromkeys((*begun.earlier_code, begun.code))
+            earlier = tuple(code for code in codes if code != environment.code)
+            environment = environment.model_copy(update={"earlier_code": earlier})
         write_text(self.environment, environment.model_dump_json(indent=1) + "\n")
 
     def claim(self, recipe: Recipe, content: str) -> None:
-        """Record the recipe, or check it and the data against those that the run was begun with.
+        """Record the recipe; if a run was started here, check that it had the same recipe and data.
 
-        ``data.folder`` may differ, as long as the images in it are the same.
+        ``data.folder`` may differ, as long as the images in the folder are the same.
 
         Args:
             recipe: The recipe of the run.
-            content: Hash of its images, masks or labels, names and parts.
+            content: Hash of the images, masks or labels, names and splits.
 
         Raises:
-            UserError: Naming the fields that differ.
+            UserError: If the recipe or the images differ; the message names the fields that differ.
         """
         if not self.is_claimed:
             write_text(self.recipe, recipe_as_toml(recipe))
@@ -175,19 +183,19 @@ class RunFolder:
         changed = [key for key in changed if key != "data.folder"]
         if changed:
             raise UserError(
-                f"{self.path} holds a run of another recipe ({', '.join(changed)} differ): a folder "
-                "keeps to one recipe; choose another --out, or set the fields back"
+                f"{self.path} holds a run with a different recipe (changed: {', '.join(changed)}): a folder "
+                "holds one recipe; choose another folder with --out, or restore these fields"
             )
         begun = self.begun_with()
         if self.epoch_table.exists() and begun is not None and begun.content != content:
             raise UserError(
-                f"{self.path} was begun on other images than the data are now: an image that trained it may "
-                "be in the test part now; put the data back, or choose another --out"
+                f"{self.path} was started with different images: an image that it was trained on may be in "
+                "the test set now; restore the data, or choose another folder with --out"
             )
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the run against other processes that would train it.
+        """Lock the run, so that no other process trains it.
 
         Raises:
             Busy: If another process has locked it.
@@ -198,8 +206,8 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout:
             raise Busy(
-                f"{self.path}: another command trains this run, and two would spoil it; wait for it, or "
-                "choose another --out"
+                f"{self.path}: another process is already training this run, and two at once would corrupt "
+                "it; wait for that process, or choose another folder with --out"
             ) from None
         try:
             yield
@@ -208,11 +216,20 @@ class RunFolder:
 
     def result(self) -> RunResult:
         """The result of a finished run."""
-        return RunResult.model_validate_json(self.result_file.read_bytes())
+        return self._read(RunResult, self.result_file)
 
     def tuning_result(self) -> TuningResult:
         """The result of a finished tuning run."""
-        return TuningResult.model_validate_json(self.result_file.read_bytes())
+        return self._read(TuningResult, self.result_file)
+
+    def _read(self, record: type[AnyRecord], file: Path) -> AnyRecord:
+        try:
+            return record.model_validate_json(file.read_bytes())
+        except ValueError:
+            raise UserError(
+                f"{file}: cannot be read: it is damaged, or another version of isthmus has written it; "
+                f"delete {self.path} to train the run again, or use that version"
+            ) from None
 
     def finish(self, result: RunResult | TuningResult) -> None:
         """Write the result, which marks the run as finished."""
@@ -220,7 +237,7 @@ class RunFolder:
         write_text(self.result_file, result.model_dump_json(indent=1) + "\n")
 
     def add_epoch(self, line: Mapping[str, float]) -> None:
-        """Write one epoch to ``metrics.csv``, replacing lines of the same or later epochs."""
+        """Write one epoch to ``metrics.csv``; lines of the same epoch and of later epochs are removed."""
         lines = [old for old in self.epochs() if float(old["epoch"]) < line["epoch"]]
 
         def write(file: Path) -> None:
@@ -232,7 +249,7 @@ class RunFolder:
         write_atomically(self.epoch_table, write)
 
     def train_seconds(self) -> float:
-        """Training time of the epochs so far, validation included."""
+        """Training time of the epochs so far, including validation, in seconds."""
         return sum((float(line["seconds"]) for line in self.epochs()), 0.0)
 
     def epochs(self) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Typed records of a run: what its JSON files contain, and what a task adds to a study's report."""
+"""Typed records of a run: the content of its JSON files, and what a task adds to a study's report."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class JudgeRecord(Record):
     name: str
     """Hashes of its training data, recipe and weights, joined by hyphens."""
     accuracy: Number
-    """Share of real test images that it classifies correctly."""
+    """Proportion of real test images that the judge classifies correctly."""
 
 
 class Evaluation(Record):
-    """The evaluation of a trained network on the test part."""
+    """The evaluation of a trained network on the test set."""
 
     reason: str = ""
     """Why the run counts as failed; empty if it does not."""
@@ -35,17 +35,17 @@ class Evaluation(Record):
 
 
 class RunResult(Evaluation):
-    """A run that has ended, be it sound or failed: ``result.json``."""
+    """A run that has ended, successful or failed: the content of its ``result.json``."""
 
     status: Literal["finished", "failed"]
     seed: int
     recipe_hash: str
     label_scheme: str
     content: str
-    """Hash of the images, their masks or labels, names and parts."""
+    """Hash of the images, their masks or labels, names and splits."""
     class_names: tuple[str, ...]
     images: dict[str, int]
-    """Number of images in each part."""
+    """Split -> number of images."""
     epochs: int
     best_epoch: int
     """The epoch of the evaluated weights, from 1."""
@@ -59,13 +59,13 @@ class RunResult(Evaluation):
 
 
 class TuningResult(Record):
-    """A tuning run, which is measured on the validation part only: its ``result.json``."""
+    """A tuning run, which is evaluated on the validation set only: the content of its ``result.json``."""
 
     status: Literal["finished", "failed"]
     reason: str
     metric: str
     value: Number
-    """The metric on the validation part, at the selected epoch."""
+    """The metric on the validation set, at the selected epoch."""
     higher_is_better: bool
     train_seconds: float
     seed: int
@@ -74,24 +74,26 @@ class TuningResult(Record):
 
 
 class Baseline(Record):
-    """Metrics to compare variants with that come from no trained network."""
+    """Metrics of a trivial predictor or a control, to compare variants with."""
 
     name: str
     definition: str
     is_floor: bool
-    """Whether every sound variant should be better."""
+    """Whether every variant that has learned anything should be better."""
     metrics: dict[str, Number] = Field(default_factory=dict)
 
 
 class Environment(Record):
-    """Machine and software that a run was last begun or resumed with: ``environment.json``."""
+    """Machine and software with which a run was last started or resumed: ``environment.json``."""
 
     versions: dict[str, str]
-    """Package -> version; also of "python"."""
+    """Package -> version; includes "python"."""
     commit: str
     """Git commit of the checkout that isthmus runs from; empty if it is installed."""
     code: str
     """Hash of isthmus's source files."""
+    earlier_code: tuple[str, ...] = ()
+    """Hashes of other source files, with which earlier epochs of the run were trained."""
     platform: str
     processor: str
     vector_instructions: str
@@ -102,9 +104,9 @@ class Environment(Record):
     threads: int
     precision: str
     content: str
-    """Hash of the images, their masks or labels, names and parts."""
+    """Hash of the images, their masks or labels, names and splits."""
     prepared: dict[str, str]
-    """What the run shares with others: "judge" -> its name."""
+    """Models that the run shares with other runs: kind, such as "judge" -> name."""
 
 
 class Remark(Record):
@@ -118,11 +120,11 @@ class TaskNotes(Record):
     """What a task adds to the report on a study's finished runs."""
 
     headline: str = ""
-    """A sentence for the top of the page."""
+    """A sentence for the top of the report."""
     warnings: tuple[Remark, ...] = ()
     references: tuple[str, ...] = ()
-    """Sentences with the values that its metrics should be compared with."""
+    """Sentences with reference values, with which the metrics of the task should be compared."""
     groups: tuple[Remark, ...] = ()
     """Groups of variants, printed below the task's own table."""
     hidden_metrics: tuple[str, ...] = ()
-    """Metrics left out of tables, because they equal another one in every run of this study."""
+    """Metrics left out of tables, because they equal another metric in every run of this study."""

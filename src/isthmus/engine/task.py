@@ -23,7 +23,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 """A device as users name it; "auto": a CUDA GPU if there is one, else the CPU."""
 LoggerName = Literal["none", "tensorboard", "mlflow"]
 ProgressCallback = Callable[[int, int, str], None]
-"""Called after each step: steps done, steps in all, and the last epoch's metric in words."""
+"""Called after each step with the number of steps done, the total number, and the last metric as text."""
 
 
 def no_progress(_done: int, _of: int, _words: str) -> None:
@@ -49,7 +49,7 @@ class Task(ABC):
     sections: ClassVar[tuple[str, ...]] = ()
     """Names of the report's sections that only this task has."""
     forecast_note: ClassVar[str] = ""
-    """What a forecast of training time leaves out, as the end of a sentence."""
+    """What a forecast of training time does not include, as the end of a sentence."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class Task(ABC):
 
     @property
     def metric_note(self) -> str:
-        """A rule that every table of metrics states; none by default."""
+        """A note that every table of metrics states; empty by default."""
         return ""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Task(ABC):
         """The images of a recipe's data table, decoded once and memory-mapped.
 
         Raises:
-            UserError: If the data are missing or break a rule.
+            UserError: If the data are missing or invalid.
         """
 
     @abstractmethod
@@ -77,14 +77,14 @@ class Task(ABC):
 
     @abstractmethod
     def new_module(self, recipe: Any, store: Any, steps: int) -> TaskModule:
-        """A new network with its loss; its weights are drawn from torch's global generator.
+        """A new network with its loss; the initial weights are drawn from torch's global generator.
 
         ``steps`` is the number of training steps of the whole run, for schedules.
         """
 
     @abstractmethod
     def evaluate(self, trained: Trained) -> Evaluation:
-        """The test metrics of a trained network; arrays per image are written to its folder."""
+        """The test metrics of a trained network; per-image arrays are written to the folder of the run."""
 
     def prepare(
         self,
@@ -94,17 +94,17 @@ class Task(ABC):
         on_progress: ProgressCallback,
         device: DeviceName,
     ) -> Mapping[str, str]:
-        """Make what the evaluation needs besides the network, before the network is trained.
+        """Create auxiliary models for the evaluation (such as the judge) before training.
 
-        It goes into the folder ``shared``, for all runs of a study. Returns its names, which the
-        run records: {"judge": name}; nothing by default.
+        They are stored in the folder ``shared``, for all runs of a study. Returns kind -> name, such as
+        {"judge": name}, which the run records; by default, there are none.
         """
         del recipe, store, shared, on_progress, device
         return {}
 
     @abstractmethod
     def verdict_metrics(self, recipes: Sequence[Any]) -> tuple[str, ...]:
-        """The metrics compared by default in a study; the first decides which variant is best."""
+        """The metrics that get verdicts by default; the first is the primary metric."""
 
     def check_metrics(self, names: Sequence[str], recipes: Sequence[Any]) -> None:
         """Reject metrics that some of these recipes do not measure.
@@ -115,17 +115,17 @@ class Task(ABC):
         del names, recipes
 
     def comparable(self, metrics: Sequence[Metric], recipes: Sequence[Any]) -> tuple[Metric, ...]:
-        """The metrics that have the same meaning for all of these recipes; by default all."""
+        """The metrics that have the same meaning for all of these recipes; by default, all metrics."""
         del recipes
         return tuple(metrics)
 
     def baselines(self, recipe: Any, seed: int, store: Any, shared: Path) -> tuple[Baseline, ...]:
-        """Metrics of trivial predictors, to compare variants with; none by default."""
+        """Metrics of trivial predictors, to compare variants with; by default, there are none."""
         del recipe, seed, store, shared
         return ()
 
     def phases(self, recipe: Any) -> tuple[tuple[float, Any], ...]:
-        """Phases of training: the share of its steps, and a recipe whose steps all cost as much."""
+        """Phases of training: the fraction of all steps, and a recipe with the cost per step of the phase."""
         return ((1.0, recipe),)
 
     def drawn_by_seed(self, recipe: Any) -> tuple[str, ...]:
@@ -136,18 +136,18 @@ class Task(ABC):
     def notes(
         self, finished: pd.DataFrame, recipes: Mapping[str, Any], baselines: Sequence[Baseline]
     ) -> TaskNotes:
-        """What the report says about finished runs, besides tables; nothing by default.
+        """Remarks of the report on finished runs, besides tables; by default, there are none.
 
         Args:
             finished: One row per finished run, with the columns of ``results.csv``.
             recipes: Variant -> recipe, in the order of the study.
-            baselines: Returned by ``baselines``.
+            baselines: The result of ``baselines``.
         """
         del finished, recipes, baselines
         return TaskNotes()
 
     def shown_images(self, folder: Path, runs: Any, store: Any, per_image: Any) -> None:
-        """Write the test images that a study's report shows into ``folder``; none by default."""
+        """Write the test images that a study's report shows into ``folder``; by default, none."""
         del folder, runs, store, per_image
 
 

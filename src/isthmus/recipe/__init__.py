@@ -1,6 +1,6 @@
-"""Recipes: everything that decides a run except its seed, as plain data.
+"""Recipes: everything that determines a run except its seed, as plain data.
 
-Field docstrings are the only description of a field: the command line's help is made from them.
+The docstring of a field is its only description; the help of the command line is generated from it.
 Each task defines its own recipe class in ``isthmus.tasks``.
 """
 

@@ -1,4 +1,4 @@
-"""Parsing of settings: plain tables to validated dataclasses, and back."""
+"""Parse settings: convert plain tables to validated dataclasses, and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse(kind: type[Part], tables: Mapping[str, Any], prefix: str = "") -> Part
     """Plain tables as a pydantic dataclass.
 
     Raises:
-        UserError: One line with the key, the rule and, for a misspelt name, the nearest known one.
+        UserError: One line with the key, the rule and, for a misspelt name, the nearest known name.
     """
     try:
         # Through JSON, because pydantic's strict mode then accepts a list for a tuple and text for
@@ -30,10 +30,10 @@ def parse(kind: type[Part], tables: Mapping[str, Any], prefix: str = "") -> Part
 
 
 def build(kind: type[Part], values: Mapping[str, Any], prefix: str = "") -> Part:
-    """A pydantic dataclass of values that have been parsed already.
+    """A pydantic dataclass from values that have already been parsed.
 
     Raises:
-        UserError: As ``parse`` does.
+        UserError: As for ``parse``.
     """
     try:
         return kind(**values)
@@ -61,7 +61,7 @@ def settings_of(part: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """A flat table with dotted keys as tables within tables.
+    """A flat table with dotted keys as nested tables.
 
     >>> nested({"model.width": 8})
     {'model': {'width': 8}}
@@ -77,7 +77,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Tables within tables as pairs of dotted key and value.
+    """Nested tables as pairs of dotted key and value.
 
     >>> dict(flattened({"model": {"width": 8}}))
     {'model.width': 8}
@@ -91,11 +91,11 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
     """The first error as one line: key, rule, nearest known name."""
-    fault = error.errors()[0]
-    path = [str(step) for step in fault["loc"]]
+    first = error.errors()[0]
+    path = [str(step) for step in first["loc"]]
     key = prefix + ".".join(path)
-    rule = fault["msg"].removeprefix("Value error, ").rstrip(".")
-    match fault["type"]:
+    rule = first["msg"].removeprefix("Value error, ").rstrip(".")
+    match first["type"]:
         case "unexpected_keyword_argument":
             owner = _owner(kind, path[:-1])
             known = [field.name for field in dataclasses.fields(owner)]
@@ -103,12 +103,12 @@ def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
         case "literal_error":
             choices = get_args(get_type_hints(_owner(kind, path[:-1]))[path[-1]])
             return (
-                f"{key} = {fault['input']!r}: {rule}; {nearest_name(str(fault['input']), choices)}"
+                f"{key} = {first['input']!r}: {rule}; {nearest_name(str(first['input']), choices)}"
             )
         case "value_error":
             return rule
         case _:
-            return f"{key} = {fault['input']!r}: {rule}"
+            return f"{key} = {first['input']!r}: {rule}"
 
 
 def _owner(kind: type, path: list[str]) -> type:

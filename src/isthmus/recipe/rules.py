@@ -1,4 +1,4 @@
-"""Types and rules of recipe fields."""
+"""Types and validation rules of recipe fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def check_unused_fields(data: Any, readers: Mapping[str, str]) -> None:
-    """Reject own images without a folder, and fields that have no effect on this data set.
+    """Reject a user's own images without ``data.folder``, and fields that this data set does not use.
 
     Args:
         data: The data table of a recipe.
@@ -37,12 +37,13 @@ def check_unused_fields(data: Any, readers: Mapping[str, str]) -> None:
     """
     if data.name == readers["folder"] and data.folder is None:
         raise ValueError(
-            f'data.folder is missing: data.name = "{data.name}" needs the path of your folder; set it'
+            f'data.folder is missing: data.name = "{data.name}" needs the path of your folder; set '
+            "data.folder"
         )
     for field in dataclasses.fields(data):
         only_name = readers.get(field.name, data.name)
         if only_name != data.name and getattr(data, field.name) != field.default:
             raise ValueError(
-                f'data.{field.name} does nothing for data.name = "{data.name}": only "{only_name}" uses it; '
-                f'set data.name = "{only_name}" or remove the key'
+                f'data.{field.name} has no effect with data.name = "{data.name}": only "{only_name}" uses '
+                f'it; set data.name = "{only_name}" or remove the key'
             )

@@ -1,4 +1,4 @@
-"""What recipes have in common: the recipe itself, its train table, the data table of labelled images."""
+"""Tables that several recipes use: the recipe itself, its train table, the data table of labelled images."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ class LabelledData:
     )
     """Data set; "classes" is your own folder."""
     folder: Path | None = None
-    """For name = "classes": a folder with one folder per class, or with train/ and test/ that have these."""
+    """For name = "classes": a folder with one folder per class, or with train/ and test/, each with one
+    folder per class."""
     size_px: Side = 28
     """Height and width that every image is resized to, in pixels."""
     colour: Literal["grey", "rgb"] = "grey"
     """Channels of the images: one or three."""
     validation: Share = 0.1
-    """Share of the training images held out to choose the epoch, stratified by label."""
+    """Fraction of the training images held out to choose the epoch, stratified by label."""
     test: Share = 0.2
-    """For name = "classes" without train/ and test/: share of the images in the test set."""
+    """For name = "classes" without train/ and test/: fraction of the images in the test set."""
     limit: Positive | None = None
-    """Largest number of training images (before validation is cut)."""
+    """Largest number of training images, including those held out for validation."""
     flip: Fraction = 0.0
     """Probability of a left-right flip of a training image."""
     shift_px: int = 0
@@ -60,7 +61,7 @@ class LabelledData:
 
     @property
     def has_validation(self) -> bool:
-        """Whether a validation part is cut from training: always."""
+        """Whether there is a separate validation set; always True for labelled images."""
         return True
 
     @property
@@ -78,7 +79,7 @@ class Train:
     batch: Positive = 16
     """Images per step."""
     optimiser: Literal["adamw", "rmsprop"] = "adamw"
-    """Optimiser; rmsprop is the reference study's."""
+    """Optimiser; the reference study uses rmsprop."""
     lr: AboveZero = 2e-3
     """Learning rate; the peak for the one-cycle schedule."""
     weight_decay: AtLeastZero = 1e-2
@@ -89,14 +90,14 @@ class Train:
     """Learning-rate schedule over all steps; one-cycle also moves the first beta of adamw from .95 down to
     .85 and back."""
     warmup: Share = 0.1
-    """For one-cycle: share of the steps in which the learning rate rises to its peak."""
+    """For one-cycle: fraction of the steps in which the learning rate rises to its peak."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 autocast if the processor has it, else float32; the run records which."""
+    """auto: bf16 autocast if the processor supports it, else float32; the run records the choice."""
     compile: Literal["auto"] | bool = False
-    """Whether torch.compile translates the network, which takes a minute and makes each step faster. auto:
-    if a measurement says that it saves time in this run; the run records which."""
+    """Whether to translate the network with torch.compile, which takes about a minute and makes each step
+    faster. auto: if a measurement shows that it saves time in this run; the run records the choice."""
     deterministic: bool = False
-    """Use only operations whose result is the same every time, on a GPU too; some are slower."""
+    """Whether to use only deterministic operations, also on a GPU, where some of them are slower."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are evaluated: the best by the validation metric, or the last."""
 
@@ -104,17 +105,17 @@ class Train:
         """Reject momentum with an optimiser that does not use it."""
         if self.momentum is not None and self.optimiser != "rmsprop":
             raise ValueError(
-                f"train.momentum does nothing for {self.optimiser}: only rmsprop uses it; "
+                f"train.momentum has no effect with {self.optimiser}: only rmsprop uses it; "
                 "remove the key"
             )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
-    """Everything that decides a run except its seed; each task has its own recipe class."""
+    """Everything that determines a run except its seed; each task has its own recipe class."""
 
     task: str
-    """What the network learns."""
+    """Name of the task that the network is trained for."""
     data: Any
     train: Train = Train()
 
@@ -141,7 +142,7 @@ def with_settings(recipe: AnyRecipe, settings: Mapping[str, Any]) -> AnyRecipe:
         settings: Dotted key -> value.
 
     Raises:
-        UserError: If a key is unknown or a value breaks its rule.
+        UserError: If a key is unknown or a value is invalid.
     """
     return parse(type(recipe), nested(settings_of(recipe) | dict(settings)))
 

@@ -1,4 +1,4 @@
-"""Charts of the judged metric: against what a run costs, and by the number of labelled images."""
+"""Charts of the primary metric: against what a run costs, and by the number of labelled images."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def cost_chart(study: StudyFolder) -> Drawing | None:
 
     Error bars are ± one standard deviation over seeds. None if no run has finished.
     """
-    judged = study.record.judged
-    names = [v for v in study.by_judged_metric if study.values(v, judged.name).size]
+    primary = study.record.primary
+    names = [v for v in study.by_primary_metric if study.values(v, primary.name).size]
     if not names:
         return None
     left, height = 20 + max(map(text_width, names)), _LINE * len(names)
     width = left + (1 + len(COSTS)) * (_PANEL + _GAP)
-    label = f"{judged.heading} beside training time, parameters and GFLOP"
+    label = f"{primary.heading} beside training time, parameters and GFLOP"
     drawing = Drawing(width, height + 44, label)
     for row, name in enumerate(names):
         y = 24 + (row + 0.5) * _LINE
         drawing.line((0, y), (width - _GAP, y), "faint", stroke_width=0.5)
         drawing.text((0, y - 3), name)
-    columns = ((judged.name, judged.heading, tick_text), *COSTS)
+    columns = ((primary.name, primary.heading, tick_text), *COSTS)
     for k, (column, title, as_text) in enumerate(columns):
         values = [study.values(name, column) for name in names]
         means = np.array([of.mean() if of.size else np.nan for of in values])
@@ -65,7 +65,7 @@ def size_charts(study: StudyFolder) -> list[Drawing]:
     Empty if the study has no such numbers. Error bars are 95 % t intervals over seeds. The x axis is
     logarithmic.
     """
-    sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
+    sizes = study.sizes[study.sizes["metric"] == study.record.primary.name]
     if sizes.empty:
         return []
     heights = padded(sizes[["mean", "low", "high"]].to_numpy())
@@ -89,7 +89,7 @@ def sizes_chart(study: StudyFolder) -> Drawing | None:
 
 def _size_chart(study: StudyFolder, name: str, sizes: pd.DataFrame, axes: Axes) -> Drawing:
     """Measured means joined by a solid line; a dashed line leads to the predicted means."""
-    drawing, title = axes.drawing, study.record.judged.heading
+    drawing, title = axes.drawing, study.record.primary.heading
     drawing.label = f"{title} by number of labelled images, {name}"
     drawing.text((0, 12), name, font_weight="bold")
     drawing.text((0, 28), f"{title} by labelled images (dashed: predicted)", SMALL_PX, fill="quiet")

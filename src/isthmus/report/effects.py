@@ -35,7 +35,7 @@ def effects_chart(study: StudyFolder, width: int = WIDE) -> Drawing | None:
     places = _columns(rows)
     is_wide = width - places[-1] >= _LEAST_BAR
     left, row = (places[-1], 30) if is_wide else (8, 58)
-    label = f"Differences in {study.record.judged.title} with their intervals; the same stand under Verdicts"
+    label = f"Differences in {study.record.primary.title} with their intervals; the same stand under Verdicts"
     drawing = Drawing(width, row * len(verdicts) + _AXIS, label)
     axes = Axes(drawing, left, 0, width - 8 - left, row * len(verdicts), ends, (len(verdicts), 0))
     for k, (verdict, words) in enumerate(zip(verdicts, rows, strict=True)):
@@ -175,7 +175,7 @@ def _draw_axis(axes: Axes, about: StudyRecord) -> None:
     decimals = decimals_for(5 * (values[1] - values[0])) if len(values) > 1 else 3
     axes.grid(values, (), lambda value: signed_text(value, decimals))
     ends = ("the second is better", "the first is better")
-    left, right = ends if about.judged.higher_is_better else ends[::-1]
+    left, right = ends if about.primary.higher_is_better else ends[::-1]
     y = axes.height + 34
     look: dict[str, Any] = {"fill": "quiet", "size": SMALL_PX}
     axes.drawing.text((axes.left, y), f"← {left}", **look)

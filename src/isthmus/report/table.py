@@ -111,8 +111,8 @@ def headed(metric: Metric) -> str:
     return f"{metric.heading}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
 
 
-def order_of(metric: Metric, judged: Metric) -> str:
-    """How a metric's column is sorted in rows that are sorted by the judged one."""
-    if metric != judged:
+def order_of(metric: Metric, primary: Metric) -> str:
+    """How a metric's column is sorted in rows that are sorted by the primary one."""
+    if metric != primary:
         return "none"
     return "descending" if metric.higher_is_better else "ascending"

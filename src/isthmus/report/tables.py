@@ -63,12 +63,12 @@ class Subject:
 
 def variant_table(study: StudyFolder) -> Table:
     """All metrics that any run has, for every variant and baseline."""
-    judged = study.record.judged
+    primary = study.record.primary
     metrics = [metric for metric in study.record.metrics if _is_shown(study, metric.name)]
-    means = [_means(headed(of), of.name, order_of(of, judged)) for of in metrics]
+    means = [_means(headed(of), of.name, order_of(of, primary)) for of in metrics]
     columns = [_NAME, *means, Column("n finished", lambda of: _finished(study, of))]
     caption = (
-        f"Mean ± standard deviation over n seeds, on the test set. Sorted by {judged.title}; "
+        f"Mean ± standard deviation over n seeds, on the test set. Sorted by {primary.title}; "
         "this order is not a verdict."
     )
     return _ranked(study, caption, columns, [metric.name for metric in metrics])
@@ -88,12 +88,12 @@ def class_tables(study: StudyFolder) -> tuple[Table, ...]:
 
 def cost_table(study: StudyFolder) -> Table:
     """The costs of each variant, beside the primary metric."""
-    judged = study.record.judged
+    primary = study.record.primary
     costs = [
         numbers(heading, lambda of, column=column: of.mean(column), as_text)  # type: ignore[misc]
         for column, heading, as_text in COSTS
     ]
-    columns = [_NAME, _means(headed(judged), judged.name, order_of(judged, judged)), *costs]
+    columns = [_NAME, _means(headed(primary), primary.name, order_of(primary, primary)), *costs]
     caption = "Means over the finished runs. GFLOP: for the forward pass of one image."
     return table_of(study, caption, columns, _variants(study))
 
@@ -101,7 +101,7 @@ def cost_table(study: StudyFolder) -> Table:
 def label_use_table(study: StudyFolder) -> Table:
     """Whether each finished run uses its label: proportions with intervals, one row per run."""
     finished = study.finished.sort_values("seed").to_dict("records")
-    rows = [r for variant in study.by_judged_metric for r in finished if r["variant"] == variant]
+    rows = [r for variant in study.by_primary_metric for r in finished if r["variant"] == variant]
     rows += [of.metrics | {"variant": of.name} for of in study.record.baselines]
     columns = [
         _text("Variant", "variant"),
@@ -122,11 +122,11 @@ def label_use_table(study: StudyFolder) -> Table:
 
 def image_table(study: StudyFolder) -> Table | None:
     """Quantiles of the primary metric over test images; None without metrics of single images."""
-    judged, metrics = study.record.judged, study.per_image
-    if metrics.empty or judged.name not in metrics:
+    primary, metrics = study.record.primary, study.per_image
+    if metrics.empty or primary.name not in metrics:
         return None
-    means = metrics.groupby(["variant", "image"])[judged.name].mean().dropna()
-    of = {v: means[v].to_numpy() if v in means else np.empty(0) for v in study.by_judged_metric}
+    means = metrics.groupby(["variant", "image"])[primary.name].mean().dropna()
+    of = {v: means[v].to_numpy() if v in means else np.empty(0) for v in study.by_primary_metric}
 
     def quantile(heading: str, share: float) -> Column:
         return numbers(
@@ -141,8 +141,8 @@ def image_table(study: StudyFolder) -> Table | None:
         quantile("Median", 0.5),
         quantile("90th percentile", 0.9),
     ]
-    caption = f"{judged.heading} of single test images, each averaged over seeds first."
-    behind = study.by_image[study.by_image["metric"] == judged.name].set_index("b")
+    caption = f"{primary.heading} of single test images, each averaged over seeds first."
+    behind = study.by_image[study.by_image["metric"] == primary.name].set_index("b")
     if len(behind):
         against = f"{behind['a'].iloc[0]} \N{MINUS SIGN} this variant"
         decimals = decimals_for(float((behind["high"] - behind["low"]).median()) / 2)
@@ -154,18 +154,18 @@ def image_table(study: StudyFolder) -> Table | None:
             "seeds."
         )
     columns.append(Column("n images", lambda variant: count_cell(float(of[variant].size))))
-    return table_of(study, caption, columns, study.by_judged_metric)
+    return table_of(study, caption, columns, study.by_primary_metric)
 
 
 def run_table(study: StudyFolder) -> Table:
     """One row per planned run, including failed and missing runs."""
-    judged, loss = study.record.judged, study.record.title_of("loss").lower()
+    primary, loss = study.record.primary, study.record.title_of("loss").lower()
     columns = [
         _text("Variant", "variant"),
         *(_text(key, key) for key in study.record.factors if key in study.runs),
         Column("Seed", lambda run: count_cell(_float(run, "seed"))),
         _text("Status", "status"),
-        _recorded(judged.heading, judged.name, metric_text),
+        _recorded(primary.heading, primary.name, metric_text),
         _recorded("Epochs", "epochs", count_text),
         _recorded("Evaluated epoch", "best_epoch", count_text),
         _recorded(f"Last training {loss}", "train_loss_last", metric_text),
@@ -240,7 +240,7 @@ def _is_at_edge(tried: pd.Series, chosen: pd.Series) -> bool:
 
 
 def _variants(study: StudyFolder) -> Iterator[Subject]:
-    for name in study.by_judged_metric:
+    for name in study.by_primary_metric:
         yield Subject(name, lambda column, name=name: study.values(name, column))  # type: ignore[misc]
 
 
@@ -248,7 +248,7 @@ def _ranked(
     study: StudyFolder, caption: str, columns: Sequence[Column], shown: Sequence[str]
 ) -> Table:
     """Variants, and baselines that have one of the columns shown, sorted by the primary metric."""
-    judged = study.record.judged
+    primary = study.record.primary
     subjects = list(_variants(study))
     for baseline in study.record.baselines:
         metrics = {
@@ -257,7 +257,7 @@ def _ranked(
         if set(metrics) & set(shown):
             read = lambda column, of=metrics: of.get(column, np.empty(0))  # noqa: E731
             subjects.append(Subject(baseline.name, read, is_baseline=True))
-    ranked = sorted(subjects, key=lambda of: judged.rank_key(of.mean(judged.name)))
+    ranked = sorted(subjects, key=lambda of: primary.rank_key(of.mean(primary.name)))
     return table_of(study, caption, columns, ranked, lambda of: of.is_baseline)
 
 

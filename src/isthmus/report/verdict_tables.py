@@ -77,14 +77,14 @@ def verdict_sections(study: StudyFolder) -> tuple[VerdictSection, ...]:
 
 def pair_matrix(study: StudyFolder) -> Table | None:
     """Every pair of variants on the primary metric; None if there are two variants or too many."""
-    judged = study.record.judged
+    primary = study.record.primary
     pairs = {
         (seen.a, seen.b): seen
         for pair in study.verdicts
-        if pair.kind == "pair" and pair.metric == judged.name
+        if pair.kind == "pair" and pair.metric == primary.name
         for seen in (pair, pair.seen_from(pair.b))
     }
-    names = [name for name in study.by_judged_metric if any(name == a for a, _ in pairs)]
+    names = [name for name in study.by_primary_metric if any(name == a for a, _ in pairs)]
     if not 2 < len(names) <= _MOST_VARIANTS:
         return None
     place = {name: k for k, name in enumerate(names, start=1)}
@@ -99,15 +99,15 @@ def pair_matrix(study: StudyFolder) -> Table | None:
         is_number=False,
     )
     legend = ", ".join(f"{MARKS[word]} {word}" for word in MARKS if word != "interacts")
-    caption = f"Variant of the row against that of the column, on {judged.title}; best mean first. {legend}."
+    caption = f"Variant of the row against that of the column, on {primary.title}; best mean first. {legend}."
     return table_of(study, caption, [head, *map(against, names)], names)
 
 
 def rank_table(study: StudyFolder) -> Table | None:
     """How often each variant has each rank; None without ranks on the primary metric."""
-    judged = study.record.judged
-    ranks = study.ranks[study.ranks["metric"] == judged.name]
-    names = [name for name in study.by_judged_metric if name in set(ranks["variant"])]
+    primary = study.record.primary
+    ranks = study.ranks[study.ranks["metric"] == primary.name]
+    names = [name for name in study.by_primary_metric if name in set(ranks["variant"])]
     if not names or len(names) > _MOST_VARIANTS:
         return None
     keys = zip(ranks["variant"], ranks["rank"].astype(int), strict=True)
@@ -119,7 +119,7 @@ def rank_table(study: StudyFolder) -> Table | None:
         )
 
     caption = (
-        f"How often each variant has each rank on {judged.title} if the seeds are resampled "
+        f"How often each variant has each rank on {primary.title} if the seeds are resampled "
         "(paired bootstrap); rank 1 is best. With few seeds, these proportions are too close to 0 or 100 %."
     )
     places = sorted({place for _, place in shares})
@@ -150,7 +150,7 @@ def variance_table(study: StudyFolder) -> Table | None:
 
 def size_table(study: StudyFolder) -> Table | None:
     """The primary metric for each number of labelled images, measured and predicted; None if unknown."""
-    sizes = study.sizes[study.sizes["metric"] == study.record.judged.name]
+    sizes = study.sizes[study.sizes["metric"] == study.record.primary.name]
     if sizes.empty:
         return None
 
@@ -158,7 +158,9 @@ def size_table(study: StudyFolder) -> Table | None:
         words("Setting", lambda row: row["variant"]),
         numbers("Labelled images", lambda row: float(row["images"]), lambda count: f"{count:.0f}"),
         words("Measured or predicted", lambda row: row["source"]),
-        Column(headed(study.record.judged), lambda r: between_cell(r["mean"], r["low"], r["high"])),
+        Column(
+            headed(study.record.primary), lambda r: between_cell(r["mean"], r["low"], r["high"])
+        ),
     ]
     caption = (
         "Mean and 95 % t interval over seeds for each number of labelled images (including validation). "

@@ -1,1 +1,1 @@
-"""Which runs, where they run, and what they amount to."""
+"""Studies: planning, scheduling and running several runs, and the statistical analysis of the results."""

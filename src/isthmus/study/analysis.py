@@ -1,4 +1,4 @@
-"""The tables that a study's results amount to: verdicts, ranks, learning curves, variance, images."""
+"""Compute the tables of a study: verdicts, ranks, learning curves, variance and differences by image."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SIZE = "data.limit"
 """The factor that limits the number of labelled images."""
 
 MORE = 200
-"""Labelled images, beyond the most that a study has, for which the learning curve is extrapolated."""
+"""Learning curves are extrapolated to this many labelled images more than the largest size of the study."""
 
 _SEED = 0
-"""Of all resampling, so that the same folder gives the same tables."""
+"""Seed of all resampling, so that the same folder gives the same tables."""
 _DRAWS = 2_000
 
 
 def looks_of(plan: StudyPlan) -> Looks:
-    """The interim looks of a plan and the last one."""
+    """The interim looks (analyses before the end) of a plan and the final look."""
     return looks_at(plan.looks, len(plan.seeds))
 
 
 def looks_at(interim: Iterable[int], seeds: int) -> Looks:
-    """Looks at these numbers of seeds and at the last one; a look needs two or more seeds."""
+    """Looks at these ``interim`` numbers of seeds and at all ``seeds``; numbers below two are left out."""
     counts = {count for count in interim if count > 1} | {max(2, seeds)}
     return planned_looks(sorted(counts), np.random.default_rng(_SEED))
 
@@ -50,14 +50,14 @@ def analyse(
 ) -> AnalysisRecord:
     """Write the tables of verdicts, ranks, learning curves, images and variance.
 
-    All but the verdicts and the variance stay empty until every run is done: before, they would be
-    one more look at the results.
+    All tables except the verdicts and the variance stay empty until every run is done: shown earlier,
+    they would be an additional look at the results.
 
     Args:
         plan: The study.
         folder: Where the tables are written.
-        results: One row a run, as in ``results.csv``.
-        per_image: One row a finished run and test image.
+        results: One row per run, as in ``results.csv``.
+        per_image: One row per finished run and test image.
 
     Returns:
         How the verdicts were computed.
@@ -83,15 +83,16 @@ def analyse(
 def image_differences(
     results: pd.DataFrame, per_image: pd.DataFrame, metric: Metric
 ) -> pd.DataFrame:
-    """The variant with the best mean less every other one, paired by test image; a row each.
+    """Difference of the variant with the best mean to each other variant, paired by test image.
 
-    The metric of an image is first averaged over the finished seeds. So the interval (BCa bootstrap,
-    95 %, not corrected for the number of variants) is about these networks on other images.
+    There is one row per other variant. The metric of an image is first averaged over the finished
+    seeds. So the interval (BCa bootstrap, 95 %, not corrected for the number of variants) is valid for
+    these trained networks on other images, not for other seeds.
 
     Args:
-        results: One row a run, as in ``results.csv``.
-        per_image: One row a run and image; empty where the metric exists for whole test sets only.
-        metric: By which variants are compared.
+        results: One row per run, as in ``results.csv``.
+        per_image: One row per run and image; empty if the metric is defined for whole test sets only.
+        metric: The metric on which the variants are compared.
     """
     rows, rng = [], np.random.default_rng(_SEED)
     means = by_seed(results, metric).mean().sort_values(ascending=not metric.higher_is_better)
@@ -111,16 +112,16 @@ def image_differences(
 def learning_curves(
     results: pd.DataFrame, variants: Mapping[str, Levels], metrics: Sequence[Metric]
 ) -> pd.DataFrame:
-    """Mean metric by number of labelled images, and its extrapolation by a power law to ``MORE`` images.
+    """Mean metric by number of labelled images, extrapolated by a power law to ``MORE`` further images.
 
-    One curve for each setting of the other factors that has three sizes or more, over the seeds that
-    have all of its sizes, with 95 % t intervals over seeds. The sentence of the extrapolated row gives
-    the expected gain.
+    There is one curve per setting of the other factors that has at least three sizes. It uses the seeds
+    that have finished with all of these sizes, and has 95 % t intervals over seeds. The ``sentence`` of
+    the extrapolated row states the expected gain.
 
     Args:
-        results: One row a run, as in ``results.csv``.
+        results: One row per run, as in ``results.csv``.
         variants: Variant -> factor -> level.
-        metrics: Those that get verdicts.
+        metrics: The metrics that get verdicts.
     """
     rows: list[dict[str, Any]] = []
     for metric in metrics:
@@ -132,14 +133,16 @@ def learning_curves(
             table = of_metric[wanted].dropna()
             counts = results.groupby("variant")["labelled_images"].max()
             used = [int(counts[variant]) for variant in wanted]
-            if len(table) and len(set(used)) == len(used):  # equal where a limit exceeds the data
+            if len(table) and len(set(used)) == len(
+                used
+            ):  # sizes are equal if a limit exceeds the data
                 rows += _curve(metric, name, used, table.to_numpy())
     columns = ["metric", "variant", "images", "source", "n", "mean", "low", "high", "sentence"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _variants_by_size(variants: Mapping[str, Levels]) -> dict[str, dict[float, str]]:
-    """Setting of the other factors -> size, increasing -> variant; a variant without a limit is last."""
+    """Setting of the other factors -> size, ascending -> variant; a variant without a limit is last."""
     settings: dict[str, dict[float, str]] = {}
     for variant, levels in variants.items():
         if SIZE in levels:
@@ -173,7 +176,10 @@ def _curve(
 
 
 def _ranks(results: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
-    """Share of resampled seeds in which each variant has each rank, over seeds that all have finished."""
+    """Proportion of resamples of the seeds in which each variant has each rank.
+
+    Only seeds that have finished with all variants are used.
+    """
     rows = []
     for metric in metrics:
         table = by_seed(results, metric).dropna()
@@ -192,7 +198,7 @@ def _ranks(results: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
 def _variance(
     variants: Mapping[str, Levels], per_image: pd.DataFrame, metrics: Sequence[Metric]
 ) -> pd.DataFrame:
-    """Shares of the variance of metrics of single images by factor, seed and image."""
+    """ANOVA decomposition of the variance of per-image metrics: proportions by factor, seed and image."""
     rows = []
     for metric in metrics:
         if metric.name not in per_image:
@@ -215,7 +221,10 @@ def _variance(
 
 
 def _grid(variants: Mapping[str, Levels]) -> tuple[list[str], list[str], tuple[int, ...]]:
-    """Factors, variants in grid order, levels per factor; variants without a grid are one factor."""
+    """Factors, variants in grid order, number of levels per factor.
+
+    If the variants do not form a full grid, they count as the levels of a single factor, "variant".
+    """
     factors, cells = free_factors(variants)
     levels = [list(dict.fromkeys(of)) for of in zip(*cells.values(), strict=True)]
     is_grid = len(set(cells.values())) == len(variants) == math.prod(map(len, levels))

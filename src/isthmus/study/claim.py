@@ -1,4 +1,4 @@
-"""The plan of a study folder: what commands add to it, and the record of who has seen verdicts."""
+"""The plan in a study folder: merge what commands add to it, and record when verdicts have been seen."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from isthmus.study.study_folder import StudyFolder
 
 
 def claimed_plan(plan: StudyPlan, folder: StudyFolder, *, adds: bool = True) -> StudyPlan:
-    """The plan joined with the seeds, variants and interim looks that the folder already has.
+    """The plan merged with the seeds, variants and interim looks of the plan in the folder.
 
-    Seeds added after verdicts have been seen count as one more look, whoever adds them.
+    Numbers of seeds whose verdicts have already been seen are added to the interim looks, whichever
+    command printed these verdicts.
 
     Args:
         plan: The plan that a command asks for.
         folder: The study.
-        adds: Whether its seeds and variants join those of the folder; if not, a folder that has a
-            plan keeps its own.
+        adds: Whether to add the seeds and variants of ``plan`` to those of the folder. If False, a
+            folder that already has a plan keeps its seeds and variants.
 
     Raises:
-        UserError: If the folder's plan has another recipe, or verdicts were drawn with other margins or
-            metrics.
+        UserError: If the plan in the folder has a different recipe, or verdicts in the folder were
+            computed with different margins or metrics.
     """
     metrics_of(plan)  # rejects misspelt metrics before anything else
     if not folder.plan_file.exists():
@@ -41,22 +42,22 @@ def claimed_plan(plan: StudyPlan, folder: StudyFolder, *, adds: bool = True) -> 
     taken = _looks_taken(record, folder)
     claimed = dataclasses.replace(claimed, looks=tuple(sorted({*claimed.looks, *taken})))
     if taken:
-        judged = record.analysis.metrics
+        seen = record.analysis.metrics
         asked = tuple(metric.name for metric in metrics_of(claimed))
-        differs = {"margins": before.margins != plan.margins, "metrics": asked != (judged or asked)}
+        differs = {"margins": before.margins != plan.margins, "metrics": asked != (seen or asked)}
         if key := next((key for key, of in differs.items() if of), None):
             raise UserError(
-                f"{folder.path} has its verdicts, with other study.{key}: it must be chosen before "
-                "verdicts are seen; choose another --out, or put it back"
+                f"{folder.path} already has verdicts, with different values of study.{key}: these must be "
+                "chosen before verdicts are seen; restore them, or choose another folder with --out"
             )
     return claimed
 
 
 def write_plan(plan: StudyPlan, folder: StudyFolder) -> StudyPlan:
-    """Write the plan, joined with what other commands have written since; return it.
+    """Merge the plan with what other commands have written since; write and return the merged plan.
 
     Raises:
-        UserError: If they have written the plan of another recipe.
+        UserError: If another command has written a plan with a different recipe.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with _plan_lock(folder):
@@ -66,14 +67,14 @@ def write_plan(plan: StudyPlan, folder: StudyFolder) -> StudyPlan:
 
 
 def written_plan(plan: StudyPlan, folder: StudyFolder) -> StudyPlan:
-    """The plan joined with that of the folder, if it has one."""
+    """The plan merged with the plan in the folder, if there is one."""
     if not folder.plan_file.exists():
         return plan
     return _joined(plan, load_plan(folder.plan_file), folder)
 
 
 def leave_out(seeds: Collection[int], folder: StudyFolder) -> StudyPlan:
-    """Take these seeds out of the folder's plan; return it."""
+    """Remove these seeds from the plan in the folder; return the new plan."""
     with _plan_lock(folder):
         plan = load_plan(folder.plan_file)
         plan = dataclasses.replace(plan, seeds=tuple(s for s in plan.seeds if s not in seeds))
@@ -82,7 +83,7 @@ def leave_out(seeds: Collection[int], folder: StudyFolder) -> StudyPlan:
 
 
 def note_look(folder: StudyFolder) -> None:
-    """Record that verdicts on the present number of seeds may be seen from now on."""
+    """Record that verdicts on the current number of seeds may be seen from now on."""
     record = folder.written_record()
     taken = _looks_taken(record, folder)
     last = record.looked_last
@@ -93,7 +94,7 @@ def note_look(folder: StudyFolder) -> None:
 
 
 def _looks_taken(record: StudyRecord, folder: StudyFolder) -> list[int]:
-    """Numbers of seeds whose complete verdicts were in the folder when a command ended, or are now."""
+    """Numbers of seeds for which the folder has complete verdicts, or had them when a command ended."""
     if not folder.table_file("results").exists() or not folder.record_file.exists():
         return []
     taken, results = set(record.looks_taken), StudyFolder(folder.path).results
@@ -109,16 +110,18 @@ def _joined(plan: StudyPlan, before: StudyPlan, folder: StudyFolder) -> StudyPla
         changed = {
             *differing_fields(recipe, ours.get(variant.name, recipe)),
             *differing_fields(before.recipe, plan.recipe),
-        } - {"data.folder"}  # its images are compared by their content
+        } - {"data.folder"}  # the images in the folder are compared by content instead
         if changed:
             raise UserError(
-                f"{folder.path} holds a study of another recipe ({', '.join(sorted(changed))} differ): a "
-                "folder keeps to one recipe; choose another --out, or set the fields back"
+                f"{folder.path} holds a study with a different recipe (changed: "
+                f"{', '.join(sorted(changed))}): a folder holds one recipe; choose another folder with "
+                "--out, or restore these fields"
             )
     if before.tuning_grid != plan.tuning_grid:
         raise UserError(
-            f"{folder.path} holds a study that tunes {_grid_text(before)}, not {_grid_text(plan)}: "
-            "every variant gets one grid; choose another --out, or set study.tune back"
+            f"{folder.path} holds a study that tunes {_grid_text(before)}, not {_grid_text(plan)}: all "
+            "variants must be tuned over the same grid; choose another folder with --out, or restore "
+            "study.tune"
         )
     return dataclasses.replace(
         plan,

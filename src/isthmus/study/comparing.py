@@ -30,20 +30,21 @@ from isthmus.tasks import load_recipe
 
 @dataclass(frozen=True)
 class Compared:
-    """The comparison of A with B."""
+    """The result of comparing A with B."""
 
     evaluated_on: str
-    """The label scheme and the judge, which both share."""
+    """The label scheme and the judge, which are the same for A and B."""
     differing: tuple[str, ...]
-    """Recipe fields in which they differ."""
+    """Recipe fields in which A and B differ."""
     sentences: tuple[str, ...]
 
 
 def compare_runs(a: Path, b: Path) -> Compared:
-    """Two trained networks on the same test images, paired by image.
+    """Compare two trained networks on the same test images, paired by image.
 
     Raises:
-        UserError: If one has not finished or has failed, or task, data, measure or judge differ.
+        UserError: If a run has not finished or has failed, or if the runs differ in task, data, measure
+            or judge.
     """
     one, other = (_finished_run(path) for path in (a, b))
     recipes = [load_recipe(run.recipe.read_text("utf-8")) for run in (one, other)]
@@ -57,26 +58,31 @@ def compare_runs(a: Path, b: Path) -> Compared:
         ]
     if not sentences:
         raise UserError(
-            f"{a} and {b} share no metric of single images: compare their studies instead"
+            f"{a} and {b} have no per-image metric in common: two runs are paired by image; "
+            "compare their studies instead"
         )
     if one.result().seed != other.result().seed:
         drawn = listed(task.drawn_by_seed(recipes[0]), most=9)
-        sentences.append(f"The runs have different seeds, so {drawn} differ too.")
+        sentences.append(f"The runs have different seeds, so they also differ in {drawn}.")
     sentences.append(
-        "Images are the unit: this is about these two networks, not about their recipes."
+        "The unit of analysis is the image: the differences are between these two trained networks, not "
+        "between their recipes."
     )
     return Compared(_evaluated_on(one.result()), differing_fields(*recipes), tuple(sentences))
 
 
 def compare_studies(a: Path, b: Path) -> Compared:
-    """The variants of two studies, paired by seed: those of the same name, or the only ones.
+    """Compare variants of the same name in two studies, paired by seed.
+
+    If no names match and each study has one variant, these two are compared.
 
     Raises:
-        UserError: If no variants or seeds pair, or task, data, measure, judge, margins or metrics differ.
+        UserError: If the studies have no variants or no seeds in common, or differ in task, data, measure,
+            judge, margins or metrics.
     """
     studies = [_study_with_results(path) for path in (a, b)]
     one, other = plans = [load_plan(study.plan_file) for study in studies]
-    are_named = one.metrics or other.metrics  # else each study has the metrics of its task
+    are_named = one.metrics or other.metrics  # else each study has the default metrics of its task
     for key, differs in {
         "margins": one.margins != other.margins,
         "metrics": are_named and metrics_of(one) != metrics_of(other),
@@ -84,7 +90,7 @@ def compare_studies(a: Path, b: Path) -> Compared:
         if differs:
             raise UserError(
                 f"{a} and {b} differ in study.{key}: their verdicts answer different questions; "
-                "set it alike in both"
+                f"set study.{key} to the same value in both"
             )
     pairs = _paired_variants(one, other, (a, b))
     runs = [Schedule(plan, of).runs() for plan, of in zip(plans, studies, strict=True)]
@@ -97,7 +103,8 @@ def compare_studies(a: Path, b: Path) -> Compared:
     seeds = set(tables[0]["seed"]) & set(tables[1]["seed"])
     if not seeds:
         raise UserError(
-            f"{a} and {b} have no seed in common: nothing pairs; run one with the other's seeds"
+            f"{a} and {b} have no seed in common: studies are paired by seed; run one of them with the "
+            "seeds of the other"
         )
     results = pd.concat(
         table[table["seed"].isin(seeds)].assign(variant=f"{letter} " + table["variant"])
@@ -107,8 +114,9 @@ def compare_studies(a: Path, b: Path) -> Compared:
     comparisons = [Comparison("pair", "", *names, (names,)) for names in named]
     taken = {count for plan in plans for count in (*plan.looks, len(plan.seeds))}
     looks = looks_at((count for count in taken if count < len(seeds)), len(seeds))
-    judged = max((metrics_of(plan) for plan in plans), key=len)
-    metrics = task_of(one.recipe).comparable(judged, [of for of_pair in recipes for of in of_pair])
+    named_metrics = max((metrics_of(plan) for plan in plans), key=len)
+    every_recipe = [of for of_pair in recipes for of in of_pair]
+    metrics = task_of(one.recipe).comparable(named_metrics, every_recipe)
     found = found_in(results, comparisons, metrics)
     verdicts = verdicts_on(found, one.margins, looks, is_complete=is_complete(results))
     changed = dict.fromkeys(key for of_pair in recipes for key in differing_fields(*of_pair))
@@ -127,45 +135,50 @@ def _by_image(
 
 def _evaluated_on(result: RunResult) -> str:
     judge = result.judge
-    judged = f"; judge {judge.name}, accuracy {judge.accuracy:.3f}" if judge else ""
-    return f"{result.label_scheme}{judged}"
+    judge_text = f"; judge {judge.name}, accuracy {judge.accuracy:.3f}" if judge else ""
+    return f"{result.label_scheme}{judge_text}"
 
 
 def _check_comparable(
     recipes: Sequence[Recipe], results: tuple[RunResult, RunResult], paths: tuple[Path, Path]
 ) -> None:
-    """Reject two whose metrics are not comparable, and name the field."""
+    """Reject two runs or studies whose metrics are not comparable, and name the field that differs."""
     a, b = paths
     if task_of(recipes[0]) is not task_of(recipes[1]):
         raise UserError(
-            f"{a} is a {recipes[0].task} and {b} a {recipes[1].task}: they share no metric"
+            f'{a} has task = "{recipes[0].task}" and {b} has task = "{recipes[1].task}": they have no metric '
+            "in common; name two of the same task"
         )
     for why, is_concerned in _INCOMPARABLE.items():
         changed = [key for key in differing_fields(*recipes) if is_concerned(key)]
         if changed:
             raise UserError(f"{a} and {b} differ in {', '.join(changed)}: {why}")
-    for words, key in (("on different images", "content"), ("by different judges", "judge")):
+    for words, key, key_text in (
+        ("on different images", "content", "images"),
+        ("by different judges", "judge", "judge"),
+    ):
         one, other = (getattr(result, key) for result in results)
         if one and other and one != other:
             raise UserError(
-                f"{a} and {b} were evaluated {words}: their metrics do not compare; run one of them again"
+                f"{a} and {b} were evaluated {words}, so their metrics are not comparable; run one of them "
+                f"again with the {key_text} of the other"
             )
 
 
 _TRAINING_ONLY = (*DATA_THAT_MAY_DIFFER, "data.folder", "data.validation")
-"""Fields that do not change the test set; what a folder holds is compared by its content."""
+"""Fields that do not change the test set, and the folder, whose images are compared by content instead."""
 
 _INCOMPARABLE: dict[str, Callable[[str], bool]] = {
     "they were not evaluated on the same images and labels; train both on the same data": (
         lambda key: key.startswith("data.") and key not in _TRAINING_ONLY
     ),
-    "the test images are the same, but other shares of the rest have trained and chosen the epoch; "
-    "train both with one share": lambda key: key == "data.validation",
-    "their metrics were not measured alike; run one of them again with the other's settings": (
+    "the test images are the same, but the other images were split differently into training and "
+    "validation images; train both with the same fraction": lambda key: key == "data.validation",
+    "their metrics were measured differently; run one of them again with the settings of the other": (
         lambda key: key.startswith("measure.")
     ),
 }
-"""Why metrics are not comparable and what to do, with the recipe fields that make them so."""
+"""Why metrics are not comparable and what to do -> whether a recipe field is the cause."""
 
 
 def _paired_variants(
@@ -177,19 +190,19 @@ def _paired_variants(
     if len(names) == len(others) == 1:
         return [(names[0], others[0])]
     raise UserError(
-        f"{paths[0]} and {paths[1]} have no variant of one name ({', '.join(names)}; "
-        f"{', '.join(others)}): name two runs to compare, or rename a variant"
+        f"{paths[0]} and {paths[1]} have no variant name in common ({', '.join(names)}; "
+        f"{', '.join(others)}): variants are compared by name; compare two runs, or rename a variant"
     )
 
 
 def _finished_run(path: Path) -> RunFolder:
     folder = RunFolder(path)
     if not folder.is_finished or not folder.image_metrics.exists():
-        raise UserError(f"{path}: this run has no test metrics; name one that has finished")
+        raise UserError(f"{path}: this run has no test metrics; name a run that has finished")
     if folder.result().status == "failed":
         raise UserError(
-            f"{path}: this run is failed ({folder.result().reason}), so its metrics do not count; "
-            "name one that has finished"
+            f"{path}: this run has failed ({folder.result().reason}), so its metrics do not count; "
+            "name a run that has not failed"
         )
     return folder
 
@@ -198,13 +211,13 @@ def _study_with_results(path: Path) -> StudyFolder:
     folder = StudyFolder(path)
     if not folder.table_file("results").is_file():
         raise UserError(
-            f"{path}: neither a finished run nor a study with results; name one of these"
+            f"{path}: neither a finished run nor a study with results; name the folder of one of these"
         )
     return folder
 
 
 def _any_result(runs: Sequence[PlannedRun], path: Path) -> RunResult:
-    """The result of a finished run; all runs of a study share images and judge."""
+    """The result of any finished run; all runs of a study have the same test images and judge."""
     finished = [run for run in runs if run.folder.is_finished]
     if not finished:
         raise UserError(f"{path}: no run has finished; run the study first")

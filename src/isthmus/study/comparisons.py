@@ -1,4 +1,4 @@
-"""Which variants of a study are compared with which, so that one thing differs at a time."""
+"""Choose the comparisons of a study: between variants that differ only in what is compared."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _ABSENT = "none"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A contrast between variants: what is subtracted from what, in every seed.
+    """A contrast between variants, which is computed for every seed.
 
-    Within a group of variants only what is compared differs. Groups differ in the other factors; a
-    seed contributes the mean over groups.
+    The variants of a group differ only in the factors that are compared; groups differ from each other
+    in the remaining factors. The difference of a seed is the mean of the contrast over groups.
     """
 
     kind: Kind
     factor: str
-    """The recipe field; two fields for an interaction; empty for a pair."""
+    """The recipe field; "FIELD x FIELD" for an interaction; empty for a pair."""
     a: str
     b: str
     groups: tuple[tuple[str, ...], ...]
@@ -33,16 +33,16 @@ class Comparison:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Contrast weights in a group: a - b; for an interaction, the difference of two differences."""
+        """Contrast weights within a group: a - b; for an interaction, the difference of two differences."""
         return (1.0, -1.0, -1.0, 1.0) if self.kind == "interaction" else (1.0, -1.0)
 
 
 def comparisons_of(variants: Mapping[str, Levels]) -> tuple[Comparison, ...]:
     """Every comparison that the variants allow: factors, two-way interactions, pairs.
 
-    Two levels of a factor are compared where two variants differ in it and in nothing else; the
-    level mentioned first is subtracted. A field whose level follows from that of another (the weight of
-    a penalty from the penalty) has no comparison of its own; the other's name mentions it.
+    Two levels of a factor are compared in all pairs of variants that differ in this factor only; the
+    level mentioned first is subtracted. A field whose level is determined by another field (the weight
+    of a penalty by the penalty) has no comparison of its own; the name of the other field mentions it.
 
     >>> both = {"a": {"down": "pool"}, "b": {"down": "strided"}}
     >>> [(c.kind, c.factor, c.a, c.b) for c in comparisons_of(both)]
@@ -75,7 +75,10 @@ def comparisons_of(variants: Mapping[str, Levels]) -> tuple[Comparison, ...]:
 
 
 def count_families(compared: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> int:
-    """Number of families of comparisons, without those that repeat another with the same variants.
+    """Number of different families of comparisons.
+
+    A family is all comparisons of one kind on all metrics. Families that compare the same groups of
+    variants count once.
 
     Args:
         compared: Kind and groups of each comparison.
@@ -90,10 +93,10 @@ def count_families(compared: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> i
 
 
 def free_factors(variants: Mapping[str, Levels]) -> tuple[list[str], dict[str, Cell]]:
-    """Names of the factors that vary freely, and each variant's levels of them.
+    """Names of the free factors, and the levels of these factors in each variant.
 
-    A factor is not free if its level follows from that of another one; of two that follow from each
-    other, the first is free. The name of a free factor mentions those that follow from it.
+    A factor is not free if another factor determines its level; of two factors that determine each
+    other, the first is free. The name of a free factor mentions the factors that it determines.
     """
     settings = list(variants.values())
     keys = [key for key in settings[0] if len({level_text(of[key]) for of in settings}) > 1]
@@ -106,7 +109,7 @@ def free_factors(variants: Mapping[str, Levels]) -> tuple[list[str], dict[str, C
 
 
 def level_text(level: Any) -> str:
-    """A level as text; None, of a variant that lacks the field, is "none"."""
+    """A level as text; None, the level of a variant that lacks the field, becomes "none"."""
     return _ABSENT if level is None else str(level)
 
 
@@ -131,7 +134,7 @@ def _groups(
 
 
 def _ordered(mentioned: Iterable[str]) -> list[str]:
-    """Levels in the order of first mention, but "none" first, so that it is subtracted."""
+    """Levels in the order of first mention, except that "none" comes first, so that it is subtracted."""
     return sorted(dict.fromkeys(mentioned), key=lambda level: level != _ABSENT)
 
 
@@ -145,7 +148,9 @@ def _owners(settings: Sequence[Levels], keys: Sequence[str]) -> dict[str, str]:
     for place, key in enumerate(keys):
         for other_place, other in enumerate(keys):
             is_twin = other_place > place and _determines(settings, key, other)
-            if other == key or other in owner or is_twin:  # of two twins the first is free
+            if (
+                other == key or other in owner or is_twin
+            ):  # two determine each other: the first is free
                 continue
             if _determines(settings, other, key):
                 owner[key] = other
@@ -154,7 +159,7 @@ def _owners(settings: Sequence[Levels], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _root(key: str, owner: Mapping[str, str]) -> str:
-    """The free field from which this one follows."""
+    """The free field that determines this field, directly or through other fields."""
     while key in owner:
         key = owner[key]
     return key

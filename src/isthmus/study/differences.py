@@ -1,4 +1,4 @@
-"""The paired difference of every comparison by every metric."""
+"""The paired difference of every comparison on every metric."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from isthmus.stats.paired import PairedDifference, paired_difference
 from isthmus.study.comparisons import Comparison
 
 OUTSTANDING = ("missing", "broken off")
-"""Statuses in ``results.csv`` of runs that the next call trains."""
+"""Statuses in ``results.csv`` of the runs that the next call will train."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One comparison by one metric, over the seeds in which all its runs have finished."""
+    """One comparison on one metric, over the seeds in which all runs of the comparison have finished."""
 
     comparison: Comparison
     metric: Metric
     groups: tuple[tuple[str, ...], ...]
-    """The groups of the comparison that are used; a seed's difference is the mean over them."""
+    """The groups of the comparison that are used; the difference of a seed is the mean over these groups."""
     means: tuple[float, float]
-    """Of a and of b; NaN for an interaction."""
+    """Mean of ``a`` and mean of ``b``; NaN for an interaction."""
     difference: PairedDifference | None
-    """None where no seed has all the runs."""
+    """None if no seed has finished with all the runs."""
 
 
 def is_complete(results: pd.DataFrame) -> bool:
@@ -38,7 +38,7 @@ def is_complete(results: pd.DataFrame) -> bool:
 
 
 def by_seed(results: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """One metric of the finished runs: a row a seed, a column a variant, NaN for other runs."""
+    """One metric of the finished runs: one row per seed, one column per variant, NaN for other runs."""
     finished = results[results["status"] == "finished"]
     if metric.name not in finished:
         return pd.DataFrame()
@@ -48,16 +48,16 @@ def by_seed(results: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 def found_in(
     results: pd.DataFrame, comparisons: Sequence[Comparison], metrics: Sequence[Metric]
 ) -> tuple[Found, ...]:
-    """Every comparison by every metric that the results have.
+    """Every comparison on every metric in the results.
 
-    Each seed of a comparison uses the same groups. Groups with a failed run are dropped, in every
-    seed; if all groups have one, those that are complete in the most seeds are kept. Seeds that lack
-    a run of these groups are dropped.
+    All seeds of a comparison use the same groups. A group with a failed run in any seed is dropped in
+    every seed; if every group has a failed run, the groups that are complete in the most seeds are
+    kept. Seeds that lack a run of the groups that are kept are dropped.
 
     Args:
-        results: One row a run, as in ``results.csv``.
-        comparisons: What is compared.
-        metrics: By which metrics.
+        results: One row per run, as in ``results.csv``.
+        comparisons: The comparisons.
+        metrics: The metrics on which variants are compared, if the results have them.
     """
     failed = frozenset(results.loc[results["status"] == "failed", "variant"])
     tables = [(metric, by_seed(results, metric)) for metric in metrics if metric.name in results]
@@ -67,7 +67,7 @@ def found_in(
 
 
 def scatters(difference: PairedDifference | None) -> TypeGuard[PairedDifference]:
-    """Whether seeds differ. If not, their scatter is unknown and there is no test.
+    """Whether the difference varies over seeds; if not, its variance is unknown and there is no test.
 
     Metrics over few images are coarse, so two seeds can have exactly the same difference by chance.
     """
@@ -84,8 +84,8 @@ def _most_complete(
 def _found(
     comparison: Comparison, metric: Metric, table: pd.DataFrame, failed: frozenset[str]
 ) -> Found:
-    sound = tuple(group for group in comparison.groups if not failed.intersection(group))
-    groups = sound or _most_complete(comparison.groups, table)
+    unfailed = tuple(group for group in comparison.groups if not failed.intersection(group))
+    groups = unfailed or _most_complete(comparison.groups, table)
     wanted = list(dict.fromkeys(variant for group in groups for variant in group))
     if not set(wanted) <= set(table.columns) or (block := table[wanted].dropna()).empty:
         return Found(comparison, metric, groups, (math.nan, math.nan), None)

@@ -93,7 +93,7 @@ def _killed(left: dict[str, Job], begun: set[str]) -> Iterator[Outcome]:
         job = left.pop(name)
         reason = "its process was killed, perhaps because memory ran out; try fewer --jobs"
         write_text(job.folder.error, f"{reason}\n")
-        yield Outcome(job, message=f"broke off: {reason}")
+        yield Outcome(job, message=f"stopped with an error: {reason}")
 
 
 _SAID: Any = None

@@ -1,4 +1,4 @@
-"""What a study will run, what it will cost and what it can detect, before anything is trained."""
+"""Forecast, before anything is trained, the runs of a study, their cost and what it can detect."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def print_forecast(plan: StudyPlan, study: Path, data_root: Path | None) -> None
 
     Args:
         plan: The study.
-        study: Its folder; its finished runs tell the standard deviation over seeds.
-        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
+        study: The study folder; the standard deviation over seeds is estimated from its finished runs.
+        data_root: Folder that contains the data sets. If None, ISTHMUS_DATA or the cache folder.
     """
     console, schedule = Console(), Schedule(plan, StudyFolder(study))
     _print_cost(schedule, data_root, console)
@@ -56,14 +56,14 @@ def _cost_of_run(recipe: Recipe, seed: int, data_root: Path | None) -> _RunCost:
     device = device_for("auto", recipe.train.precision)
     network = cost_of(task.new_module(recipe, store, steps=4))
     phases = task.phases(recipe)
-    seconds = sum(share * steps * seconds_per_step(of, store, device) for share, of in phases)
+    seconds = sum(fraction * steps * seconds_per_step(of, store, device) for fraction, of in phases)
     return _RunCost(network, steps, seconds / 60)
 
 
 def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) -> None:
     plan = schedule.plan
     table = Table(title=f"{plan.name}: {len(plan.variants)} variants x {len(plan.seeds)} seeds")
-    for heading in ("run", "parameters", "GFLOP", "steps", "minutes a run", "to come"):
+    for heading in ("run", "parameters", "GFLOP", "steps", "minutes per run", "runs to train"):
         table.add_column(heading, justify="left" if heading == "run" else "right")
 
     @functools.cache
@@ -92,18 +92,18 @@ def _print_cost(schedule: Schedule, data_root: Path | None, console: Console) ->
     most = max((len(plan.seeds), *plan.looks))
     more = minutes + (most - len(plan.seeds)) * minutes_of_seed
     up_to = f", about {more:.1f} if seeds are added up to {most}" if more > minutes else ""
-    console.print(f"about {minutes:.1f} minutes of training to come on this machine{up_to}")
+    console.print(f"about {minutes:.1f} minutes of training remain on this machine{up_to}")
     if untuned:
         console.print("a variant that is not tuned yet is counted with its most expensive setting")
     note = task_of(plan.recipe).forecast_note
     console.print(
         "not included: augmentation and validation, which add about 10 %; the evaluation "
-        f"of the test set, once a run{note and f', and {note}'}"
+        f"on the test set, once per run{note and f'; and {note}'}"
     )
 
 
 def _print_visible(schedule: Schedule, console: Console) -> None:
-    """Print the smallest difference that each factor's and two variants' comparison can detect."""
+    """Print the smallest differences that can be detected, for each factor and between two variants."""
     plan, results = schedule.plan, schedule.folder.results
     visible = visible_differences(
         comparisons_of(plan.levels),
@@ -117,12 +117,12 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
         return
     if len(plan.seeds) < 2:
         console.print(
-            "one seed can detect no difference: the standard deviation over seeds is unknown"
+            "one seed cannot detect any difference: the standard deviation over seeds is unknown"
         )
         return
     table = Table(
-        title=f"the smallest difference that {len(plan.seeds)} seeds can detect "
-        f"({POWER:.0%} of the time, {ALPHA:.0%} false alarms in the whole study)"
+        title=f"the smallest difference that {len(plan.seeds)} seeds can detect (power {POWER:.0%}, "
+        f"probability of any false alarm in the study {ALPHA:.0%})"
     )
     for heading in ("comparison", "metric", "smallest difference", "standard deviation from"):
         table.add_column(heading, justify="right" if heading.startswith("smallest") else "left")
@@ -132,6 +132,7 @@ def _print_visible(schedule: Schedule, console: Console) -> None:
     console.print(table)
     if any(not of.source for of in visible):
         console.print(
-            "SD: standard deviation over seeds of the difference of two variants; run two or three seeds "
-            "in a folder of their own, set study.expected_sd by them, and this table has the metric's unit"
+            "SD: standard deviation over seeds of the difference between two variants; for a table in the "
+            "unit of the metric, run two or three seeds in a separate folder and set study.expected_sd to "
+            "the standard deviation that they have"
         )

@@ -90,9 +90,9 @@ def run_job(job: Job, on_progress: ProgressCallback, store: Store | None = None)
                 return Outcome(job)
             return Outcome(job, train(job.recipe, job.seed, job.folder, **options))
     except Busy:
-        return Outcome(job, message="another command trains it")
+        return Outcome(job, message="another process is training this run")
     except UserError:
         raise
     except Exception as error:  # the other runs of the study go on
         write_text(job.folder.error, traceback.format_exc())
-        return Outcome(job, message=f"broke off: {error}")
+        return Outcome(job, message=f"stopped with an error: {error}")

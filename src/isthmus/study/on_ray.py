@@ -93,7 +93,9 @@ class RayTasks:
             raise
         except ray.exceptions.RayError as error:  # the node or its process was lost
             write_text(job.folder.error, f"{error}\n")
-            return Outcome(job, message=f"broke off: {type(error).__name__}, its node was lost")
+            return Outcome(
+                job, message=f"stopped with an error: its node was lost ({type(error).__name__})"
+            )
 
 
 def _remote_job(job: Job, store: Store, sent: bytes, threads: int) -> tuple[Outcome, bytes]:

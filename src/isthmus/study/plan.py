@@ -22,10 +22,10 @@ from isthmus.recipe.rules import STRICT, AboveZero, Setting
 from isthmus.tasks import recipe_from
 
 DATA_THAT_MAY_DIFFER = ("data.limit", "data.flip", "data.shift_px")
-"""Fields of the data table that change the training images only, so that variants may differ in them."""
+"""Fields of the data table in which variants may differ, because they change the training images only."""
 
 _NEVER_TUNED = ("objective.", "data.limit")
-"""Prefixes of fields that change the problem itself: validation metrics cannot choose between them."""
+"""Prefixes of fields that change the problem itself, so validation metrics cannot choose their values."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -46,18 +46,19 @@ class StudyTable:
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     variants: tuple[Variant, ...] = ()
     metrics: tuple[str, ...] = ()
-    """Test metrics that get verdicts; empty: those that the task chooses."""
+    """Test metrics that get verdicts, the primary metric first; if empty, the defaults of the task."""
     margins: Mapping[str, AboveZero] = Field(default_factory=dict)
-    """Metric -> equivalence margin: a smaller difference does not matter."""
+    """Metric -> equivalence margin: a difference smaller than this does not matter."""
     expected_sd: Mapping[str, AboveZero] = Field(default_factory=dict)
     """Metric -> standard deviation over seeds of the difference of two variants, known from an
     earlier study; the forecast uses it."""
     tune: Mapping[str, Annotated[tuple[Setting, ...], Field(min_length=2)]] = Field(
         default_factory=dict
     )
-    """Hyperparameters that are tuned for each variant before it is compared -> their values."""
+    """Hyperparameter that is tuned for each variant before the comparison -> the values to try."""
     looks: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Numbers of seeds at the interim looks; verdicts are corrected for them."""
+    """Numbers of seeds at which verdicts are looked at before the end; verdicts are corrected for these
+    interim looks."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -73,14 +74,15 @@ class StudyPlan(StudyTable):
             twice = [v for v, of in zip(values, folders, strict=True) if folders.count(of) > 1]
             if twice:
                 raise ValueError(
-                    f"{what} {twice[0]} stands twice in the study: each may stand once, whatever its "
-                    "case; rename one"
+                    f"{what} {twice[0]} occurs more than once in the study: every {what} must be unique, and "
+                    "upper and lower case count as equal; rename or remove one"
                 )
         for key in (*self.factors, *self.tune):
             if key.split(".")[0] in ("data", "measure") and key not in DATA_THAT_MAY_DIFFER:
                 raise ValueError(
-                    f"{key} differs between variants: they would be evaluated on other images or "
-                    "labels, or by other rules, and not compare; make a study of each"
+                    f"{key} differs between variants: they would be evaluated on different images or "
+                    "labels, or with different settings, and would not be comparable; make a separate "
+                    "study for each value"
                 )
         self._check_tuning()
         for variant in self.variants:
@@ -93,17 +95,17 @@ class StudyPlan(StudyTable):
     def _check_tuning(self) -> None:
         if tuned := [key for key in self.tune if key.startswith(_NEVER_TUNED)]:
             raise ValueError(
-                f"{tuned[0]} is tuned: it changes the problem itself, which validation metrics "
-                "cannot choose; make it a factor, or set it once"
+                f"{tuned[0]} is tuned: it changes the problem itself, so validation metrics cannot "
+                "choose its value; make it a factor, or set it to one value"
             )
         if self.tune and not self.recipe.data.has_validation:
             raise ValueError(
-                "study.tune with a data.split that has no validation part of its own: the test "
-                "set would choose; take one out"
+                "study.tune needs a data.split with a separate validation set: without one, the "
+                "hyperparameters would be chosen on the test set; remove study.tune or change data.split"
             )
         if both := [key for key in self.tune if key in self.factors]:
             raise ValueError(
-                f"{both[0]} is a factor and tuned: a field is compared or tuned; choose one"
+                f"{both[0]} is both a factor and tuned: a field is either compared or tuned; choose one"
             )
 
     @property
@@ -113,14 +115,16 @@ class StudyPlan(StudyTable):
 
     @property
     def levels(self) -> dict[str, dict[str, Any]]:
-        """Variant -> factor -> level, where a variant that does not set a factor has the recipe's."""
+        """Variant -> factor -> level; a variant that does not set a factor has the level of the recipe."""
         settings = {v.name: settings_of(self.recipe_of(v)) for v in self.variants}
         return {name: {key: of[key] for key in self.factors} for name, of in settings.items()}
 
     @property
     def tuning_grid(self) -> tuple[dict[str, Setting], ...]:
-        """All combinations of the values of the tuned hyperparameters; without any, one empty one."""
-        fields = sorted(self.tune)  # a place in the grid names a folder, whatever the file's order
+        """All combinations of the values of the tuned hyperparameters; if none is tuned, one empty dict."""
+        fields = sorted(
+            self.tune
+        )  # positions name folders, so they must not depend on the file's order
         values = itertools.product(*(self.tune[field] for field in fields))
         return tuple(dict(zip(fields, setting, strict=True)) for setting in values)
 
@@ -135,7 +139,7 @@ def load_plan(path: Path) -> StudyPlan:
     A relative ``data.folder`` is relative to the file.
 
     Raises:
-        UserError: If the file is missing, is not TOML, or breaks a rule.
+        UserError: If the file is missing, is not TOML, or is not a valid study.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -143,7 +147,7 @@ def load_plan(path: Path) -> StudyPlan:
         beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such recipe; {nearest_name(path.name, beside)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: not a TOML file ({error}); mend it at that place") from None
+        raise UserError(f"{path}: not a valid TOML file ({error}); correct it there") from None
     try:
         plan = _plan(tables, default_name=path.stem)
     except UserError as error:
@@ -152,11 +156,11 @@ def load_plan(path: Path) -> StudyPlan:
 
 
 def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
-    """The metrics that get verdicts; the first decides which variant is best.
+    """The metrics that get verdicts; the first, the primary metric, decides which variant is best.
 
     Raises:
         UserError: If the plan names a metric that its task does not have, that its variants do not
-            measure, or that cannot be compared between them.
+            measure, or that is not comparable between its variants.
     """
     task = task_of(plan.recipe)
     known = {metric.name: metric for metric in task.metrics}
@@ -165,14 +169,14 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
     for name in names:
         if name not in known:
             raise UserError(
-                f"study.metrics: no metric {name!r} of this task; {nearest_name(name, known)}"
+                f"study.metrics: this task has no metric {name!r}; {nearest_name(name, known)}"
             )
     for key, named in (("margins", plan.margins), ("expected_sd", plan.expected_sd)):
         for name in named:
             if name not in names:
                 raise UserError(
-                    f"study.{key}: there is no verdict on {name!r}; {nearest_name(name, names)}, or add it "
-                    "to study.metrics"
+                    f"study.{key}: {name!r} is not a metric with verdicts; {nearest_name(name, names)}, or "
+                    "add it to study.metrics"
                 )
     task.check_metrics(list(names), recipes)
     kept = task.comparable([known[name] for name in names], recipes)
@@ -180,14 +184,14 @@ def metrics_of(plan: StudyPlan) -> tuple[Metric, ...]:
     for key in ("metrics", "margins", "expected_sd"):
         if incomparable := next((name for name in getattr(plan, key) if name in lost), None):
             raise UserError(
-                f"study.{key}: {incomparable} differs in meaning between likelihoods, so it gets no "
-                "verdict; take it out, or keep to one objective.likelihood"
+                f"study.{key}: {incomparable} has different meanings for different likelihoods, so it gets "
+                "no verdict; remove it, or use one objective.likelihood for all variants"
             )
     return kept
 
 
 def shipped_recipe(path: Path) -> Path:
-    """The path itself or, if nothing is there, the recipe of that name that isthmus ships."""
+    """The path itself or, if it does not exist, the recipe with that path that isthmus ships."""
     here = Path(__file__).parents[1]
     for home in (here, here.parents[1]):  # an installed wheel, a checkout
         shipped = home / path
@@ -208,7 +212,7 @@ def plan_as_toml(plan: StudyPlan) -> str:
 def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     study = tables.pop("study", {})
     if not isinstance(study, dict):
-        raise UserError(f"study = {study!r}: is a table; write its keys under [study]")
+        raise UserError(f"study = {study!r}: must be a table; write its keys under [study]")
     study = dict(study)
     recipe = recipe_from(tables)
     variants = _variants(study) or [{"name": default_name, "settings": {}}]
@@ -218,7 +222,7 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
     for key in study:
         if key not in known:
             raise UserError(f"study.{key}: unknown key; {nearest_name(key, known)}")
-    if type(study.get("seeds")) is int:  # isinstance would take true for 1
+    if type(study.get("seeds")) is int:  # isinstance would accept true, which is an int in Python
         study["seeds"] = list(range(study["seeds"]))
     named = {"name": default_name, **study, "variants": variants}
     table = parse(StudyTable, named, prefix="study.")
@@ -227,23 +231,27 @@ def _plan(tables: dict[str, Any], default_name: str) -> StudyPlan:
 
 
 def _variants(study: dict[str, Any]) -> list[dict[str, Any]]:
-    """Take the variants out of a ``[study]`` table: those it lists, or combinations of its factors."""
+    """Remove the variants from a ``[study]`` table and return them.
+
+    They are the variants that the table lists, or all combinations of the levels of its factors.
+    """
     listed, factors, only = (study.pop(key, None) for key in ("variants", "factors", "only"))
     if factors is None:
         if only is not None:
             raise UserError(
-                "study.only chooses among the variants that study.factors spans, and there are no "
-                "factors; take the key out"
+                "study.only selects from the combinations of study.factors, but there are no factors; "
+                "remove study.only"
             )
         listed = [] if listed is None else listed
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
             raise UserError(
-                "study.variants holds no tables: write each one under [[study.variants]]"
+                "study.variants must hold tables: write each variant under [[study.variants]]"
             )
         return [_variant(entry.pop("name", None), dict(flattened(entry))) for entry in listed]
     if listed:
         raise UserError(
-            "study.factors and study.variants: a study spans its variants or lists them; take one out"
+            "study.factors and study.variants are both set: variants are either the combinations of factors "
+            "or listed; remove one of the two"
         )
     return _full_factorial(factors, only)
 
@@ -262,34 +270,38 @@ def _full_factorial(factors: Any, only: Any) -> list[dict[str, Any]]:
         return variants
     if not isinstance(only, list) or not only:
         raise UserError(
-            f"study.only = {only!r}: give the names of variants in a list, or take it out"
+            f"study.only = {only!r}: must be a list of names of variants; correct or remove it"
         )
     names = [variant["name"] for variant in variants]
     if unknown := [name for name in only if name not in names]:
         raise UserError(
-            f"study.only: no variant {unknown[0]}; {nearest_name(str(unknown[0]), names)}"
+            f"study.only: there is no variant {unknown[0]}; {nearest_name(str(unknown[0]), names)}"
         )
     return [variant for variant in variants if variant["name"] in only]
 
 
 def _values_by_field(tables: Any, key: str) -> dict[str, list[Any]]:
-    """Dotted field -> its list of values; ``key`` is where the tables stand, for errors."""
+    """Dotted field -> its list of values; ``key`` is the key of the tables, for error messages."""
     if not isinstance(tables, Mapping) or not tables:
-        raise UserError(f"{key} = {tables!r}: give a table of fields, each with its list of values")
+        raise UserError(
+            f"{key} = {tables!r}: must be a table of fields, each with a list of values"
+        )
     levels = dict(flattened(tables))
     for field, values in levels.items():
         if not isinstance(values, list) or len(values) < 2:
-            raise UserError(f"{key}.{field} = {values!r}: give two or more values in a list")
+            raise UserError(f"{key}.{field} = {values!r}: must be a list of two or more values")
         if twice := [value for value in values if values.count(value) > 1]:
-            raise UserError(f"{key}.{field} has {twice[0]!r} twice: each value stands once")
+            raise UserError(
+                f"{key}.{field} lists {twice[0]!r} more than once: values must be unique; remove one"
+            )
         if many := [value for value in values if isinstance(value, list | dict)]:
             raise UserError(
-                f"{key}.{field} has {many[0]!r}: a value is a word, a number, true or false"
+                f"{key}.{field} lists {many[0]!r}: a value must be a string, a number, true or false"
             )
     return levels
 
 
 def _variant(name: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A variant as plain data; one without a name is named after its values."""
+    """A variant as plain data; if ``name`` is None, the variant is named after its values."""
     derived = "_".join(str(value).replace(" ", "-") for value in settings.values())
     return {"name": name or derived or "base", "settings": dict(settings)}

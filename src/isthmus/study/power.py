@@ -21,13 +21,13 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Visible:
-    """The smallest difference that comparisons of one factor, or of two variants, can detect."""
+    """The smallest difference that can be detected for one factor, or between two variants."""
 
     words: str
     """The factor, or "two variants"."""
     metric: Metric
     smallest: float
-    """In the metric's unit or, where ``source`` is empty, in standard deviations over seeds."""
+    """In the metric's unit or, if ``source`` is empty, in standard deviations over seeds."""
     source: str
     """Where the standard deviation comes from."""
 
@@ -40,26 +40,30 @@ def visible_differences(
     expected_sd: Mapping[str, float],
     results: pd.DataFrame | None,
 ) -> tuple[Visible, ...]:
-    """The smallest true difference that each factor's and two variants' comparison will detect.
+    """The smallest true differences that can be detected, for each factor and between two variants.
 
-    Detected means significant with probability ``POWER`` by a two-sided paired t test over seeds, at
-    the level that Bonferroni's correction gives for all comparisons of its family and all families;
-    so it holds even if nothing else in the study differs. The standard deviation over seeds
-    is estimated from finished runs; else it is the expected one of two variants, divided by the root of
-    the number of matched pairs of a factor, as if these were independent; else 1.
+    Detected means significant with probability ``POWER`` in a two-sided paired t test over seeds. The
+    level of the test is corrected by Bonferroni's method for all comparisons of the family (all
+    comparisons of one kind on all metrics) and for all families, so the result is valid even if nothing
+    else in the study differs.
+
+    The standard deviation over seeds is estimated from finished runs. Without these, it is derived from
+    that of the difference between two variants, which is ``expected_sd`` or, if that is not given, 1:
+    divided by the square root of the number of groups, as if groups were independent, and multiplied by
+    the square root of 2 for an interaction.
 
     Args:
         comparisons: All comparisons of the study.
-        metrics: Those that get verdicts.
+        metrics: The metrics that get verdicts.
         seeds: Planned number of seeds.
         looks: The interim looks.
         expected_sd: Metric -> standard deviation over seeds of the difference of two variants.
-        results: One row a run, if some have finished.
+        results: One row per run; None if no run has finished.
     """
     visible = []
     families = count_families((of.kind, of.groups) for of in comparisons)
     for metric in metrics:
-        largest: dict[tuple[str, str], tuple[float, str]] = {}  # over levels, or over pairs
+        largest: dict[tuple[str, str], tuple[float, str]] = {}  # over levels of a factor, or pairs
         for comparison, seen in zip(comparisons, _sds(results, comparisons, metric), strict=True):
             sd, source = seen, "runs already done"
             if math.isnan(sd):

@@ -1,4 +1,4 @@
-"""Progress bars: of a study, of the run in progress, and of images that are decoded."""
+"""Progress bars for a study, for its current run, and for decoding images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StudyProgress:
         self._tasks: dict[str, TaskID] = {}
 
     def end(self, name: str | None = None) -> None:
-        """Count a run that has ended; None: one that had finished before."""
+        """Count a run that has ended; if ``name`` is None, a run that had finished before."""
         self._ended += 1
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
@@ -58,15 +58,15 @@ class StudyProgress:
 def study_progress(console: Console, runs: int, what: str) -> Iterator[StudyProgress]:
     """Show the bars of a study on this console while the block runs."""
     text, left = TextColumn("{task.description}"), TextColumn("left")
-    share = TextColumn("{task.percentage:>3.0f}%")
-    columns = (text, BarColumn(), share, TimeElapsedColumn(), left, TimeRemainingColumn())
+    percentage = TextColumn("{task.percentage:>3.0f}%")
+    columns = (text, BarColumn(), percentage, TimeElapsedColumn(), left, TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=3600) as bars:
         yield StudyProgress(bars, runs, what)
 
 
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar for images that are decoded for the first time; hidden until there are some."""
+    """A bar for decoding images; hidden until the first image is decoded."""
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", visible=False)

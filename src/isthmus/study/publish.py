@@ -1,4 +1,4 @@
-"""Write what a study's runs amount to: its tables, its record and the images of its report."""
+"""Write the results of a study: its tables, its record and the images of its report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNTRAINABLE = {
 }
 _UNTUNED = {
     "status": "missing",
-    "reason": "some setting of the tuned hyperparameters is still to be tried",
+    "reason": "not all settings of the tuned hyperparameters have been tried yet",
 }
 _ALIKE = (
     "processor",
@@ -42,16 +42,16 @@ _ALIKE = (
     "commit",
     "code",
 )
-"""Fields of the environment, beside package versions, that should be equal in all runs."""
+"""Fields of the environment, besides package versions, that should be equal in all runs."""
 
 
 def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None:
-    """Write the tables of a study folder, ``study.json`` and ``images/`` from its runs.
+    """Write the tables of a study folder, ``study.json`` and ``images/`` from the runs of the study.
 
     Args:
-        schedule: Its runs.
-        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
-        command: The command line that asked for this.
+        schedule: The runs of the study.
+        data_root: Folder that contains the data sets. If None, ISTHMUS_DATA or the cache folder.
+        command: The command line, which the record repeats.
     """
     plan, folder, runs = schedule.plan, schedule.folder, schedule.runs()
     fields = [*plan.factors, *plan.tune]
@@ -79,7 +79,7 @@ def publish(schedule: Schedule, *, data_root: Path | None, command: str) -> None
 
 
 def planned_record(plan: StudyPlan) -> StudyRecord:
-    """The record of a study of which no run has finished."""
+    """The record of a study before any run has finished."""
     task = task_of(plan.recipe)
     recipes = [plan.recipe_of(variant) for variant in plan.variants]
     return StudyRecord(
@@ -100,11 +100,11 @@ def planned_record(plan: StudyPlan) -> StudyRecord:
 
 
 def conclusions(folder: StudyFolder, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
-    """The fields of the record that follow from the rest of the folder.
+    """The fields of the record that are derived from the tables and the other fields.
 
     Args:
-        folder: With its tables, and the record without these fields.
-        recipes: Variant -> recipe, of the variants with finished runs.
+        folder: The study folder, with its tables and with the record without these fields.
+        recipes: Variant -> recipe, for the variants with finished runs.
     """
     notes = TaskNotes()
     if recipes:
@@ -121,7 +121,7 @@ def conclusions(folder: StudyFolder, recipes: Mapping[str, Recipe]) -> dict[str,
 def _row(
     run: PlannedRun, fields: Sequence[str], barred: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """The row of a run in ``results.csv``; ``barred`` is its status where tuning prevents it."""
+    """The row of a run in ``results.csv``; ``barred`` is status and reason if tuning prevents the run."""
     settings = settings_of(run.recipe)
     row = {"variant": run.variant.name, "seed": run.seed, "status": "missing", "reason": ""}
     row |= {key: settings[key] for key in fields}
@@ -139,7 +139,7 @@ def _row(
 
 
 def _per_image(finished: Sequence[PlannedRun]) -> pd.DataFrame:
-    """One row a finished run and test image."""
+    """One row per finished run and test image."""
     tables = []
     for run in finished:
         with np.load(run.folder.image_metrics) as arrays:
@@ -152,7 +152,7 @@ def _per_image(finished: Sequence[PlannedRun]) -> pd.DataFrame:
 
 
 def tuning_table(schedule: Schedule) -> pd.DataFrame:
-    """One row a tuning run that has finished."""
+    """One row per finished tuning run."""
     rows = []
     for run in schedule.tuning_runs():
         if run.folder.is_finished:
@@ -173,13 +173,16 @@ def _record(
     command: str,
     analysis: AnalysisRecord,
 ) -> StudyRecord:
-    """The record without its conclusions; what it says of looks is kept from the record before it."""
+    """The record without its conclusions; the fields on looks are taken from the previous record."""
     plan, before, task = (
         schedule.plan,
         schedule.folder.written_record(),
         task_of(schedule.plan.recipe),
     )
-    environments = [begun for run in finished if (begun := run.folder.begun_with()) is not None]
+    tuning = [run for run in schedule.tuning_runs() if run.folder.is_finished]
+    environments = [
+        begun for run in (*tuning, *finished) if (begun := run.folder.begun_with()) is not None
+    ]
     last = environments[-1] if environments else None
     judge = finished[-1].folder.result().judge if finished else None
     is_known = (store.content, judge) == (before.content, before.judge)
@@ -220,7 +223,7 @@ def _losses_differ(recipes: Sequence[Recipe]) -> bool:
 
 
 def _image_counts(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
-    """Number of images in each part; the smallest and the largest where runs differ."""
+    """Number of images in each split; "smallest to largest" if runs differ."""
     counts = [run.folder.result().images for run in finished]
     parts = {part: sorted({of[part] for of in counts}) for part in (counts[0] if counts else ())}
     return {part: of[0] if len(of) == 1 else f"{of[0]} to {of[-1]}" for part, of in parts.items()}
@@ -229,6 +232,7 @@ def _image_counts(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
 def _mixed(environments: Sequence[Environment]) -> tuple[str, ...]:
     """The fields and packages in which these environments differ."""
     fields = {key: {str(getattr(of, key)) for of in environments} for key in _ALIKE}
+    fields["code"] |= {code for of in environments for code in of.earlier_code}
     packages = {key for of in environments for key in of.versions}
     versions = {key: {of.versions.get(key) for of in environments} for key in sorted(packages)}
     return tuple(key for key, values in (fields | versions).items() if len(values) > 1)

@@ -1,4 +1,4 @@
-"""What a study writes about itself; each class writes and reads its own file."""
+"""Typed records of a study: the content of its files and of its JSON output."""
 
 from __future__ import annotations
 
@@ -14,64 +14,65 @@ class AnalysisRecord(Record):
     """How verdicts were computed."""
 
     alpha: float = 0.05
-    """Probability of any false claim in a family of comparisons."""
+    """Probability of any false claim in a family: all comparisons of one kind on all metrics."""
     looks: tuple[int, ...] = ()
-    """Numbers of seeds at the interim looks and at the last one."""
+    """Numbers of seeds at the interim looks (analyses before the end) and at the final look."""
     family: dict[str, int] = Field(default_factory=dict)
-    """Kind of comparison -> their number."""
+    """Kind of comparison -> size of its family."""
     metrics: tuple[str, ...] = ()
-    """Metrics with verdicts; the first decides which variant is best."""
+    """Metrics with verdicts, the primary metric first."""
 
 
 class Recommendation(Record):
-    """Which variant to take, as far as the verdicts say."""
+    """Which variant to take, according to the verdicts."""
 
     text: str
     details: tuple[str, ...] = ()
     """Sentences with the reasons."""
     variants: tuple[str, ...] = ()
-    """The recommended variants, best mean first; empty where the verdicts do not suffice."""
+    """The recommended variants, best mean first; empty if the verdicts do not suffice."""
     start: str = ""
-    """The variant to use where one is needed: the recommended one with the best mean, or the best mean."""
+    """The variant to use where a single one is needed: the first recommended one or, if none is
+    recommended, the best variant."""
 
 
 class StudyRecord(Record):
-    """The content of ``study.json``: what the study is, what its tables rest on, what they amount to."""
+    """The content of ``study.json``: the study, the data behind its tables, and its conclusions."""
 
     name: str = ""
     question: str = ""
     task: str = "segment"
     label_scheme: str = ""
     content: str = ""
-    """Hash of the images, masks or labels, names and parts."""
+    """Hash of the images, masks or labels, names and splits."""
     class_names: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     """Every metric of the task, in the order of the tables."""
     metric_note: str = ""
-    """A rule that every table of metrics states."""
+    """A note that every table of metrics states."""
     curve: str = "pixel_accuracy"
-    """The metric that is drawn by epoch."""
+    """The metric that is plotted by epoch."""
     loss_title: str = "Loss"
     loss_table: str = "loss"
-    """The table of a recipe that says what is minimised."""
+    """The table of a recipe that defines the minimised quantity."""
     sections: tuple[str, ...] = ("classes", "images")
     """Sections of the report that only this task has."""
     judge: JudgeRecord | None = None
     images: dict[str, int | str] = Field(default_factory=dict)
-    """Part -> number of images; "a to b" where runs differ."""
+    """Split -> number of images; "a to b" if runs differ."""
     baselines: tuple[Baseline, ...] = ()
     variants: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     loss_differs: bool = False
-    """Whether variants minimise different losses, whose values do not compare."""
+    """Whether variants minimise different losses, whose values are not comparable."""
     analysis: AnalysisRecord = AnalysisRecord()
     looks_taken: tuple[int, ...] = ()
     """Numbers of seeds at which verdicts may have been seen."""
     looked_last: tuple[int, ...] = ()
-    """Those of them after which no planned look was left."""
+    """The numbers in ``looks_taken`` after which no planned look was left."""
     variants_seen: tuple[str, ...] = ()
-    """The variants of the first verdicts that were seen."""
+    """The variants in the first verdicts that were seen."""
     command: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     mixed: tuple[str, ...] = ()
@@ -88,15 +89,15 @@ class StudyRecord(Record):
     precision: str = ""
 
     @property
-    def judged(self) -> Metric:
-        """The metric that decides which variant is best."""
+    def primary(self) -> Metric:
+        """The primary metric, which decides which variant is best."""
         name = next(iter(self.analysis.metrics), self.metrics[0].name)
         found = (metric for metric in self.metrics if metric.name == name)
         return next(found, Metric(name, True, ""))
 
     @property
     def seen_first(self) -> tuple[str, ...]:
-        """The variants of the first verdicts that were seen; empty before the first look."""
+        """The variants in the first verdicts that were seen; empty before the first look."""
         return self.variants_seen or (self.variants if self.looks_taken else ())
 
     @property
@@ -117,11 +118,11 @@ _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 class Verdict(Record):
-    """One comparison of ``a`` with ``b`` by one metric; unknown numbers are NaN.
+    """One comparison of ``a`` with ``b`` on one metric; unknown numbers are NaN.
 
     ``difference`` is a - b in the metric's unit, averaged over ``n`` paired seeds; ``verdict`` takes the
-    metric's direction into account. ``low`` to ``high`` is its t interval; ``family_low`` to ``family_high``
-    are simultaneous for all comparisons of its kind.
+    metric's direction into account. ``low`` to ``high`` is the t interval of the difference;
+    ``family_low`` to ``family_high`` is the simultaneous interval for all comparisons of one kind.
     """
 
     kind: str
@@ -130,7 +131,7 @@ class Verdict(Record):
     a: str
     b: str
     matched: int = 0
-    """Number of groups, as in ``Comparison``."""
+    """Number of groups of variants over which the difference is averaged; see ``Comparison``."""
     n: int = 0
     mean_a: Number = _NAN
     mean_b: Number = _NAN
@@ -149,16 +150,16 @@ class Verdict(Record):
     needs_seeds: Number = _NAN
     sentence: str = ""
     groups: str = ""
-    """Groups of variants, each separated by spaces, separated by semicolons."""
+    """Groups of variants; variants are separated by spaces, groups by semicolons."""
 
     @property
     def pairs(self) -> tuple[tuple[str, ...], ...]:
-        """The variants of each group, a's first; four in an interaction."""
+        """The variants of each group: that of ``a``, then that of ``b``; four for an interaction."""
         return tuple(tuple(group.split()) for group in self.groups.split(";") if group.strip())
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is an interval, for which it takes two seeds that differ."""
+        """Whether there is an interval, which requires two seeds with different differences."""
         return math.isfinite(self.low + self.high)
 
     @property
@@ -201,6 +202,6 @@ class ShownImage(Record):
     """Variant -> file of its predicted mask."""
     mean_iou: dict[str, Number] = Field(default_factory=dict)
     a: str = ""
-    """If the image was chosen because two variants differ on it, the one with the higher mean IoU."""
+    """If the image was chosen because two variants differ on it, the variant with the higher mean IoU."""
     b: str = ""
-    """The other one."""
+    """The other one of these two variants."""

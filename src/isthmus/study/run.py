@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from rich.console import Console
 
 from isthmus.engine.run_result import RunResult
 from isthmus.engine.task import DeviceName, LoggerName, task_of
+from isthmus.metrics.wording import counted
 from isthmus.study.claim import claimed_plan, note_look, write_plan, written_plan
 from isthmus.study.concurrency import runs_at_a_time
 from isthmus.study.differences import is_complete
 from isthmus.study.executors import Executor, Processes, one_by_one
 from isthmus.study.jobs import Job, JobOptions, Outcome
-from isthmus.study.plan import StudyPlan, metrics_of
+from isthmus.study.plan import StudyPlan, Variant, metrics_of
 from isthmus.study.progress import decoding_progress, study_progress
 from isthmus.study.publish import publish
 from isthmus.study.schedule import PlannedRun, Schedule
@@ -40,27 +42,28 @@ def run_study(
 ) -> StudyPlan:
     """Run what has not finished yet; write the study's tables and images after every run.
 
-    A run that breaks off leaves ``error.txt``; the next call tries it again, and until then there are
-    no verdicts. Several calls may run one study at once: each skips the runs that another one trains.
+    A run that stops with an error leaves ``error.txt``; the next call tries the run again, and there are
+    no verdicts until then. Several processes may run one study at once: each skips the runs that
+    another process is training.
 
     Args:
         plan: What to run. It may add seeds and variants to those of the folder.
-        study: The study folder, which is made if it is absent.
-        only: Whether to run this plan alone. It does not join the plan of a folder that has verdicts, for
-            its seed would leave them incomplete.
-        rule: When to stop adding seeds; None: run the seeds of the plan.
+        study: The study folder, which is created if it does not exist.
+        only: Whether to run only the variants and seeds of ``plan``. If the folder has verdicts, they are
+            then not added to its plan, because a new seed would leave the verdicts incomplete.
+        rule: When to stop adding seeds. If None, only the seeds of the plan are run.
         device: Where the runs are trained and evaluated.
-        executor: How the runs are trained; if None, in as many processes as is fastest.
-        data_root: Where data sets lie; None: ISTHMUS_DATA or the cache folder.
-        logger: A tracker that records every run too.
-        console: Where progress is printed; None: standard error.
-        command: The command line that asked for this; the report prints it.
+        executor: How the runs are trained. If None, in as many processes as is fastest.
+        data_root: Folder that contains the data sets. If None, ISTHMUS_DATA or the cache folder.
+        logger: An experiment tracker that also records every run.
+        console: Where progress is printed. If None, standard error.
+        command: The command line, which the report prints.
 
     Returns:
-        The plan that the folder now has, with older seeds and variants.
+        The plan that the folder now has, including seeds and variants of earlier calls.
 
     Raises:
-        UserError: If the data break a rule or the folder holds another study.
+        UserError: If the data are invalid or the folder holds a different study.
     """
     folder, console = StudyFolder(study), console or Console(stderr=True)
     claimed = claimed_plan(plan, folder, adds=not (only and _has_verdicts(StudyFolder(study))))
@@ -69,19 +72,29 @@ def run_study(
     run = StudyRun(folder, names, options, executor, console, command)
     if rule is None:
         seeds = plan.seeds if only else claimed.seeds
-        beside = [seed for seed in seeds if seed not in claimed.seeds]
-        claimed = run.train_seeds(claimed, seeds)
-        if beside:
-            run.say(
-                f"seed {', '.join(map(str, beside))} is not among the {len(claimed.seeds)} seeds of the "
-                f"study in {study}: its run is there and its tables are as before; isthmus study with more "
-                "--seeds takes it in"
-            )
+        claimed = run.train_seeds(claimed, seeds, plan.variants)
+        _say_what_is_left_out(plan, claimed, run)
     else:
         claimed, reason = run_with_rule(claimed, folder, rule, run.train_seeds)
-        run.say(f"{len(claimed.seeds)} seeds: {reason}")
+        run.say(f"stopped at {counted(len(claimed.seeds), 'seed')}: {reason}")
     note_look(folder)
     return claimed
+
+
+def _say_what_is_left_out(plan: StudyPlan, claimed: StudyPlan, run: StudyRun) -> None:
+    """Say which runs of ``plan`` were trained beside a study whose tables leave them out."""
+    in_study = {variant.name for variant in claimed.variants}
+    for variant in plan.variants:
+        for seed in plan.seeds:
+            is_new = seed not in claimed.seeds
+            if (is_new or variant.name not in in_study) and run.folder.run(
+                variant.name, seed
+            ).is_finished:
+                run.say(
+                    f"{variant.name}, seed {seed} was trained, but is not part of the study in "
+                    f"{run.folder.path}, whose tables have not changed; to include it, run isthmus study "
+                    f"RECIPE{f' --seeds {seed + 1}' if is_new else ''}"
+                )
 
 
 def _has_verdicts(folder: StudyFolder) -> bool:
@@ -90,7 +103,7 @@ def _has_verdicts(folder: StudyFolder) -> bool:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One call of ``run_study``: what all its steps share."""
+    """One call of ``run_study``, with the settings that all of its steps use."""
 
     folder: StudyFolder
     names: frozenset[str]
@@ -100,17 +113,27 @@ class StudyRun:
     console: Console
     command: str
 
-    def train_seeds(self, plan: StudyPlan, seeds: Collection[int]) -> StudyPlan:
-        """Train these seeds, which need not be in the plan; publish all runs of the plan; return it."""
-        wanted = dataclasses.replace(plan, seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))))
+    def train_seeds(
+        self, plan: StudyPlan, seeds: Collection[int], variants: Collection[Variant] = ()
+    ) -> StudyPlan:
+        """Train these seeds, publish all runs of the plan, and return the plan.
+
+        Neither the seeds nor the variants need be in the plan.
+        """
+        of_plan = {variant.name for variant in plan.variants}
+        wanted = dataclasses.replace(
+            plan,
+            seeds=tuple(dict.fromkeys((*plan.seeds, *seeds))),
+            variants=(*plan.variants, *(v for v in variants if v.name not in of_plan)),
+        )
         schedule = Schedule(wanted, self.folder)
         schedule.check_content(self._content(schedule))
-        schedule.shared()
+        schedule.shared()  # raises an error if runs used different judges; the names are not needed here
         plan = write_plan(plan, self.folder)
         planned = Schedule(plan, self.folder)
         self.tune(planned)
         ready = self.names - planned.untrainable() - planned.untuned()
-        runs = schedule.runs()  # with what tuning has chosen
+        runs = schedule.runs()  # with the hyperparameters that tuning has chosen
         chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
         if not self._train_each(plan, runs, chosen, "run"):
             self._publish(plan)
@@ -126,7 +149,7 @@ class StudyRun:
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def _content(self, schedule: Schedule) -> str:
-        """Hash of the images; all data are opened first, so that faulty data are rejected early."""
+        """Hash of the images; opens the data of all variants, so that invalid data are rejected early."""
         with decoding_progress(self.console) as on_progress:
             for data in dict.fromkeys(run.recipe.data for run in schedule.runs()):
                 task = task_of(schedule.plan.recipe)
@@ -136,7 +159,7 @@ class StudyRun:
     def _train_each(
         self, plan: StudyPlan, runs: Sequence[PlannedRun], wanted: Sequence[PlannedRun], what: str
     ) -> int:
-        """Train the wanted runs that have not finished; return how many were tried."""
+        """Train the wanted runs that have not finished; return the number of runs tried."""
         to_do = [run for run in runs if run in wanted and not run.folder.is_finished]
         if not to_do:
             return 0
@@ -145,9 +168,15 @@ class StudyRun:
                 progress.end()
             jobs = (self._job(plan, run) for run in to_do)
             executor = self.executor or self._fastest(to_do, runs)
-            for outcome in executor(jobs, progress.show):
+            publish_next = 0.0
+            for place, outcome in enumerate(executor(jobs, progress.show), start=1):
                 progress.end(outcome.job.name)
                 self._report(plan, outcome)
+                began = time.monotonic()
+                if outcome.job.kind == "run" and (began >= publish_next or place == len(to_do)):
+                    self._publish(plan)
+                    # At most a tenth of the time goes into tables, however many runs there are.
+                    publish_next = time.monotonic() + 9 * (time.monotonic() - began)
         return len(to_do)
 
     def _fastest(self, to_do: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> Executor:
@@ -164,27 +193,26 @@ class StudyRun:
         return Job(name, kind, run.recipe, run.seed, run.folder, self.options, alike)
 
     def _report(self, plan: StudyPlan, outcome: Outcome) -> None:
-        """Print what came of a job, and publish the runs."""
+        """Print what came of a job."""
         name, result = outcome.job.name, outcome.result
         if isinstance(result, RunResult):
             self.say(f"{name}: {result.status}, {_result_text(plan, result)}")
         if outcome.message:
             self.say(f"{name}: {outcome.message}", style="red")
-        if outcome.job.kind == "run":
-            self._publish(plan)
 
     def _publish(self, plan: StudyPlan) -> None:
-        """Publish all runs of the folder, those of other commands too.
+        """Publish all runs of the folder, including those of other commands.
 
-        The plan is written again, because the budget of another command may have taken seeds out of it.
+        The plan is written again, because another command may have removed seeds from it to stay within
+        its budget.
         """
         schedule = Schedule(write_plan(plan, self.folder), self.folder)
-        schedule.shared()
+        schedule.shared()  # raises an error if runs used different judges; the names are not needed here
         publish(schedule, data_root=self.options.data_root, command=self.command)
 
 
 def _result_text(plan: StudyPlan, result: RunResult) -> str:
-    """Why a run failed, or its first metric with the accuracy of the judge."""
-    first = metrics_of(plan)[0]
-    judge = f" (judge {result.judge.accuracy:.3f})" if result.judge else ""
-    return result.reason or f"{first.title} {result.metrics[first.name]:.3f}{judge}"
+    """Why a run failed, or its primary metric and the accuracy of the judge."""
+    primary = metrics_of(plan)[0]
+    judge = f" (judge accuracy {result.judge.accuracy:.3f})" if result.judge else ""
+    return result.reason or f"{primary.title} {result.metrics[primary.name]:.3f}{judge}"

@@ -1,4 +1,4 @@
-"""The runs of a study: which there are, where each is written, which are still to be trained."""
+"""The runs of a study: which runs there are, where they are stored, and which are still to be trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.study.study_folder import StudyFolder
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One variant with one seed, and the folder of this run."""
+    """One variant with one seed, and the folder of the run."""
 
     variant: Variant
     recipe: Recipe
@@ -26,25 +26,25 @@ class PlannedRun:
 
     @property
     def words(self) -> str:
-        """The setting of a tuning run, or the seed of another one."""
+        """The setting of a tuning run, or the seed of any other run, as text."""
         tried = ", ".join(f"{key} {value}" for key, value in self.setting.items())
         return tried or f"seed {self.seed}"
 
     @property
     def is_sound(self) -> bool:
-        """Whether the run has finished and did not fail."""
+        """Whether the run was successful: it has finished and did not fail."""
         return self.folder.is_finished and self.folder.result().status == "finished"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A plan and the folder that holds its runs; every answer is as of the call."""
+    """A plan and the folder of its runs; every method looks at the folder as it is now."""
 
     plan: StudyPlan
     folder: StudyFolder
 
     def runs(self) -> tuple[PlannedRun, ...]:
-        """Every run, with what tuning has chosen; all variants of a seed come before the next seed."""
+        """Every run, with the hyperparameters that tuning has chosen; ordered by seed, then by variant."""
         recipes = [
             with_settings(self.plan.recipe_of(variant), self.chosen_setting(variant))
             for variant in self.plan.variants
@@ -56,7 +56,7 @@ class Schedule:
         )
 
     def tuning_runs(self, variant: Variant | None = None) -> tuple[PlannedRun, ...]:
-        """One variant, or each, with every setting of the tuned hyperparameters and the first seed."""
+        """The tuning runs of one variant or, if None, of all: every setting with the first seed."""
         if not self.plan.tune:
             return ()
         return tuple(
@@ -72,7 +72,10 @@ class Schedule:
         )
 
     def chosen_setting(self, variant: Variant) -> Mapping[str, Setting]:
-        """The setting with the best validation metric; empty until all its settings were tried."""
+        """The setting with the best validation metric.
+
+        Empty until all settings of the variant have been tried, and if all of them failed.
+        """
         runs = self.tuning_runs(variant)
         if not all(run.folder.is_finished for run in runs):
             return {}
@@ -84,11 +87,11 @@ class Schedule:
         return best(finished, key=lambda of: of[0].value)[1]
 
     def untuned(self) -> frozenset[str]:
-        """The variants for which some setting is still to be tried."""
+        """The variants for which not all settings have been tried yet."""
         return frozenset(r.variant.name for r in self.tuning_runs() if not r.folder.is_finished)
 
     def untrainable(self) -> frozenset[str]:
-        """The variants that failed with every setting."""
+        """The variants whose tuning runs failed with every setting."""
         if not self.plan.tune:
             return frozenset()
         may_train = {
@@ -108,10 +111,10 @@ class Schedule:
         )
 
     def shared(self) -> dict[str, str]:
-        """What all runs that have begun share: kind -> name, for example of their judge.
+        """Models that all runs that have started share, such as the judge: kind -> name.
 
         Raises:
-            UserError: If two runs have different ones.
+            UserError: If two runs used different models of one kind.
         """
         found: dict[str, str] = {}
         for run in self.runs():
@@ -120,25 +123,25 @@ class Schedule:
                 first = found.setdefault(what, name)
                 if first != name:
                     raise UserError(
-                        f"{self.folder.path}: its runs were evaluated by two {what}s, {first} and {name}, "
-                        f"which differ by points; delete the folders of the runs of one {what}, or choose "
-                        "another --out"
+                        f"{self.folder.path}: its runs were evaluated with two {what}s, {first} and {name}: "
+                        f"the metrics of different {what}s differ by percentage points; delete the folders "
+                        f"of the runs with one {what}, or choose another folder with --out"
                     )
         return found
 
     def check_content(self, content: str) -> None:
-        """Reject images other than those of the runs that have finished.
+        """Reject images that differ from those of the finished runs.
 
         Args:
-            content: Hash of the images, their truth, names and parts.
+            content: Hash of the images, their masks or labels, names and splits.
 
         Raises:
-            UserError: If a finished run had others.
+            UserError: If a finished run used different images.
         """
         runs = (*self.tuning_runs(), *self.runs())
         begun = [run.folder.begun_with() for run in runs if run.folder.is_finished]
         if any(of is not None and of.content != content for of in begun):
             raise UserError(
-                f"{self.folder.path}: its finished runs were made on other images than the data are now: "
-                "runs of one study share their test set; put the data back, or choose another --out"
+                f"{self.folder.path}: the images have changed since its runs finished: all runs of a study "
+                "must have the same test set; restore the data, or choose another folder with --out"
             )

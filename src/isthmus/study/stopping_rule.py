@@ -19,50 +19,51 @@ from isthmus.study.study_folder import StudyFolder
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When a study has enough seeds; they are run, and added, one at a time."""
+    """When to stop adding seeds to a study; seeds are run and added one at a time."""
 
     width: float | None
-    """Largest width of the interval of any factor's effect on the first metric, in its unit."""
+    """Stop when no interval of a factor's effect on the primary metric is wider than this, in the unit
+    of the metric; None for no such limit."""
     budget_minutes: float | None
-    """Training time of all runs together."""
+    """Largest training time of all runs together; None for no limit."""
     max_seeds: int
 
     def looked_at(self, plan: StudyPlan) -> StudyPlan:
         """The plan with an interim look at every number of seeds at which this rule may stop.
 
-        All of them are corrected for, even if the study stops early. A budget alone looks at no
-        metric and adds no look.
+        Verdicts are corrected for all of these looks, even if the study stops early. A budget alone does
+        not depend on any metric, so it adds no look.
 
         Raises:
-            UserError: If the study already has more seeds than allowed, or can have no interval.
+            UserError: If the study already has more seeds than allowed, or cannot have an interval.
         """
         first = len(plan.seeds)
         if first > self.max_seeds:
             raise UserError(
-                f"--max-seeds {self.max_seeds} is less than the {first} seeds of the study: "
-                "there would be none to add; give more"
+                f"--max-seeds {self.max_seeds} is less than the {first} seeds that the study already has: "
+                "no seed could be added; raise --max-seeds"
             )
         if self.width is None:
             return plan
         if len(plan.variants) < 2:
             raise UserError(
-                "--stop-width with one variant: there is nothing to compare; add a variant, "
+                "--stop-width needs two or more variants to compare, and this study has one; add a variant, "
                 "or use --budget-minutes"
             )
         if first < 2:
             raise UserError(
-                "--stop-width with one seed: an interval needs two or more to start from; "
+                "--stop-width needs two or more seeds to start from, because one seed has no interval; "
                 "give --seeds 2 or more"
             )
         looks = tuple(sorted({*plan.looks, *range(first, self.max_seeds + 1)}))
         return dataclasses.replace(plan, looks=looks)
 
     def stops(self, plan: StudyPlan, folder: StudyFolder) -> str:
-        """Why no seed is added to a plan that was run; empty if one is."""
+        """Why no seed is added to a plan that has been run; empty if a seed is added."""
         folder = StudyFolder(folder.path)  # reads what was written since
         results = folder.results
         if not is_complete(results):
-            return "not every run is done, and before that there is no verdict"
+            return "not every run is done, and there are no verdicts until then"
         if not (results["status"] == "finished").any():
             return "every run has failed, and more seeds would not change that"
         if self.width is not None:
@@ -71,15 +72,16 @@ class StoppingRule:
             if math.isnan(widest) and finished.nunique() < 2:
                 return "fewer than two variants have a finished run, and more seeds would hardly change that"
             if widest <= self.width:
-                return f"the widest interval is {widest:.3g}, within {self.width:g}"
+                return f"the widest interval has width {widest:.3g}, which is within {self.width:g}"
         if len(plan.seeds) >= self.max_seeds:
             return f"{self.max_seeds} seeds are the maximum allowed"
         return ""
 
     def overspends(self, schedule: Schedule, seed: int) -> str:
-        """Why a seed would exceed the budget; empty if it would not.
+        """Why training this seed would exceed the budget; empty if it would not.
 
-        Its cost is estimated from the finished runs. The first run is always within the budget.
+        The cost of the seed is estimated from the finished runs. Before any run has started, no seed
+        exceeds the budget.
         """
         runs = schedule.runs()
         if self.budget_minutes is None or not any(run.folder.is_claimed for run in runs):
@@ -91,13 +93,13 @@ class StoppingRule:
         if spent + cost <= self.budget_minutes:
             return ""
         return (
-            f"{spent:.3g} minutes of training are spent, and another seed of {cost:.3g} "
-            f"would go beyond {self.budget_minutes:g}"
+            f"{spent:.3g} minutes of training are spent, and another seed would take {cost:.3g} more, "
+            f"which exceeds the budget of {self.budget_minutes:g}"
         )
 
 
 Run = Callable[[StudyPlan, Collection[int]], StudyPlan]
-"""Trains some seeds of a plan, and returns the plan as the folder then has it."""
+"""Trains some seeds of a plan, and returns the plan that the folder has afterwards."""
 
 
 def run_with_rule(
@@ -105,17 +107,17 @@ def run_with_rule(
 ) -> tuple[StudyPlan, str]:
     """Run the plan seed by seed, then add seeds one at a time until the rule stops.
 
-    A planned seed that would exceed the budget is left out of the plan, unless one of its runs has
-    begun.
+    If a planned seed would exceed the budget, the planned seeds of which no run has started are removed
+    from the plan.
 
     Args:
-        plan: What ``claimed_plan`` returned; seeds that are added here are no looks of their own.
+        plan: The plan returned by ``claimed_plan``. Seeds added here do not count as additional looks.
         folder: The study.
         rule: When to stop.
         run: Trains seeds.
 
     Returns:
-        The last plan, and why it stopped.
+        The last plan, and why no more seeds are run.
     """
     plan = rule.looked_at(plan)
     to_come = {of.seed for of in Schedule(plan, folder).to_come()}
@@ -135,9 +137,10 @@ def run_with_rule(
 
 
 def widest_interval(verdicts: Sequence[Verdict]) -> float:
-    """Width of the widest interval of a factor, or of a pair if there is no factor, by the first metric.
+    """Width of the widest interval on the primary metric, of factors or, if there are none, of pairs.
 
-    NaN if no comparison has a seed; infinite if one that has seeds has no interval.
+    NaN if no comparison has a seed; infinite if a comparison with seeds has no interval, or if there are
+    no verdicts.
     """
     if not verdicts:
         return math.inf
@@ -150,10 +153,10 @@ def widest_interval(verdicts: Sequence[Verdict]) -> float:
 
 
 def _stopped_early(schedule: Schedule, reason: str, run: Run) -> tuple[StudyPlan, str]:
-    """The plan without the seeds that have not begun, and the reason with what became of them."""
+    """The plan without the seeds that have not started, and the reason, which says what was left out."""
     begun = {of.seed for of in schedule.runs() if of.folder.is_claimed}
     left = [seed for seed in schedule.plan.seeds if seed not in begun]
     verb = "are" if len(left) > 1 else "is"
     what = f"{counted(len(left), 'planned seed')} {verb} left out"
-    said = what if left else "seeds that have begun need a larger budget"
+    said = what if left else "the seeds that have started need a larger budget"
     return run(leave_out(left, schedule.folder), ()), f"{reason}; {said}"

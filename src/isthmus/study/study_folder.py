@@ -1,4 +1,4 @@
-"""A study on disk: the only code that knows its files, writes them and reads them."""
+"""A study on disk: the only code that reads and writes the files of a study folder."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _TEXT = (
 class StudyFolder:
     """The folder of a study.
 
-    A file that is absent reads as empty. Files are replaced completely or not at all. What was read is
-    kept until this object writes; a new object sees what other commands have written.
+    A missing file reads as empty. Files are replaced atomically. What was read is cached until this
+    object writes; create a new object to see what other processes have written.
     """
 
     path: Path
@@ -61,11 +61,11 @@ class StudyFolder:
     report_file = Entry("report.html")
     """The report."""
     per_image_file = Entry("per_image.parquet")
-    """Metrics of every finished run and test image."""
+    """Metrics for every finished run and test image."""
     images_folder = Entry("images")
     """The test images and masks that the report shows."""
     shared = Entry("judges")
-    """What several runs share: the judges."""
+    """Models that several runs share: the judges."""
 
     def table_file(self, name: str) -> Path:
         """The CSV file of a table."""
@@ -76,7 +76,7 @@ class StudyFolder:
         return RunFolder(self.path / "runs" / variant / f"seed-{seed}")
 
     def tuning_run(self, variant: str, place: int) -> RunFolder:
-        """The run of a variant with the setting at this place of the tuning grid."""
+        """The run of a variant with the setting at this position of the tuning grid."""
         return RunFolder(self.path / "tuning" / variant / f"setting-{place}")
 
     def write_plan(self, text: str) -> None:
@@ -95,12 +95,12 @@ class StudyFolder:
         self._forget()
 
     def write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
-        """Write ``verdicts.csv``, one row a comparison."""
+        """Write ``verdicts.csv``, one row per comparison and metric."""
         rows = [verdict.model_dump() for verdict in verdicts]
         self.write_table("verdicts", pd.DataFrame(rows, columns=list(Verdict.model_fields)))
 
     def write_per_image(self, table: pd.DataFrame) -> None:
-        """Write ``per_image.parquet``, one row a finished run and test image."""
+        """Write ``per_image.parquet``, one row per finished run and test image."""
         write_atomically(self.per_image_file, lambda file: table.to_parquet(file, index=False))
         self._forget()
 
@@ -122,7 +122,7 @@ class StudyFolder:
 
     @cached_property
     def record(self) -> StudyRecord:
-        """The record; what it lacks comes from the plan and the results."""
+        """The record; if it lists no variants, missing fields come from the plan and the results."""
         written = self.written_record()
         if written.variants or not self.plan_file.is_file():
             return written
@@ -139,7 +139,7 @@ class StudyFolder:
         return written.model_copy(update={k: getattr(written, k) or v for k, v in known.items()})
 
     def written_record(self) -> StudyRecord:
-        """The content of ``study.json`` as it is now; an empty record where there is none."""
+        """The content of ``study.json`` as it is now; an empty record if there is no such file."""
         if not self.record_file.is_file():
             return StudyRecord()
         with _reading(self.record_file):
@@ -147,13 +147,13 @@ class StudyFolder:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """One row a run: variant, seed, status, reason, settings, metrics and costs."""
+        """One row per run: variant, seed, status, reason, settings, metrics and costs."""
         table = self._table("results")
         return table if "reason" in table else table.assign(reason="")
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """The results, and a row of status ``missing`` for each planned run that they lack."""
+        """The results, with a row of status ``missing`` for each planned run that is not in them."""
         there = set(zip(self.results["variant"], self.results["seed"], strict=True))
         lacking = [
             {"variant": variant, "seed": seed, "status": "missing", "reason": "not in results.csv"}
@@ -168,12 +168,12 @@ class StudyFolder:
 
     @cached_property
     def finished(self) -> pd.DataFrame:
-        """The runs of status ``finished``, the only ones that enter a mean."""
+        """The runs of status ``finished``; means include only these runs."""
         return self.runs[self.runs["status"] == "finished"]
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch of every run that wrote ``metrics.csv``."""
+        """One row per run and epoch, for every run with a ``metrics.csv``."""
         tables = list(self._epoch_tables())
         if not tables:
             return pd.DataFrame(columns=["variant", "seed", "epoch"])
@@ -181,7 +181,7 @@ class StudyFolder:
 
     @cached_property
     def per_image(self) -> pd.DataFrame:
-        """One row a finished run and test image."""
+        """One row per finished run and test image."""
         if not self.per_image_file.is_file():
             return pd.DataFrame(columns=["variant", "seed", "image"])
         with _reading(self.per_image_file):
@@ -206,12 +206,12 @@ class StudyFolder:
 
     @cached_property
     def variance(self) -> pd.DataFrame:
-        """Shares of the variance of each metric by source."""
+        """Proportions of the variance of each metric by source."""
         return self._table("variance")
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
-        """Share of resampled seeds in which each variant has each rank."""
+        """Proportion of resamples of the seeds in which each variant has each rank."""
         return self._table("ranks")
 
     @cached_property
@@ -221,16 +221,16 @@ class StudyFolder:
 
     @cached_property
     def tuning(self) -> pd.DataFrame:
-        """One row a variant and setting of the tuned hyperparameters."""
+        """One row per variant and setting of the tuned hyperparameters."""
         return self._table("tuning")
 
     @cached_property
     def by_image(self) -> pd.DataFrame:
-        """The variant with the best mean against every other one, paired by image."""
+        """Differences of the variant with the best mean to every other variant, paired by image."""
         return self._table("by_image")
 
     def values(self, variant: str, column: str) -> Float[np.ndarray, " run"]:
-        """Finite values of one column over the finished runs of one variant, by seed."""
+        """Finite values of one column over the finished runs of one variant, in the order of seeds."""
         rows = self._finished_of.get(variant)
         if rows is None or column not in rows:
             return np.empty(0)
@@ -250,14 +250,14 @@ class StudyFolder:
         return float(values.mean()) if values.size else float("nan")
 
     @cached_property
-    def by_judged_metric(self) -> tuple[str, ...]:
-        """Variants by their mean of the first metric of the verdicts, best first, then those without."""
-        metric = self.record.judged
+    def by_primary_metric(self) -> tuple[str, ...]:
+        """Variants by their mean of the primary metric, best first; variants without a mean come last."""
+        metric = self.record.primary
         means = {variant: self.mean(variant, metric.name) for variant in self.record.variants}
         return tuple(sorted(means, key=lambda variant: metric.rank_key(means[variant])))
 
     def settings_of(self, variant: str, prefix: str = "") -> tuple[str, ...]:
-        """A variant's levels of the factors whose names have this prefix; empty text where unknown."""
+        """A variant's levels of the factors whose names have this prefix; "" where a level is unknown."""
         rows = self.runs[self.runs["variant"] == variant]
         keys = [key for key in self.record.factors if key.startswith(prefix)]
         return tuple(str(rows[key].iloc[0]) if key in rows and len(rows) else "" for key in keys)
@@ -276,7 +276,7 @@ class StudyFolder:
         return dict(flattened(tables)) | dict(flattened(own)) | self._tuned(variant)
 
     def _tuned(self, variant: str) -> dict[str, Any]:
-        """The values that tuning chose for a variant; empty before it has chosen."""
+        """The values that tuning chose for a variant; empty before tuning is complete."""
         if self.tuning.empty:
             return {}
         is_own = (self.tuning["variant"] == variant) & self.tuning["chosen"].astype(bool)
@@ -284,7 +284,7 @@ class StudyFolder:
         return {str(key): _value(text) for key, text in chosen.items() if "." in str(key)}
 
     def sample_grids_of(self, variant: str) -> Arrays:
-        """The arrays of ``sample_grids.npz`` of a variant's lowest finished seed; empty without any."""
+        """The arrays of ``sample_grids.npz`` of a variant's lowest finished seed; empty if there is none."""
         seeds = self.finished.loc[self.finished["variant"] == variant, "seed"]
         if seeds.empty:
             return {}
@@ -295,7 +295,7 @@ class StudyFolder:
             return dict(arrays)
 
     def _table(self, name: str) -> pd.DataFrame:
-        """A CSV file; its text columns stay text, for a level may be called "none" or "nan"."""
+        """A table from its CSV file; text columns stay text, as a level may be called "none" or "nan"."""
         path, required = self.table_file(name), list(_REQUIRED[name])
         if _is_empty(path):
             return pd.DataFrame(columns=required)
@@ -326,26 +326,26 @@ def read_study(folder: Path) -> StudyFolder:
     """The study in a folder, finished or not.
 
     Raises:
-        UserError: If the folder holds no ``study.toml``, or one that is no TOML.
+        UserError: If the folder holds no ``study.toml``, or if this file is not valid TOML.
     """
     study = StudyFolder(folder)
     if not study.plan_file.is_file():
         raise UserError(
-            f"{folder}: not a study folder, for it holds no study.toml; "
-            "name the folder that isthmus study wrote"
+            f"{folder}: not a study folder, because it contains no study.toml; "
+            "name a folder that isthmus study wrote"
         )
-    _ = study.plan_tables  # raises where it is no TOML
+    _ = study.plan_tables  # raises an error if the file is not valid TOML
     return study
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a file is absent or blank; pandas writes a table without columns as one line break."""
+    """Whether a file is missing or blank; pandas writes a table without columns as one line break."""
     return not path.is_file() or not path.read_bytes().strip()
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises into a ``UserError`` that names it."""
+    """Turn the exceptions that a damaged file raises into a ``UserError`` that names the file."""
     try:
         yield
     except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -353,12 +353,12 @@ def _reading(path: Path) -> Iterator[None]:
         reason = ", ".join(line.strip() for line in lines[:3])
         raise UserError(
             f"{path}: cannot be read ({reason}); "
-            "take the file away to render without it, or run the study again"
+            "remove the file to write the report without it, or run the study again"
         ) from None
 
 
 def _value(text: str) -> Any:
-    """A setting in the type that the recipe gives it.
+    """A setting that was read as text, in the type that it has in the recipe.
 
     >>> _value("0.5"), _value("adamw")
     (0.5, 'adamw')

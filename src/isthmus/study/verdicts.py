@@ -18,7 +18,7 @@ from isthmus.study.differences import Found, scatters
 from isthmus.study.records import Verdict
 
 ALPHA = 0.05
-"""Probability of any false "better", "worse" or "interacts" in a family; likewise of "equivalent"."""
+"""Probability of any false "better", "worse" or "interacts" in a family, and of any false "equivalent"."""
 
 CANNOT_TELL = "cannot tell"
 """The verdict where neither a difference nor equivalence is significant."""
@@ -34,14 +34,14 @@ def verdicts_on(
     """Difference, intervals, p-values, verdict and needed seeds of every comparison.
 
     The tests are two-sided paired t tests over seeds. Their p-values are corrected for the interim
-    looks, then by Holm's method for the family: all comparisons of one kind, by all metrics.
-    Equivalence within a margin is tested by two one-sided tests (Schuirmann 1987), corrected
-    likewise, and is stated before better or worse.
+    looks (analyses before the end), then by Holm's method for the family: all comparisons of one kind on
+    all metrics. Equivalence within a margin is tested by two one-sided tests (Schuirmann 1987), which are
+    corrected in the same way. If both tests are significant, the verdict is "equivalent".
 
-    To bound the probability of any false claim of a difference in the whole study by ``ALPHA``, nothing
-    is better, worse or interacting unless the smallest p-value of all families remains significant
-    after Bonferroni's correction for the number of families. Claims of equivalence have ``ALPHA`` in each
-    family.
+    To bound the probability of any false claim of a difference in the whole study by ``ALPHA``, no
+    verdict is "better", "worse" or "interacts" unless the smallest p-value of all families remains
+    significant after Bonferroni's correction for the number of families (Bonferroni gatekeeping). Claims
+    of equivalence are controlled at ``ALPHA`` within each family, not over the whole study.
 
     Assumes that the differences of different seeds are independent draws from one normal distribution.
 
@@ -54,13 +54,13 @@ def verdicts_on(
     kinds = dict.fromkeys(of.comparison.kind for of in found)
     families = [[of for of in found if of.comparison.kind == kind] for kind in kinds]
     p_families = [_corrected([_p_value(of) for of in family], looks) for family in families]
-    different = count_families((of.comparison.kind, of.groups) for of in found)
+    num_families = count_families((of.comparison.kind, of.groups) for of in found)
     smallest = min((p for p_values in p_families for p in p_values if p <= 1), default=1.0)
-    p_smallest = min(1.0, different * smallest)
+    p_smallest = min(1.0, num_families * smallest)
     verdicts: list[Verdict] = []
     for family, p_values in zip(families, p_families, strict=True):
         equivalences = _corrected([_p_equivalent(of, margins) for of in family], looks)
-        tests = len(family) * (1 if p_smallest < ALPHA else different)
+        tests = len(family) * (1 if p_smallest < ALPHA else num_families)
         for of, p, equivalent in zip(family, p_values, equivalences, strict=True):
             verdict = _measured(of, margins.get(of.metric.name), looks, len(family))
             if is_complete and of.difference:
@@ -77,7 +77,7 @@ def verdicts_on(
 
 
 def difference_text(mean: float, low: float, high: float) -> str:
-    """A difference with its interval, if it has one, with enough decimals to see both.
+    """A difference with its interval, if it has one, with enough decimals to show the interval's width.
 
     >>> difference_text(-0.0001, -0.25, 0.125), difference_text(12.0, float("nan"), float("nan"))
     ('+0.000 [-0.250, +0.125]', '+12.00')
@@ -102,7 +102,7 @@ def _p_equivalent(found: Found, margins: Mapping[str, float]) -> float:
 
 
 def _corrected(p_values: Sequence[float], looks: Looks) -> Float[np.ndarray, " comparison"]:
-    """P-values of a family after both corrections."""
+    """P-values of a family, corrected for the interim looks and by Holm's method for the family."""
     return holm(looks.corrected(np.array(p_values)))
 
 
@@ -145,7 +145,7 @@ def _verdict(found: Found, p_study: float, p_equivalent: float) -> str:
 
 
 def _needs_of(found: Found, margins: Mapping[str, float], alpha: float, looks: Looks) -> float:
-    """Seeds that a comparison would need at this level, or NaN."""
+    """Number of seeds that a comparison would need at this level; NaN if that is not known."""
     if not scatters(found.difference):
         return math.nan
     needs = _needs(found.difference, margins.get(found.metric.name), alpha, looks)
@@ -155,10 +155,13 @@ def _needs_of(found: Found, margins: Mapping[str, float], alpha: float, looks: L
 def _needs(
     difference: PairedDifference, margin: float | None, alpha: float, looks: Looks
 ) -> int | None:
-    """Seeds for a difference or equivalence to be significant, if the truth is what was measured.
+    """Number of seeds at which a difference or equivalence is significant; None if it would be too large.
 
-    Adding seeds is one more look, which lowers the level of each look. So the count rises until it
-    suffices at the level that it has itself.
+    Assumes that the true mean and standard deviation are those measured. Running more seeds adds an
+    interim look, which lowers the significance level of every look; this level depends on the number
+    of seeds, and the number of seeds needed depends on the level. So the number is found by iteration:
+    it starts at one seed more than measured, and is raised to the number needed at its own level until
+    it is sufficient.
     """
     count: int | None = difference.n + 1
     while count is not None:
@@ -170,22 +173,22 @@ def _needs(
 
 
 def _enough(difference: PairedDifference, margin: float | None, level: float) -> int | None:
-    """Seeds that suffice at this level of one test."""
-    ways = [needed_seeds(difference.mean, difference.sd, level)]
+    """Number of seeds at which a difference or equivalence is significant in one test at this level."""
+    counts = [needed_seeds(difference.mean, difference.sd, level)]
     if margin is not None:
-        ways.append(needed_seeds_for_equivalence(difference.mean, difference.sd, margin, level))
-    return min((count for count in ways if count is not None), default=None)
+        counts.append(needed_seeds_for_equivalence(difference.mean, difference.sd, margin, level))
+    return min((count for count in counts if count is not None), default=None)
 
 
 def _level(looks: Looks, count: int, alpha: float) -> float:
-    """Level of one test in a study with one more look, at ``count`` seeds."""
+    """Significance level of one test in a study with an additional look, at ``count`` seeds."""
     seeds = tuple(sorted({*looks.seeds, count}))
     return (looks if seeds == looks.seeds else _more_looks(seeds)).nominal_alpha(alpha)
 
 
 @functools.cache
 def _more_looks(seeds: tuple[int, ...]) -> Looks:
-    """Looks with fewer simulated studies, which suffice for an estimate of needed seeds."""
+    """Looks from fewer simulated studies, which are enough to estimate the number of seeds needed."""
     return planned_looks(seeds, np.random.default_rng(0), draws=20_000)
 
 
@@ -193,11 +196,11 @@ def _sentence(found: Found, verdict: Verdict, *, is_complete: bool) -> str:
     """The verdict as a sentence."""
     a, b, difference = verdict.a, verdict.b, found.difference
     factor = f" ({verdict.factor})" if verdict.factor else ""
-    doubt = f"{a} from {b}{factor}"
+    undecided = f"{a} from {b}{factor}"
     if verdict.kind == "interaction":
-        doubt = f"whether what {a} does depends on {b}{factor}"
+        undecided = f"whether what {a} does depends on {b}{factor}"
     if difference is None:
-        return f"Cannot tell {doubt}: no seed has all the runs that this needs."
+        return f"Cannot tell {undecided}: no seed has all the runs that this needs."
     seeds = counted(difference.n, "seed")
     if verdict.kind == "factor":
         seeds += f", {counted(verdict.matched, 'pair')} of variants"
@@ -206,17 +209,18 @@ def _sentence(found: Found, verdict: Verdict, *, is_complete: bool) -> str:
     if not is_complete:
         return f"No verdict before all runs are done. So far {a} against {b}{factor}: {measured}."
     if verdict.verdict == CANNOT_TELL:
-        return f"Cannot tell {doubt}: {measured}; {_what_would(difference, verdict.needs_seeds)}."
+        needs = _needs_text(difference, verdict.needs_seeds)
+        return f"Cannot tell {undecided}: {measured}; {needs}."
     if verdict.kind == "interaction":
-        less = "" if verdict.verdict == "interacts" else f" by less than {verdict.margin:g}"
-        return f"What {a} does depends{less} on {b}{factor}: {measured}."
+        bound = "" if verdict.verdict == "interacts" else f" by less than {verdict.margin:g}"
+        return f"What {a} does depends{bound} on {b}{factor}: {measured}."
     if verdict.verdict == "equivalent":
         return f"{a} and {b}{factor} are equivalent within {verdict.margin:g}: {measured}."
     return f"{a} is {verdict.verdict} than {b}{factor}: {measured}."
 
 
-def _what_would(difference: PairedDifference, needs: float) -> str:
-    """How many seeds would suffice, or why that is not known."""
+def _needs_text(difference: PairedDifference, needs: float) -> str:
+    """How many seeds would be enough, or why this is not known."""
     if difference.n < 2:
         return "one seed has no standard deviation"
     if not scatters(difference):

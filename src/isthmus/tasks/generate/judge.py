@@ -33,6 +33,8 @@ from isthmus.tasks.generate.recipe import GenerateRecipe
 from isthmus.tasks.generate.vae_on_arrays import Images, Labels
 
 _BATCH = 500
+_FORMAT_VERSION = 2
+"""Changes with the files of a judge, so that those of other versions in the cache are left alone."""
 
 
 def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
@@ -53,7 +55,7 @@ def judge_recipe(recipe: GenerateRecipe) -> ClassifyRecipe:
 
 def judge_folder(recipe: ClassifyRecipe, store: LabelledStore, shared: Path) -> RunFolder:
     """The folder of a judge in ``shared``; the folder's name consists of hashes of images and recipe."""
-    settings = settings_hash(settings_of(recipe) | {"data.folder": None})
+    settings = settings_hash(settings_of(recipe) | {"data.folder": None, "format": _FORMAT_VERSION})
     return RunFolder(shared / f"{store.content}-{settings}")
 
 
@@ -91,7 +93,7 @@ def ensure_judge(
     if result.status != "finished":
         raise UserError(
             f"{folder.path}: the training of the judge failed ({result.reason}), but most metrics need the "
-            "judge; increase measure.judge_epochs, or delete that folder and "
+            "judge; increase measure.judge_epochs in another folder with --out, or delete that folder and "
             f"{cached.path} to train the judge again"
         )
     return judge_name(folder)
