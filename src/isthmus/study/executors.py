@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from isthmus.engine.run_folder import write_text
 from isthmus.study.jobs import Job, Outcome, run_job
@@ -24,17 +24,11 @@ JobProgress = Callable[[str, int, int, str], None]
 _POLL_S = 0.2
 
 
-class Executor(Protocol):
-    """Trains runs, several at a time or not."""
+Executor = Callable[[Iterable[Job], JobProgress], Iterator[Outcome]]
+"""Trains the runs of some jobs, and yields the outcome of each in the order in which they end.
 
-    def __call__(self, jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
-        """The outcome of each job, in the order in which they end.
-
-        A job that fails does not stop the others. If the caller stops early, so do all jobs.
-
-        Raises:
-            UserError: If a request is wrong.
-        """
+A job that fails does not stop the others; a ``UserError`` does, and so does a caller that stops early.
+"""
 
 
 def one_by_one(jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
