@@ -60,7 +60,7 @@ class Augmentation:
         """Uniform numbers in [0, 1) of every row of the store in an epoch (counted from 0)."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
         # Row by row, so that the numbers of a row do not depend on the number of rows.
-        return torch.from_numpy(rng.random((self.rows, DRAWS)).astype(np.float32))
+        return torch.from_numpy(rng.random((self.rows, DRAWS), dtype=np.float32))
 
 
 class Batches:
