@@ -17,12 +17,12 @@ both_kernels = pytest.mark.parametrize("penalty", [hsic, mmd])
 
 
 def scene(seed=0, batch=60, latent=3, num_labels=4, shift=0.0):
-    """z around a centre per class; ``shift`` scales the distances between centres."""
+    """z around a centre per class, ``shift`` scales the distances between centres; labels; weights of 1."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(num_labels, (batch,), generator=generator)
     centres = torch.randn(num_labels, latent, generator=generator)
     z = torch.randn(batch, latent, generator=generator) + shift * centres[labels]
-    return z, labels
+    return z, labels, torch.ones(batch)
 
 
 def plain_kernel(z):
@@ -61,15 +61,15 @@ def plain_mmd(z, labels):
     shift=st.sampled_from([0.0, 1.0, 5.0]),
 )
 def test_penalties_equal_their_definitions_in_plain_sums(seed, batch, shift):
-    z, labels = scene(seed, batch, shift=shift)
-    assert hsic(z, labels, 4).item() == pytest.approx(plain_hsic(z, labels), rel=1e-3, abs=1e-6)
-    assert mmd(z, labels, 4).item() == pytest.approx(plain_mmd(z, labels), rel=1e-3, abs=1e-6)
+    z, labels, weights = scene(seed, batch, shift=shift)
+    assert hsic(z, labels, weights, 4).item() == pytest.approx(plain_hsic(z, labels), rel=1e-3, abs=1e-6)
+    assert mmd(z, labels, weights, 4).item() == pytest.approx(plain_mmd(z, labels), rel=1e-3, abs=1e-6)
 
 
 def test_hsic_is_the_sum_of_mmds_weighted_by_squared_counts():
-    z, labels = scene(shift=1.0)
+    z, labels, weights = scene(shift=1.0)
     centred = [mmd_of_class(z, labels, label) * (labels == label).sum() ** 2 for label in range(4)]
-    torch.testing.assert_close(hsic(z, labels, 4), sum(centred) / 59**2, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(hsic(z, labels, weights, 4), sum(centred) / 59**2, rtol=1e-3, atol=1e-7)
 
 
 def mmd_of_class(z, labels, label):
@@ -96,39 +96,39 @@ def test_independent_z_costs_one_over_batch_and_dependent_z_more(penalty):
 @both_kernels
 def test_only_dependent_z_costs_more_than_its_permutations(penalty):
     for shift, is_seen in ((0.0, False), (0.7, True)):
-        z, labels = scene(seed=3, batch=150, shift=shift)
+        z, labels, weights = scene(seed=3, batch=150, shift=shift)
         generator = torch.Generator().manual_seed(0)
         by_chance = [
-            penalty(z, labels[torch.randperm(150, generator=generator)], 4).item()
+            penalty(z, labels[torch.randperm(150, generator=generator)], weights, 4).item()
             for _ in range(50)
         ]
-        assert (penalty(z, labels, 4).item() > max(by_chance)) is is_seen
+        assert (penalty(z, labels, weights, 4).item() > max(by_chance)) is is_seen
 
 
 @both_kernels
 def test_classes_with_equal_means_and_different_spread_are_detected(penalty):
-    z, labels = scene(batch=400, num_labels=2)
+    z, labels, weights = scene(batch=400, num_labels=2)
     wide = z * (1 + 3 * labels[:, None])
-    assert penalty(wide, labels, 2) > 5 * penalty(z, labels, 2)
+    assert penalty(wide, labels, weights, 2) > 5 * penalty(z, labels, weights, 2)
 
 
 @both_kernels
 def test_penalty_is_invariant_to_order_label_names_shift_and_scale(penalty):
-    z, labels = scene(shift=1.0)
-    value = penalty(z, labels, 4)
+    z, labels, weights = scene(shift=1.0)
+    value = penalty(z, labels, weights, 4)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
     same = {"rtol": 1e-4, "atol": 1e-7}
-    torch.testing.assert_close(penalty(z[order], labels[order], 4), value, **same)
-    torch.testing.assert_close(penalty(z, torch.tensor([2, 0, 3, 1])[labels], 4), value, **same)
-    torch.testing.assert_close(penalty(z, labels, 9), value, **same)  # absent classes
-    torch.testing.assert_close(penalty(100 + 7 * z, labels, 4), value, **same)
+    torch.testing.assert_close(penalty(z[order], labels[order], weights, 4), value, **same)
+    torch.testing.assert_close(penalty(z, torch.tensor([2, 0, 3, 1])[labels], weights, 4), value, **same)
+    torch.testing.assert_close(penalty(z, labels, weights, 9), value, **same)  # absent classes
+    torch.testing.assert_close(penalty(100 + 7 * z, labels, weights, 4), value, **same)
 
 
 @both_kernels
 def test_gradient_is_the_derivative_at_a_fixed_bandwidth(penalty):
-    z, labels = scene(batch=9, shift=1.0)
+    z, labels, weights = scene(batch=9, shift=1.0)
     z = z.double().requires_grad_()
-    ours = torch.autograd.grad(penalty(z, labels, 4), z)[0]
+    ours = torch.autograd.grad(penalty(z, labels, weights, 4), z)[0]
     distances = torch.pdist(z)
     squared = torch.zeros(9, 9, dtype=torch.float64)
     squared[*torch.triu_indices(9, 9, 1)] = distances.square()
@@ -143,11 +143,11 @@ def test_gradient_is_the_derivative_at_a_fixed_bandwidth(penalty):
 
 @both_kernels
 def test_penalty_is_float32_under_bf16_autocast(penalty):
-    z, labels = scene(shift=1.0)
+    z, labels, weights = scene(shift=1.0)
     z = z.bfloat16()
-    plain = penalty(z.float(), labels, 4)
+    plain = penalty(z.float(), labels, weights, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = penalty(z, labels, 4)
+        cast = penalty(z, labels, weights, 4)
     assert cast.dtype == torch.float32
     assert torch.equal(cast, plain)
 
@@ -165,16 +165,16 @@ def test_equal_z_cost_nothing_and_have_a_finite_gradient(penalty):
 @both_kernels
 def test_gradient_descent_removes_the_label_from_z(penalty):
     """With 40 seeds at most 0.012 of the penalty and 0.29 of the distance remained."""
-    z, labels = scene(moved(0), batch=80, latent=2, num_labels=2, shift=1.5)
+    z, labels, weights = scene(moved(0), batch=80, latent=2, num_labels=2, shift=1.5)
     z.requires_grad_()
-    before = penalty(z, labels, 2).item()
+    before = penalty(z, labels, weights, 2).item()
     distance_before = class_distance(z, labels)
     optimiser = torch.optim.Adam([z], lr=0.05)
     for _ in range(160):
         optimiser.zero_grad()
-        penalty(z, labels, 2).backward()
+        penalty(z, labels, weights, 2).backward()
         optimiser.step()
-    assert penalty(z, labels, 2).item() < 0.05 * before
+    assert penalty(z, labels, weights, 2).item() < 0.05 * before
     assert class_distance(z, labels) < 0.5 * distance_before
     assert z.std() > 0.3  # and not by shrinking z to a point
 
@@ -198,7 +198,7 @@ def test_gradient_reversal_keeps_values_and_negates_gradients(weight):
 
 
 def test_adversary_is_cross_entropy_with_a_reversed_gradient_for_z_only():
-    z, labels = scene(shift=1.0)
+    z, labels, weights = scene(shift=1.0)
     z.requires_grad_()
     adversary = Adversary(3, 4, weight=0.7)
     value = adversary(z, labels)
@@ -242,7 +242,7 @@ def test_training_with_the_adversary_removes_the_label_from_z():
 
 
 def test_adversary_under_autocast_gives_float32():
-    z, labels = scene()
+    z, labels, weights = scene()
     with torch.autocast("cpu", torch.bfloat16):
         assert Adversary(3, 4, weight=1.0)(z, labels).dtype == torch.float32
 
@@ -252,13 +252,13 @@ def test_adversary_under_autocast_gives_float32():
 
 @pytest.mark.parametrize("name", ["hsic", "mmd"])
 def test_named_kernel_penalties_are_weighted(name):
-    z, labels = scene(shift=1.0)
+    z, labels, weights = scene(shift=1.0)
     weighted = penalty_named(name, 2.5, latent=3, num_labels=4)(z, labels)
     assert torch.equal(weighted, 2.5 * getattr(penalties, name)(z, labels, 4))
 
 
 def test_without_a_weight_the_penalty_is_zero_and_an_adversary_has_weights():
-    z, labels = scene()
+    z, labels, weights = scene()
     assert penalty_named("none", None, latent=3, num_labels=4)(z, labels) == 0
     adversary = penalty_named("adversary", 3.0, latent=3, num_labels=4)
     assert isinstance(adversary, Adversary)
