@@ -2,7 +2,7 @@
 
     python bench/gpu.py                     everything, on the GPU
     python bench/gpu.py --device cpu --toy  the same at toy size, to check this script without a GPU
-    python bench/gpu.py --old FOLDER        also the training loop of another checkout (its src folder)
+    python bench/versions.py OLD NEW        two versions of the training loop, interleaved
 
 Prints a table; each line says what was measured, the median and the range of the repetitions.
 """
@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -80,7 +77,9 @@ def speeds(recipe: Recipe, device: Device, seconds: float) -> dict[str, list[flo
     torch.manual_seed(0)
     module = task.new_module(recipe, store, 10**6).to(device.torch_device)
     optimiser = optimiser_for(recipe.train, module.parameters())
-    batches = TrainingBatches(recipe, store, split_for(recipe, store, 0).train, 0, device.torch_device)
+    batches = TrainingBatches(
+        recipe, store, split_for(recipe, store, 0).train, 0, device.torch_device
+    )
     epochs: Iterator[Any] = itertools.chain.from_iterable(map(batches.epoch, itertools.count()))
     fixed = next(batches.epoch(0))
 
@@ -161,7 +160,9 @@ def waits(recipe: Recipe, device: Device) -> str:
     store = task.open_store(recipe.data)
     module = task.new_module(recipe, store, 100).to(device.torch_device)
     optimiser = optimiser_for(recipe.train, module.parameters())
-    batches = TrainingBatches(recipe, store, split_for(recipe, store, 0).train, 0, device.torch_device)
+    batches = TrainingBatches(
+        recipe, store, split_for(recipe, store, 0).train, 0, device.torch_device
+    )
     epoch = batches.epoch(0)
     for number, batch in enumerate(epoch):
         if number == 2:
@@ -198,14 +199,13 @@ def agreement(recipe: Recipe, device: Device, seeds: int) -> str:
     return f"{name}: {mean:+.4f} ± {sd / np.sqrt(seeds):.4f} (standard error, n = {seeds} seeds)"
 
 
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--toy", action="store_true")
-    parser.add_argument("--old", type=Path, help="src folder of another checkout")
     asked = parser.parse_args()
     device = device_for(asked.device, "auto")
     print(f"torch {torch.__version__}, {device}")
@@ -216,7 +216,11 @@ def main() -> None:
     flops = matrix_rate(device, 512 if toy else 8192)
     print(f"matrix product: {flops / 1e12:.3g} TFLOP/s in {device.precision}")
     rows = []
-    networks = [(f"U-Net {w}, batch {b}", unet(w, b, size_px, count)) for w in (16, 32, 64) for b in (8, 64, 512)]
+    networks = [
+        (f"U-Net {w}, batch {b}", unet(w, b, size_px, count))
+        for w in (16, 32, 64)
+        for b in (8, 64, 512)
+    ]
     networks += [(f"VAE, batch {batch}", vae(batch)) for batch in (256, 2048)]
     for name, recipe in networks[:: 4 if toy else 1]:
         measured = speeds(recipe, device, seconds)
@@ -237,11 +241,9 @@ def main() -> None:
             print(f"{recipe.task}, deterministic = true: resumed run: {same}; two runs: {twice}")
     for recipe in () if toy else (small, vae(256)):
         longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=8))
-        print(f"{recipe.task}, {device.torch_device.type} against CPU, {agreement(longer, device, 3)}")
-    if asked.old is not None:
-        script = Path(__file__).with_name("old_loop.py")
-        environment = os.environ | {"PYTHONPATH": str(asked.old)}
-        subprocess.run([sys.executable, str(script), str(seconds)], env=environment, check=False)
+        print(
+            f"{recipe.task}, {device.torch_device.type} against CPU, {agreement(longer, device, 3)}"
+        )
 
 
 if __name__ == "__main__":
