@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
+from isthmus.engine.device import CPU
 from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
 from isthmus.metrics.generation import LogMeanExp
@@ -112,7 +113,7 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
     module = Generator(vae_for(recipe, len(train)), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32", folder)
+    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, CPU, False, folder)
 
 
 def part_of(trained: Trained) -> TestPart:
@@ -142,7 +143,7 @@ def test_the_nll_is_of_labels_in_proportion_and_of_the_same_images_for_every_see
 ) -> None:
     trained = trained_on([10, 10], [40, 10], tmp_path)
     part = part_of(trained)
-    vae = VAEOnArrays(trained.module.network, "float32")
+    vae = VAEOnArrays(trained.module.network)
     encoded = _encoded(vae, trained.recipe, part)
     are_sampled = [
         np.isfinite(_likelihood(vae, trained.recipe, part, encoded, seed)[1]["nll_nats"])
