@@ -318,7 +318,7 @@ def test_what_is_advised_of_mask_values_works_as_key_and_as_flag(
         Image.fromarray(mask).save(tmp_path / "images" / f"{number}.png")
     schemes: list[str] = []
 
-    def open_folder(plan: StudyPlan, *_: object) -> int:
+    def open_folder(plan: StudyPlan, *_: object, **__: object) -> int:
         data = plan.recipe.data
         folder = Folder(data.folder, data.classes, data.mask_values, data.test)
         schemes.append(folder.label_scheme)

@@ -14,17 +14,16 @@ import pydantic.dataclasses
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.data.batches import Rows
-from isthmus.data.store import Store
+from isthmus.data.batches import Batch, Change
+from isthmus.data.store import Columns, Store
 from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task import TASKS, Task
-from isthmus.engine.task_module import TaskModule
+from isthmus.engine.task_module import Part, Sums, TaskModule
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import Recipe
 from isthmus.recipe.rules import STRICT, Positive, Share
@@ -64,16 +63,9 @@ class ToyRecipe(Recipe):
 class ToyStore(Store):
     brightness: np.ndarray
 
-
-class ToyRows(Rows):
-    def __init__(self, store: ToyStore, indices: np.ndarray, seed: int) -> None:
-        super().__init__(indices, seed, default_collate)
-        self.store = store
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        row = int(self.indices[position])
-        image = torch.from_numpy(self.store.images[row].copy()).float().movedim(-1, 0) / 255
-        return {"image": image, "brightness": np.float32(self.store.brightness[row])}
+    @property
+    def columns(self) -> Columns:
+        return {"image": self.images, "brightness": self.brightness}
 
 
 class ToyModule(TaskModule):
@@ -85,13 +77,11 @@ class ToyModule(TaskModule):
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.Linear(hidden, 1))
         super().__init__(network, recipe.train, steps)
 
-    def step(self, batch: dict[str, Tensor], part: str) -> Tensor:
+    def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:
         errors = self.network(batch["image"])[:, 0].float() - batch["brightness"]
-        error_sum = float(errors.detach().abs().sum())
         loss = errors.square().mean()
-        sums = {"loss": float(loss.detach()) * len(errors), "error": error_sum}
-        self.epoch_metrics[part].add(sums, len(errors))
-        return loss
+        error = errors.detach().abs().sum()
+        return loss, {"loss": loss.detach() * len(errors), "error": error}
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         return (torch.zeros(1, 1, 8, 8),)
@@ -121,8 +111,8 @@ class ToyTask(Task):
             content="noise",
         )
 
-    def rows(self, recipe: Any, store: Any, indices: Any, seed: int | None) -> ToyRows:
-        return ToyRows(store, indices, seed or 0)
+    def augmentation(self, recipe: Any) -> Change | None:
+        return None
 
     def new_module(self, recipe: Any, store: Any, steps: int) -> ToyModule:
         return ToyModule(recipe, steps)
