@@ -142,7 +142,7 @@ def test_the_nll_is_of_labels_in_proportion_and_of_the_same_images_for_every_see
 ) -> None:
     trained = trained_on([10, 10], [40, 10], tmp_path)
     part = part_of(trained)
-    vae = VAEOnArrays(trained.module.network, "float32")
+    vae = VAEOnArrays(trained.module.network)
     encoded = _encoded(vae, trained.recipe, part)
     are_sampled = [
         np.isfinite(_likelihood(vae, trained.recipe, part, encoded, seed)[1]["nll_nats"])

@@ -87,7 +87,7 @@ def exact_nll(x, label):
 @pytest.fixture
 def vae() -> VAEOnArrays:
     """Batches of 8: neither of the sets below is a whole number of them."""
-    return VAEOnArrays(LinearGaussian(), "float32", batch=8)
+    return VAEOnArrays(LinearGaussian(), batch=8)
 
 
 def images(n):
@@ -103,7 +103,7 @@ def images(n):
 def test_the_nll_is_the_exact_marginal(vae, values_at_once, monkeypatch):
     monkeypatch.setattr(vae_on_arrays, "_VALUES_AT_ONCE", values_at_once)
     x, label = images(30)
-    nll = vae.nll(x, label, 4_000, torch.Generator().manual_seed(0))
+    nll = vae.nll(x, label, 4_000, seed=0)
     exact = exact_nll(x, label)
     assert (nll.k, nll.n) == (4_000, 30)
     assert nll.nats == pytest.approx(exact.mean(), abs=4 * nll.monte_carlo_error)
@@ -114,7 +114,7 @@ def test_the_nll_is_the_exact_marginal(vae, values_at_once, monkeypatch):
 def test_the_nll_is_of_the_label_that_is_conditioned(vae):
     x, label = images(30)
     other = (label + 1) % 3
-    nll = vae.nll(x, other, 4_000, torch.Generator().manual_seed(0))
+    nll = vae.nll(x, other, 4_000, seed=0)
     np.testing.assert_allclose(nll.per_image, exact_nll(x, other), rtol=0.1)
     assert nll.nats > exact_nll(x, label).mean() + 1
 
@@ -122,8 +122,8 @@ def test_the_nll_is_of_the_label_that_is_conditioned(vae):
 def test_a_misreading_encoder_changes_no_nll(vae):
     """p(x | y) is the decoder's; the ELBO, which is the encoder's too, suffers."""
     x, label = images(30)
-    misclassifying = VAEOnArrays(Misclassifying(), "float32", batch=8)
-    nll, misclassified = (of.nll(x, label, 100, torch.Generator()) for of in (vae, misclassifying))
+    misclassifying = VAEOnArrays(Misclassifying(), batch=8)
+    nll, misclassified = (of.nll(x, label, 100, seed=0) for of in (vae, misclassifying))
     np.testing.assert_array_equal(nll.per_image, misclassified.per_image)
     noise = np.zeros((30, 2), dtype=np.float32)
     elbo, misclassified = (
@@ -138,7 +138,7 @@ def test_the_elbo_is_the_exact_marginal_less_the_divergence_from_the_exact_poste
     q = vae.encoded(x, label)
     noise = torch.randn(times * 10, 2, generator=torch.Generator().manual_seed(0)).numpy()
     many = (np.tile(x, (times, 1, 1, 1)), tuple(np.tile(of, (times, 1)) for of in q))
-    vae_of_many = VAEOnArrays(vae.network, "float32", batch=9_999)
+    vae_of_many = VAEOnArrays(vae.network, batch=9_999)
     elbos = vae_of_many.elbo_nats(*many, np.tile(label, times), noise).reshape(times, 10)
     mu, log_sigma = (torch.from_numpy(of) for of in q)
     divergence = torch.distributions.kl_divergence(
@@ -158,7 +158,7 @@ def test_batches_change_no_elbo(vae):
     x, label = images(30)
     noise = np.random.default_rng(1).standard_normal((30, 2)).astype(np.float32)
     in_batches = vae.elbo_nats(x, vae.encoded(x, label), label, noise)
-    whole = VAEOnArrays(vae.network, "float32", batch=30)
+    whole = VAEOnArrays(vae.network, batch=30)
     at_once = whole.elbo_nats(x, whole.encoded(x, label), label, noise)
     np.testing.assert_allclose(in_batches, at_once, rtol=1e-5)
 
