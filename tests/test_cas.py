@@ -12,6 +12,7 @@ import torch
 
 from conftest import moved, task_fields
 from isthmus.data.splits import split_of
+from isthmus.engine.device import CPU
 from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
@@ -65,7 +66,8 @@ def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     store = task_of(recipe).open_store(recipe.data)
     split = split_of(store, recipe.data.validation, None, np.random.default_rng(moved()))
     module = Generator(vae_for(recipe, 10), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, "float32", tmp_path)
+    run = RunFolder(tmp_path)
+    return Trained(module, 1, recipe, 0, run, store, split, CPU, False, tmp_path)
 
 
 def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:

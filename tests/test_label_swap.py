@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from isthmus.data.splits import Split, in_proportion
 from isthmus.data.store import LabelledStore
+from isthmus.engine.device import CPU
 from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import RunFolder
 from isthmus.metrics.generation import LogMeanExp
@@ -112,7 +113,8 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
     module = Generator(vae_for(recipe, len(train)), recipe, 1)
-    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, "float32", folder)
+    run = RunFolder(folder)
+    return Trained(module, 1, recipe, 0, run, store, split, CPU, False, folder)
 
 
 def part_of(trained: Trained) -> TestPart:
