@@ -442,7 +442,7 @@ def test_likelihoods_can_be_exported(name):
 
 def test_an_unknown_name_is_rejected():
     assert error_of(lambda: likelihood_named("gausian")) == (
-        "'gausian' is not a likelihood; did you mean gaussian?"
+        "'gausian': unknown likelihood; did you mean gaussian?"
     )
 
 

@@ -362,9 +362,9 @@ def test_the_help_of_a_recipe_states_the_defaults_of_the_losses(key):
 
 
 def test_unknown_names_are_rejected():
-    assert error_of(lambda: loss_named("ce+dise")) == ("'dise' is not a loss; did you mean dice?")
+    assert error_of(lambda: loss_named("ce+dise")) == ("'dise': unknown loss; did you mean dice?")
     assert error_of(lambda: loss_range("")) == (
-        "'' is not a loss; known: bce, ce, dice, focal, tversky"
+        "'': unknown loss; known: bce, ce, dice, focal, tversky"
     )
     assert error_of(lambda: loss_named("focal", gama=1.0)) == (
         "gama: loss focal has no such option; did you mean gamma?"

@@ -127,7 +127,7 @@ class Registry:
         if not found:
             raise UserError(
                 why_untrusted(name)
-                or f"{name!r} is not a {self.kind}; {nearest_name(name, self.names)}"
+                or f"{name!r}: unknown {self.kind}; {nearest_name(name, self.names)}"
             )
         if len(found) > 1:
             packages = " and ".join(part.dist.name for part in found if part.dist)
