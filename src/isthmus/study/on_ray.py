@@ -61,7 +61,7 @@ class RayTasks:
             num_cpus=self.cpus,
             num_gpus=self.gpus,
             memory=int(self.memory_gib * 2**30),
-            runtime_env={"env_vars": {VARIABLE: " ".join(names)}} if (names := trusted()) else None,
+            runtime_env={"env_vars": {VARIABLE: " ".join(names)}} if (names := trusted()) else {},
         )(_remote_job)
         stores: dict[Any, Any] = {}
         for job in jobs:
