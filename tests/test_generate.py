@@ -438,9 +438,7 @@ def test_what_the_noise_of_z_hides_is_not_read_in_it(
     module = task_of(recipe).new_module(recipe, store, steps=1)
     network = module.network.requires_grad_(requires_grad=False)
     split = split_for(recipe, store, 0)
-    trained = Trained(
-        module, 1, recipe, 0, RunFolder(tmp_path), store, split, CPU, False, tmp_path
-    )
+    trained = Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, CPU, False, tmp_path)
     if prior == "per-label":
         torch.nn.init.normal_(network.prior.table.weight, std=3.0)
     vae = VAEOnArrays(network)

@@ -17,7 +17,6 @@ from conftest import error_of, moved
 from isthmus.errors import UserError
 from isthmus.nn import likelihoods
 from isthmus.nn.likelihoods import (
-    LIKELIHOODS,
     LOG_256,
     Bernoulli,
     ContinuousBernoulli,
@@ -27,8 +26,9 @@ from isthmus.nn.likelihoods import (
     likelihood_named,
     threshold_binarisation,
 )
+from isthmus.recipe.registry import LIKELIHOOD
 
-every_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
+every_likelihood = pytest.mark.parametrize("name", LIKELIHOOD.names)
 LEVELS = torch.arange(256) / 255
 
 
@@ -163,7 +163,7 @@ def test_dequantised_bits_of_the_gaussian_bound_those_of_the_discrete_value(log_
 
 
 def test_bits_per_dim_offsets_are_log_256_for_densities_and_0_for_probabilities():
-    assert {name: likelihood_named(name).dims_offset_nats_per_dim for name in LIKELIHOODS} == {
+    assert {name: likelihood_named(name).dims_offset_nats_per_dim for name in LIKELIHOOD.names} == {
         "bernoulli-dynamic": 0.0,
         "bernoulli-threshold": 0.0,
         "continuous-bernoulli": LOG_256,
@@ -442,7 +442,7 @@ def test_likelihoods_can_be_exported(name):
 
 def test_an_unknown_name_is_rejected():
     assert error_of(lambda: likelihood_named("gausian")) == (
-        "'gausian' is not a likelihood; did you mean gaussian?"
+        "'gausian': unknown likelihood; did you mean gaussian?"
     )
 
 

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from isthmus.nn.blocks import (
-    DOWN_SAMPLERS,
     DROPOUTS,
     NORMS,
-    UP_SAMPLERS,
     BlurPool,
     PartMaker,
     bilinear_upsample,
 )
 from isthmus.nn.unet import UNet
+from isthmus.recipe.registry import DOWN, UP
 from isthmus.tasks.segment.module import unet_for
 from isthmus.tasks.segment.recipe import Model
 
@@ -35,8 +34,8 @@ def test_parameter_counts_of_the_reference_study(down: str, up: str, parameters:
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("down", DOWN_SAMPLERS)
-@pytest.mark.parametrize("up", UP_SAMPLERS)
+@pytest.mark.parametrize("down", DOWN.names)
+@pytest.mark.parametrize("up", UP.names)
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_combination_keeps_an_odd_size_and_has_finite_gradients(
     down: str, up: str, norm: str
@@ -46,8 +45,8 @@ def test_every_combination_keeps_an_odd_size_and_has_finite_gradients(
         num_classes=4,
         width=4,
         depth=3,
-        down=DOWN_SAMPLERS[down],
-        up=UP_SAMPLERS[up],
+        down=DOWN.load(down),
+        up=UP.load(up),
         make=PartMaker(NORMS[norm]),
     )
     logits = network(torch.rand(2, 2, 21, 30))

@@ -291,7 +291,7 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
     study = tmp_path / "study"
     plan = load_plan(tuned)
     for run in Schedule(plan, StudyFolder(study)).tuning_runs():
-        run.folder.write_environment(environment("float32", content="other", prepared={}))
+        run.folder.write_environment(environment("float32", content="other", prepared={}, parts={}))
         run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from isthmus.errors import UserError, nearest_name
 from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.registry import LOSS
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(logits, target) -> loss."""
@@ -170,47 +171,40 @@ def tversky_loss(
     return (1 - (both + smooth) / (area + smooth)).mean()
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "bce": bce_loss,
-    "ce": ce_loss,
-    "dice": dice_loss,
-    "focal": focal_loss,
-    "tversky": tversky_loss,
-}
-"""Name of a loss in a recipe -> loss."""
-
-_LARGEST = {"dice": 1.0, "tversky": 1.0}  # other losses have no upper bound; no loss is negative
+_LARGEST = {"dice": 1.0, "tversky": 1.0}  # other losses of ours have no upper bound
 
 
 def loss_named(name: str, **options: float | int) -> LossFunction:
     """The loss with this name in recipes; a ``+`` in the name stands for a sum of losses.
 
-    Each option is passed to the terms of the sum that accept it. An unknown term, and an option that
-    no term accepts, raise ``UserError``.
+    Each option is passed to the terms of the sum that accept it; a loss from outside isthmus accepts
+    none. An unknown term, and an option that no term accepts, raise ``UserError``.
 
     >>> loss = loss_named("ce+dice", smooth=1.0)
     >>> loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # ln 2 + 4/15
     tensor(0.9598)
     """
-    takes = [_options_of(LOSSES[term]) for term in _terms(name)]
-    known = set().union(*takes)
+    takes = [(term, _options_of(term)) for term in name.split("+")]
+    known = set().union(*(taken for _, taken in takes))
     for key in options:
         if key not in known:
             raise UserError(f"{key}: loss {name} has no such option; {nearest_name(key, known)}")
     terms = [
-        functools.partial(LOSSES[term], **{key: options[key] for key in options if key in taken})
-        for term, taken in zip(_terms(name), takes, strict=True)
+        functools.partial(LOSS.load(term), **{key: options[key] for key in taken & options.keys()})
+        for term, taken in takes
     ]
     return functools.partial(_sum_of_losses, terms)
 
 
 def loss_range(name: str) -> tuple[float, float]:
-    """Smallest and largest possible value of the loss with this name.
+    """Smallest and largest possible value of the loss with this name; infinite for a loss from outside.
 
     >>> loss_range("dice"), loss_range("ce+dice")
     ((0.0, 1.0), (0.0, inf))
     """
-    return 0.0, sum(_LARGEST.get(term, math.inf) for term in _terms(name))
+    terms = name.split("+")
+    smallest = -math.inf if any(map(LOSS.is_outside, terms)) else 0.0
+    return smallest, sum(_LARGEST.get(term, math.inf) for term in terms)
 
 
 class _Seen(NamedTuple):
@@ -284,16 +278,10 @@ def _sum_of_losses(terms: Sequence[LossFunction], logits: Tensor, target: Tensor
     return torch.stack([term(logits, target) for term in terms]).sum()
 
 
-def _terms(name: str) -> list[str]:
-    terms = name.split("+")
-    for term in terms:
-        if term not in LOSSES:
-            raise UserError(f"{name}: {term!r} is not a loss; {nearest_name(term, LOSSES)}")
-    return terms
-
-
-def _options_of(loss: Callable[..., Tensor]) -> set[str]:
-    parameters = inspect.signature(loss).parameters.values()
+def _options_of(name: str) -> set[str]:
+    if LOSS.is_outside(name):
+        return set()
+    parameters = inspect.signature(LOSS.load(name)).parameters.values()
     return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from isthmus.errors import UserError, nearest_name
+from isthmus.trust import trust
 
 COMMANDS = {
     "demo": "Train six small U-Nets and three small VAEs offline, and write two reports.",
@@ -33,22 +34,24 @@ usage: isthmus COMMAND ...
 HELP_END = """
 isthmus COMMAND --help lists the flags; every recipe field is a flag (--model.width 8),
 and isthmus study RECIPE --help lists the flags for that recipe.
---debug in any place prints the traceback of an error; isthmus --version prints the version."""
+In any place, --debug prints the traceback of an error, and --trust package.module:name allows a recipe
+to name code of yours. isthmus --version prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0 success, 1 failure, 2 invalid request."""
     given = sys.argv[1:] if argv is None else argv
     words = [word for word in given if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if words else 2
-    if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"isthmus {version('isthmus')}")
-        return 0
     try:
+        words = _without_trust(words)
+        if not words or words[0] in ("-h", "--help"):
+            print(_help())
+            return 0 if words else 2
+        if words[0] == "--version":
+            from importlib.metadata import version
+
+            print(f"isthmus {version('isthmus')}")
+            return 0
         return _run(words[0], words[1:])
     except UserError as error:
         status, sentence = 2, str(error)
@@ -69,6 +72,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, sentence = 1, f"{words[0]} failed: {error} (--debug prints the traceback)"
     print(f"isthmus: {sentence}", file=sys.stderr)
     return status
+
+
+def _without_trust(words: Sequence[str]) -> list[str]:
+    """The words without each ``--trust NAME``, whose name is trusted from now on."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        flag, _, name = word.partition("=")
+        if flag != "--trust":
+            kept.append(word)
+            continue
+        name = name or next(rest, "")
+        if not name:
+            raise UserError("--trust: this flag needs a value; see isthmus --help")
+        trust(name)
+    return kept
 
 
 def _run(command: str, words: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from isthmus.recipe import AnyRecipe, differing_fields, with_data_from
 from isthmus.recipe.rules import STRICT
 from isthmus.study.plan import StudyPlan, load_plan, shipped_recipe
 from isthmus.tasks.segment.recipe import SegmentRecipe
+from isthmus.trust import trusted
 
 if TYPE_CHECKING:
     from isthmus.study.executors import Executor
@@ -104,7 +105,9 @@ def run_plan(
         executor=executor,
         data_root=options.data_root,
         logger=options.logger,
-        command=shlex.join(["isthmus", *words]),
+        command=shlex.join(
+            ["isthmus", *words, *(of for name in trusted() for of in ("--trust", name))]
+        ),
     )
     print_study(study, write_report(study), as_json=options.json)
     runs = Schedule(plan if only else whole, StudyFolder(study)).runs()

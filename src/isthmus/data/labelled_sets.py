@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -15,8 +15,6 @@ from isthmus.data.class_folder import ClassFolder
 from isthmus.data.images import file_stamps
 from isthmus.data.store import Item, Part, Source
 from isthmus.errors import UserError
-
-SetName = Literal["mnist", "fashion-mnist", "kmnist", "cifar10"]
 
 _Images = UInt8[np.ndarray, "n height width channel"]
 _Labels = Int64[np.ndarray, " n"]
@@ -76,7 +74,7 @@ SETS: dict[str, LabelledSet] = {
 """Labelled data sets by their names in recipes."""
 
 
-def labelled_set(name: SetName, root: Path, download: bool) -> Source:
+def labelled_set(name: str, root: Path, download: bool) -> Source:
     """A data set with its official training and test sets; a group is a class.
 
     If CIFAR-10 itself is missing but its JPEG copy exists, the copy is read (``CifarJpegs``).
@@ -115,7 +113,7 @@ class TorchvisionSet:
         root: The folder that contains the folder of the data set.
     """
 
-    def __init__(self, name: SetName, root: Path) -> None:
+    def __init__(self, name: str, root: Path) -> None:
         self.label_scheme = name
         self._set = SETS[name]
         self._root = root

@@ -151,7 +151,7 @@ def open_store(
         shapes={"images": (size_px, size_px, 3), "masks": (size_px, size_px)},
         arrays_of=lambda item: {
             "images": resized_image(item.image, size_px),
-            "masks": resized_mask(item.mask, size_px, mask_resize),
+            "masks": resized_mask(_mask_of(item), size_px, mask_resize),
         },
         in_words=f"{size_px} px, {_MASK_RESIZE_IN_WORDS[mask_resize]}",
         decided_by=(size_px, mask_resize),
@@ -235,8 +235,22 @@ def _key(fingerprint: dict[str, Any], kept: _Kept) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _mask_of(item: Item) -> UInt8[np.ndarray, "height width"]:
+    if not isinstance(item, MaskedItem):
+        raise UserError(
+            f"{item.name}: this image has no mask: segmentation needs a dataset of MaskedItem; choose "
+            "another data.name"
+        )
+    return item.mask
+
+
 def _labels(groups: Sequence[str], class_names: Sequence[str]) -> Int64[np.ndarray, " n"]:
     index_of = {name: index for index, name in enumerate(class_names)}
+    if unknown := set(groups) - set(class_names):
+        raise UserError(
+            f"group {min(unknown)} is not a class of this dataset: the group of a labelled image is its "
+            "class name; choose another data.name"
+        )
     return np.array([index_of[group] for group in groups], np.int64)
 
 

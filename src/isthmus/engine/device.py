@@ -20,6 +20,7 @@ import torch
 from isthmus.engine.run_result import Environment
 from isthmus.engine.task import DeviceName
 from isthmus.errors import UserError
+from isthmus.recipe.registry import Origin
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -94,13 +95,16 @@ def _computes_bf16(device: str) -> bool:
     return device == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def environment(device: Device, content: str, prepared: Mapping[str, str]) -> Environment:
+def environment(
+    device: Device, content: str, prepared: Mapping[str, str], parts: Mapping[str, Origin]
+) -> Environment:
     """The record of versions, hardware and precision that a run keeps.
 
     Args:
         device: From ``device_for``.
         content: Hash of the run's images.
         prepared: What ``Task.prepare`` returned.
+        parts: From ``parts_from_outside``.
     """
     names = ("isthmus", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")
     return Environment(
@@ -116,6 +120,7 @@ def environment(device: Device, content: str, prepared: Mapping[str, str]) -> En
         precision=device.precision,
         content=content,
         prepared=dict(prepared),
+        parts=dict(parts),
     )
 
 

@@ -157,8 +157,8 @@ class RunFolder:
         """Record the environment in which the run is started or resumed, and other code of its epochs."""
         begun = self.begun_with()
         if begun is not None and self.epochs():
-            codes = dict.fromkeys((*begun.earlier_code, begun.code))
-            earlier = tuple(code for code in codes if code != environment.code)
+            codes = dict.fromkeys((*begun.earlier_code, *begun.sources))
+            earlier = tuple(code for code in codes if code not in environment.sources)
             environment = environment.model_copy(update={"earlier_code": earlier})
         write_text(self.environment, environment.model_dump_json(indent=1) + "\n")
 

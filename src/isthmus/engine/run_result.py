@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from isthmus.recipe.registry import Origin
+
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 """A number; NaN (null in JSON) if it is unknown."""
 
@@ -107,6 +109,13 @@ class Environment(Record):
     """Hash of the images, their masks or labels, names and splits."""
     prepared: dict[str, str]
     """Models that the run shares with other runs: kind, such as "judge" -> name."""
+    parts: dict[str, Origin] = Field(default_factory=dict)
+    """Field of the recipe, such as "model.up" -> where its part comes from, if not from isthmus."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Hashes of all source files: isthmus's, and those of parts from outside."""
+        return self.code, *(part.source for part in self.parts.values())
 
 
 class Remark(Record):

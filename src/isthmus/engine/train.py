@@ -22,6 +22,7 @@ from isthmus.engine.task import DeviceName, LoggerName, ProgressCallback, no_pro
 from isthmus.errors import UserError
 from isthmus.metrics.collapse import broken_loss
 from isthmus.recipe import Recipe, recipe_as_toml
+from isthmus.recipe.registry import parts_from_outside
 
 
 class RunOptions(TypedDict, total=False):
@@ -120,7 +121,8 @@ def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunO
     options |= {"store": store, "shared": shared}
     prepared = prepare(recipe, **options)
     _check_alike(prepared, options.get("alike") or {}, shared)
-    folder.write_environment(environment(device, content=store.content, prepared=prepared))
+    parts = parts_from_outside(recipe)
+    folder.write_environment(environment(device, store.content, prepared, parts))
     loggers = loggers_of(options.get("logger", "none"), folder)
     on_progress = options.get("on_progress", no_progress)
     return fit(

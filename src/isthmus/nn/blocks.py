@@ -1,7 +1,7 @@
 """Building blocks of a U-Net: convolution blocks, down-samplers, up-samplers, normalisations, dropouts.
 
 Each building block is created by a factory function of channel counts; a network receives these
-functions as arguments. The dictionaries at the end map names in recipes to factory functions.
+functions as arguments; ``recipe.registry`` and the dictionaries at the end name them.
 """
 
 from __future__ import annotations
@@ -148,18 +148,6 @@ def pixel_shuffle(make: PartMaker, channels: int) -> nn.Module:
     )
 
 
-DOWN_SAMPLERS: dict[str, DownSampler] = {
-    "max-pool": max_pool,
-    "strided": strided_conv,
-    "average-pool": average_pool,
-    "blur-pool": blur_pool,
-}
-UP_SAMPLERS: dict[str, UpSampler] = {
-    "transposed": transposed_conv,
-    "bilinear": bilinear_upsample,
-    "nearest": nearest_upsample,
-    "pixel-shuffle": pixel_shuffle,
-}
 NORMS: dict[str, Norm] = {"batch": batch_norm, "group": group_norm}
 DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
     "element": nn.Dropout,

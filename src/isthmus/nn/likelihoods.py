@@ -25,7 +25,8 @@ import torch.nn.functional as F  # noqa: N812 (conventional name)
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from isthmus.errors import UserError, nearest_name
+from isthmus.errors import UserError
+from isthmus.recipe.registry import LIKELIHOOD
 
 Images = Float[Tensor, "batch channel height width"]
 Maps = Float[Tensor, "*sample batch maps height width"]
@@ -285,14 +286,8 @@ def _near_and_far(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return is_near, torch.where(is_near, logits, 0), torch.where(is_near, 1, logits.abs())
 
 
-LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {
-    "bernoulli-dynamic": functools.partial(Bernoulli, dynamic_binarisation),
-    "bernoulli-threshold": functools.partial(Bernoulli, threshold_binarisation),
-    "continuous-bernoulli": ContinuousBernoulli,
-    "gaussian": Gaussian,
-    "discretised-logistic": DiscretisedLogistic,
-}
-"""``objective.likelihood`` in a recipe -> factory."""
+bernoulli_dynamic = functools.partial(Bernoulli, dynamic_binarisation)
+bernoulli_threshold = functools.partial(Bernoulli, threshold_binarisation)
 
 
 def likelihood_named(name: str) -> Likelihood:
@@ -301,6 +296,5 @@ def likelihood_named(name: str) -> Likelihood:
     >>> likelihood_named("discretised-logistic").params_per_channel
     2
     """
-    if name not in LIKELIHOODS:
-        raise UserError(f"{name!r} is not a likelihood; {nearest_name(name, LIKELIHOODS)}")
-    return LIKELIHOODS[name]()
+    likelihood: Likelihood = LIKELIHOOD.load(name)()
+    return likelihood

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import UserError, nearest_name
+from isthmus.recipe.registry import registry_of
+from isthmus.trust import why_untrusted
 
 Part = TypeVar("Part")
 
@@ -97,24 +100,21 @@ def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
     rule = first["msg"].removeprefix("Value error, ").rstrip(".")
     match first["type"]:
         case "unexpected_keyword_argument":
-            owner = _owner(kind, path[:-1])
-            known = [field.name for field in dataclasses.fields(owner)]
+            known = [field.name for field in dataclasses.fields(_type_at(kind, path[:-1]))]
             return f"{key}: unknown key; {nearest_name(path[-1], known)}"
         case "literal_error":
-            choices = [
-                str(of) for of in get_args(get_type_hints(_owner(kind, path[:-1]))[path[-1]])
-            ]
-            return (
-                f"{key} = {first['input']!r}: {rule}; {nearest_name(str(first['input']), choices)}"
-            )
+            value, choices = str(first["input"]), re.findall("'(.*?)'", first["ctx"]["expected"])
+            untrusted = why_untrusted(value) if registry_of(_type_at(kind, path)) else None
+            return f"{key} = {value!r}: " + (untrusted or f"{rule}; {nearest_name(value, choices)}")
         case "value_error":
             return rule
         case _:
             return f"{key} = {first['input']!r}: {rule}"
 
 
-def _owner(kind: type, path: list[str]) -> type:
-    """The dataclass with the last key of a dotted path."""
+def _type_at(kind: Any, path: list[str]) -> Any:
+    """The type of the field with a dotted path, which may go on into a union."""
     for step in path:
-        kind = get_type_hints(kind)[step]
+        if dataclasses.is_dataclass(kind):
+            kind = get_type_hints(kind, include_extras=True)[step]
     return kind

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from isthmus.recipe.registry import Registry
+
 IGNORE_INDEX = 255
 """Mask value of a pixel that losses and metrics ignore."""
 
@@ -28,13 +30,16 @@ AtLeastZero = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AboveZero = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-def check_unused_fields(data: Any, readers: Mapping[str, str]) -> None:
+def check_unused_fields(data: Any, readers: Mapping[str, str], datasets: Registry) -> None:
     """Reject a user's own images without ``data.folder``, and fields that this data set does not use.
 
     Args:
         data: The data table of a recipe.
-        readers: Field -> name of the only data set that uses it.
+        readers: Field -> name of the only data set of isthmus's own that uses it.
+        datasets: The data sets; one from outside isthmus may use any field.
     """
+    if datasets.is_outside(data.name):
+        return
     if data.name == readers["folder"] and data.folder is None:
         raise ValueError(
             f'data.folder is missing: data.name = "{data.name}" needs the path of your folder; set '

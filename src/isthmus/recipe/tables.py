@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic.dataclasses import dataclass
 
 from isthmus.recipe.parsing import nested, parse, settings_of
+from isthmus.recipe.registry import LABELLED_DATASET
 from isthmus.recipe.rules import (
     STRICT,
     AboveZero,
@@ -23,14 +24,17 @@ from isthmus.recipe.rules import (
     check_unused_fields,
 )
 
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = LABELLED_DATASET.choices()
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LabelledData:
     """Which images with labels, at what size, and how they are split."""
 
-    name: Literal["mnist", "fashion-mnist", "kmnist", "cifar10", "classes", "demo-digits"] = (
-        "demo-digits"
-    )
+    name: DatasetName = "demo-digits"
     """Data set; "classes" is your own folder."""
     folder: Path | None = None
     """For name = "classes": a folder with one folder per class, or with train/ and test/, each with one
@@ -52,7 +56,7 @@ class LabelledData:
 
     def __post_init__(self) -> None:
         """Reject classes without a folder, fields that have no effect, and a shift out of range."""
-        check_unused_fields(self, {"folder": "classes", "test": "classes"})
+        check_unused_fields(self, {"folder": "classes", "test": "classes"}, LABELLED_DATASET)
         if not 0 <= self.shift_px < self.size_px:
             raise ValueError(
                 f"data.shift_px = {self.shift_px}: a shift is at least 0 and smaller than "

@@ -21,6 +21,7 @@ from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.study.executors import JobProgress
 from isthmus.study.jobs import Job, Outcome, run_job
+from isthmus.trust import VARIABLE, trusted
 
 _POLL_S = 1.0
 
@@ -57,7 +58,10 @@ class RayTasks:
 
     def _run(self, jobs: list[Job], on_progress: JobProgress) -> Iterator[Outcome]:
         remote = ray.remote(
-            num_cpus=self.cpus, num_gpus=self.gpus, memory=int(self.memory_gib * 2**30)
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            memory=int(self.memory_gib * 2**30),
+            runtime_env={"env_vars": {VARIABLE: " ".join(names)}} if (names := trusted()) else {},
         )(_remote_job)
         stores: dict[Any, Any] = {}
         for job in jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -303,5 +304,5 @@ def _values_by_field(tables: Any, key: str) -> dict[str, list[Any]]:
 
 def _variant(name: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A variant as plain data; if ``name`` is None, the variant is named after its values."""
-    derived = "_".join(str(value).replace(" ", "-") for value in settings.values())
+    derived = "_".join(re.sub("[ :]", "-", str(value)) for value in settings.values())
     return {"name": name or derived or "base", "settings": dict(settings)}

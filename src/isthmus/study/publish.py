@@ -15,6 +15,7 @@ from isthmus.engine.run_result import Environment, TaskNotes
 from isthmus.engine.task import task_of
 from isthmus.recipe import Recipe
 from isthmus.recipe.parsing import settings_of
+from isthmus.recipe.registry import Origin
 from isthmus.study.analysis import analyse
 from isthmus.study.plan import StudyPlan
 from isthmus.study.recommendation import recommended
@@ -230,9 +231,12 @@ def _image_counts(finished: Sequence[PlannedRun]) -> dict[str, int | str]:
 
 
 def _mixed(environments: Sequence[Environment]) -> tuple[str, ...]:
-    """The fields and packages in which these environments differ."""
+    """The fields, packages and parts from outside isthmus in which these environments differ."""
     fields = {key: {str(getattr(of, key)) for of in environments} for key in _ALIKE}
     fields["code"] |= {code for of in environments for code in of.earlier_code}
     packages = {key for of in environments for key in of.versions}
     versions = {key: {of.versions.get(key) for of in environments} for key in sorted(packages)}
-    return tuple(key for key, values in (fields | versions).items() if len(values) > 1)
+    parts: dict[str, set[Origin]] = {}
+    for key, part in (item for of in environments for item in of.parts.items()):
+        parts.setdefault(f"{key} = {part.name}", set()).add(part)
+    return tuple(key for key, values in (fields | versions | parts).items() if len(values) > 1)

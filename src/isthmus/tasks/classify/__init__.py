@@ -10,6 +10,7 @@ from isthmus.engine.run_result import Evaluation
 from isthmus.engine.task import Task
 from isthmus.metrics.metric import Metric
 from isthmus.recipe import LabelledData
+from isthmus.recipe.registry import LABELLED_DATASET
 from isthmus.tasks.classify.recipe import ClassifyRecipe
 
 if TYPE_CHECKING:
@@ -29,20 +30,10 @@ class LabelledTask(Task):
         on_progress: OnProgress | None = None,
     ) -> LabelledStore:
         """Images at ``data.size_px`` with their labels."""
-        from isthmus.data.class_folder import ClassFolder
-        from isthmus.data.demo_digits import DemoDigits
-        from isthmus.data.labelled_sets import labelled_set
-        from isthmus.data.places import cache_folder, data_set_folder
-        from isthmus.data.store import Source, open_labelled_store
+        from isthmus.data.places import cache_folder
+        from isthmus.data.store import open_labelled_store
 
-        source: Source
-        if data.name == "demo-digits":
-            source = DemoDigits()
-        elif data.name == "classes":
-            assert data.folder is not None  # checked by the recipe
-            source = ClassFolder(data.folder, data.test)
-        else:
-            source = labelled_set(data.name, *data_set_folder(data_root))
+        source = LABELLED_DATASET.load(data.name)(data, data_root)
         return open_labelled_store(source, data.size_px, data.channels, cache_folder(), on_progress)
 
     def augmentation(self, recipe: Any) -> Change | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
+from isthmus.recipe.registry import LIKELIHOOD
 from isthmus.recipe.rules import STRICT, AboveZero, AtLeastZero, Even, Fraction, Positive
 from isthmus.recipe.tables import LabelledData, Recipe, Train
+
+if TYPE_CHECKING:
+    LikelihoodName = str
+else:
+    LikelihoodName = LIKELIHOOD.choices()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -54,13 +60,7 @@ class VAE:
 class Objective:
     """What training minimises: negative log-likelihood, weighted KL, and penalties."""
 
-    likelihood: Literal[
-        "bernoulli-dynamic",
-        "bernoulli-threshold",
-        "continuous-bernoulli",
-        "gaussian",
-        "discretised-logistic",
-    ] = "bernoulli-dynamic"
+    likelihood: LikelihoodName = "bernoulli-dynamic"
     """p(x | z, y). The Bernoulli likelihoods are of binarised images: -dynamic binarises at random, anew at
     every use; -threshold at 0.5."""
     beta: AboveZero = 1.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.engine.run_result import Baseline, Evaluation
 from isthmus.engine.task import Task
 from isthmus.metrics.metric import Metric
+from isthmus.recipe.registry import MASKED_DATASET
 from isthmus.tasks.segment.recipe import Data, SegmentRecipe
 
 if TYPE_CHECKING:
@@ -45,21 +46,10 @@ class SegmentTask(Task):
         self, data: Data, data_root: Path | None = None, on_progress: OnProgress | None = None
     ) -> MaskedStore:
         """Images and masks at ``data.size_px``."""
-        from isthmus.data.demo_scenes import DemoScenes
-        from isthmus.data.folder import Folder
-        from isthmus.data.oxford_pets import OxfordPets
-        from isthmus.data.places import cache_folder, data_set_folder
-        from isthmus.data.store import MaskedSource, open_store
+        from isthmus.data.places import cache_folder
+        from isthmus.data.store import open_store
 
-        source: MaskedSource
-        if data.name == "demo-scenes":
-            source = DemoScenes(data.count)
-        elif data.name == "folder":
-            assert data.folder is not None  # checked by the recipe
-            source = Folder(data.folder, data.classes, data.mask_values, data.test)
-        else:
-            root, download = data_set_folder(data_root)
-            source = OxfordPets(root, data.trimap, data.split, download)
+        source = MASKED_DATASET.load(data.name)(data, data_root)
         return open_store(source, data.size_px, data.mask_resize, cache_folder(), on_progress)
 
     def augmentation(self, recipe: SegmentRecipe) -> Change | None:

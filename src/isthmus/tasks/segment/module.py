@@ -13,9 +13,10 @@ from isthmus.data.batches import Batch
 from isthmus.engine.task_module import Part, Sums, TaskModule
 from isthmus.losses import loss_named
 from isthmus.metrics.segmentation import iou, pixel_accuracy
-from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS, PartMaker
+from isthmus.nn.blocks import DROPOUTS, NORMS, PartMaker
 from isthmus.nn.unet import UNet
 from isthmus.recipe import IGNORE_INDEX
+from isthmus.recipe.registry import DOWN, UP
 from isthmus.tasks.segment.recipe import Model, SegmentRecipe
 
 
@@ -88,8 +89,8 @@ def unet_for(model: Model, channels_in: int, num_classes: int) -> UNet:
         num_classes=num_classes,
         width=model.width,
         depth=model.depth,
-        down=DOWN_SAMPLERS[model.down],
-        up=UP_SAMPLERS[model.up],
+        down=DOWN.load(model.down),
+        up=UP.load(model.up),
         make=PartMaker(
             norm=NORMS[model.norm],
             dropout=functools.partial(DROPOUTS[model.dropout], model.dropout_rate),

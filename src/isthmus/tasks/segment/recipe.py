@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from isthmus.recipe.registry import DOWN, LOSS, MASKED_DATASET, UP
 from isthmus.recipe.rules import (
     STRICT,
     AboveZero,
@@ -21,12 +22,23 @@ from isthmus.recipe.rules import (
 )
 from isthmus.recipe.tables import Recipe, Train
 
+if TYPE_CHECKING:
+    DatasetName = str
+    DownName = str
+    UpName = str
+    LossName = str
+else:
+    DatasetName = MASKED_DATASET.choices()
+    DownName = DOWN.choices()
+    UpName = UP.choices()
+    LossName = LOSS.choices(*(f"{name}+dice" for name in LOSS.names if name != "dice"))
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Data:
     """The data set, the meaning of its masks, and how it is split."""
 
-    name: Literal["demo-scenes", "folder", "oxford-pets"] = "demo-scenes"
+    name: DatasetName = "demo-scenes"
     """Data set."""
     folder: Path | None = None
     """For name = "folder": a folder with images/ and masks/, or with train/ and test/ that each have both."""
@@ -91,9 +103,9 @@ class Model:
 
     name: Literal["unet"] = "unet"
     """Network."""
-    down: Literal["max-pool", "strided", "average-pool", "blur-pool"] = "max-pool"
+    down: DownName = "max-pool"
     """Down-sampling between levels."""
-    up: Literal["transposed", "bilinear", "nearest", "pixel-shuffle"] = "transposed"
+    up: UpName = "transposed"
     """Up-sampling between levels; bilinear and nearest come after a 1x1 convolution."""
     width: Even = 32
     """Channels of the first level, an even number; each further level doubles the channels."""
@@ -111,7 +123,7 @@ class Model:
 class Loss:
     """What training minimises. Variants with different losses are not ranked by their loss."""
 
-    name: Literal["bce", "ce", "dice", "bce+dice", "ce+dice", "focal", "tversky"] = "ce+dice"
+    name: LossName = "ce+dice"
     """Loss on the logits; + is an unweighted sum."""
     smooth: AboveZero | None = None
     """For dice and tversky: pixels added to numerator and denominator. If left out: 1."""
@@ -167,7 +179,7 @@ class SegmentRecipe(Recipe):
 
     def __post_init__(self) -> None:
         """Reject values of one table that contradict those of another."""
-        check_unused_fields(self.data, _ONLY_FOR)
+        check_unused_fields(self.data, _ONLY_FOR, MASKED_DATASET)
         if not self.data.has_validation and self.train.keep == "best":
             raise ValueError(
                 f'train.keep = "best" with data.split = "{self.data.split}": that split has no validation '
