@@ -76,7 +76,7 @@ def confusion_of(
     return counts.view(images, -1)[:, :cells].view(images, num_classes, num_classes)
 
 
-def as_u8(mask: Int[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def as_u8(mask: Integer[Tensor, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Class ids as a uint8 array."""
     return mask.to("cpu", torch.uint8).numpy()
 
