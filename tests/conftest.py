@@ -136,6 +136,7 @@ def run_result(**given: Any) -> RunResult:
     blank |= dict.fromkeys(("recipe_hash", "label_scheme", "content"), "")
     blank |= dict.fromkeys(("seed", "parameters", "gflop"), 0)
     blank |= {"epochs": 1, "best_epoch": 1, "train_loss_last": 0.5, "train_seconds": 60.0}
+    blank |= {"compiled": False}
     return RunResult(**blank | given)
 
 
