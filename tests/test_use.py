@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 import html
 import re
 from collections.abc import Callable
@@ -48,9 +49,9 @@ def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -
     torch.manual_seed(0)
     network = vae_for(recipe, len(names))
     torch.nn.init.normal_(network.posterior.weight, std=0.5)
-    about = {"recipe": recipe_as_toml(recipe), "class_names": "\n".join(names)}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": list(names)}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), RunFolder(folder).weights, about)
+    save_file(network.state_dict(), RunFolder(folder).weights, {"isthmus": json.dumps(about)})
     return folder
 
 
@@ -500,3 +501,10 @@ def test_weights_of_another_version_are_rejected(tmp_path: Path, say: Say) -> No
         f"{weights}: these weights do not fit the network of their recipe: they were written by "
         "another version of isthmus; train the run again, or use that version"
     ]
+    before = {"recipe": json.loads(about["isthmus"])["recipe"], "class_names": "\n".join(NAMES)}
+    for metadata in (before, None):
+        save_file(content, weights, metadata)
+        assert say("generate", str(tmp_path)) == [
+            f"{weights}: its recipe cannot be read: another version of isthmus has written this file; "
+            "train the run again, or use that version"
+        ]
