@@ -66,8 +66,7 @@ def trained(recipe: GenerateRecipe, tmp_path: Path) -> Trained:
     store = task_of(recipe).open_store(recipe.data)
     split = split_of(store, recipe.data.validation, None, np.random.default_rng(moved()))
     module = Generator(vae_for(recipe, 10), recipe, 1)
-    run = RunFolder(tmp_path)
-    return Trained(module, 1, recipe, 0, run, store, split, CPU, False, tmp_path)
+    return Trained(module, 1, recipe, 0, RunFolder(tmp_path), store, split, CPU, False, tmp_path)
 
 
 def cas_of(trained: Trained, *, off: int | None, count: int = COUNT) -> dict[str, float]:

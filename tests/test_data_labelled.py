@@ -98,7 +98,7 @@ def test_a_labelled_store_is_built_once_per_size_and_channels(tmp_path):
     contents = [open_labelled_store(Noise(1), *how, tmp_path).content for how in asked]
     assert contents[0] == contents[3]
     assert len(set(contents)) == 3 == len(list((tmp_path / "stores").iterdir()))
-    decides = [2, Noise(1).fingerprint(), 8, 1]
+    decides = [3, Noise(1).fingerprint(), 8, 1]
     text = json.dumps(decides, sort_keys=True).encode()
     assert (tmp_path / "stores" / hashlib.sha256(text).hexdigest()[:16]).is_dir()
 

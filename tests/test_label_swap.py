@@ -113,8 +113,7 @@ def trained_on(train: list[int], test: list[int], folder: Path) -> Trained:
     rows = np.arange(len(labels))
     split = Split(rows[: sum(train)], rows[:0], rows[sum(train) :])
     module = Generator(vae_for(recipe, len(train)), recipe, 1)
-    run = RunFolder(folder)
-    return Trained(module, 1, recipe, 0, run, store, split, CPU, False, folder)
+    return Trained(module, 1, recipe, 0, RunFolder(folder), store, split, CPU, False, folder)
 
 
 def part_of(trained: Trained) -> TestPart:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import error_of
 from isthmus.errors import UserError
 from isthmus.losses import LOSSES
 from isthmus.nn.blocks import DOWN_SAMPLERS, DROPOUTS, NORMS, UP_SAMPLERS
@@ -130,6 +131,8 @@ def test_every_field_changes_the_hash() -> None:
         "train.momentum": 0.5,
         "train.schedule": "constant",
         "train.precision": "float32",
+        "train.compile": True,
+        "train.deterministic": True,
         "train.keep": "last",
     }
     readers = {"loss.gamma": "focal", "loss.alpha": "tversky", "loss.beta": "tversky"}
@@ -424,3 +427,14 @@ def test_an_unknown_task_gets_its_sentence() -> None:
         UserError, match=r"^task = 'paint': unknown; known: classify, generate, segment$"
     ):
         recipe_from({"task": "paint"})
+
+
+@pytest.mark.parametrize("value", ["auto", True, False])
+def test_compiling_is_automatic_or_decided(value: object) -> None:
+    assert with_settings(SegmentRecipe(), {"train.compile": value}).train.compile == value
+
+
+def test_a_wrong_word_for_compiling_gets_its_sentence() -> None:
+    assert error_of(lambda: with_settings(SegmentRecipe(), {"train.compile": "atuo"})) == (
+        "train.compile = 'atuo': Input should be 'auto', True or False; did you mean auto?"
+    )

@@ -87,8 +87,8 @@ def test_a_study_of_vaes_has_verdicts_and_its_runs_compare(
     status, text = said(["compare", str(condition), str(again)], capsys)
     assert status == 0
     assert (
-        "The runs have different seeds, so they also differ in initial weights, validation images, "
-        "wrong labels, binarisations of the test images and the order of training images." in text
+        "The runs have different seeds, so they also differ in initial weights, validation images, wrong "
+        "labels, binarisations of the test images and the order of training images." in text
     )
 
     other = tmp_path / "other"

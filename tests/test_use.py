@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -49,9 +49,10 @@ def make_run(folder: Path, names: tuple[str, ...] = NAMES, **settings: object) -
     torch.manual_seed(0)
     network = vae_for(recipe, len(names))
     torch.nn.init.normal_(network.posterior.weight, std=0.5)
-    about = {"recipe": recipe_as_toml(recipe), "class_names": list(names)}
+    about = {"recipe": recipe_as_toml(recipe), "class_names": names}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), RunFolder(folder).weights, {"isthmus": json.dumps(about)})
+    metadata = {"isthmus": json.dumps(about)}
+    save_file(network.state_dict(), RunFolder(folder).weights, metadata)
     return folder
 
 

@@ -111,6 +111,17 @@ def test_the_nll_is_the_exact_marginal(vae, values_at_once, monkeypatch):
     np.testing.assert_allclose(nll.per_image, exact, atol=0.2)
 
 
+def test_the_seed_of_the_nll_decides_its_draws(vae):
+    x, label = images(30)
+    before = torch.get_rng_state()
+    first = vae.nll(x, label, 20, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(vae.nll(x, label, 20, seed=3).per_image, first.per_image)
+    other = vae.nll(x, label, 20, seed=4)
+    assert (other.per_image != first.per_image).all()
+
+
 def test_the_nll_is_of_the_label_that_is_conditioned(vae):
     x, label = images(30)
     other = (label + 1) % 3

@@ -402,7 +402,7 @@ def test_metrics_that_no_verdict_can_speak_of_are_rejected():
         metrics_of(dataclasses.replace(vaes, metrics=("nll_nats",)))
     with pytest.raises(UserError, match=r"cas is not measured without measure\.cas_images: set it"):
         metrics_of(dataclasses.replace(vaes, metrics=("cas",)))
-    with pytest.raises(UserError, match=r"study\.margins: nll_nats differs in meaning"):
+    with pytest.raises(UserError, match=r"study\.margins: nll_nats has different meanings"):
         metrics_of(dataclasses.replace(vaes, margins={"nll_nats": 0.5}))
     unhidden = GenerateRecipe(model=VAE(label_dropout=0.0))
     with pytest.raises(

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from isthmus.cli.flags import parse_flags
 from isthmus.cli.study import study
-from isthmus.recipe.rules import STRICT
+from isthmus.recipe.rules import STRICT, Positive
 
 RECIPES = ("recipes/demo.toml", "recipes/demo_digits.toml")
 
@@ -20,9 +20,14 @@ class DemoOptions:
 
     out: Path = Path("studies")
     """Folder in which the study folders are created."""
+    jobs: Positive | None = None
+    """Number of runs trained at a time; if omitted, a short measurement decides."""
 
 
 def demo(words: Sequence[str]) -> int:
     """Run the studies of the demo; return the higher of their exit statuses."""
     (options,) = parse_flags((DemoOptions(),), words, "isthmus demo")
-    return max(study([name, "--out", str(options.out / Path(name).stem)]) for name in RECIPES)
+    jobs = ["--jobs", str(options.jobs)] if options.jobs else []
+    return max(
+        study([name, "--out", str(options.out / Path(name).stem), *jobs]) for name in RECIPES
+    )

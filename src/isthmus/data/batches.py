@@ -43,7 +43,7 @@ def as_float(
     >>> as_float(torch.full((1, 1, 3), 255, dtype=torch.uint8)).tolist()
     [[[1.0]], [[1.0]], [[1.0]]]
     """
-    return images_u8.movedim(-1, -3).to(torch.float32) / 255
+    return images_u8.movedim(-1, -3).to(torch.float32).div_(255)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Augmentation:
         """Uniform numbers in [0, 1) of every row of the store in an epoch (counted from 0)."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
         # Row by row, so that the numbers of a row do not depend on the number of rows.
-        return torch.from_numpy(rng.random((self.rows, DRAWS)).astype(np.float32))
+        return torch.from_numpy(rng.random((self.rows, DRAWS), dtype=np.float32))
 
 
 class Batches:
@@ -205,15 +205,17 @@ def coloured(
     torchvision's ``ColorJitter``; values are clipped to [0, 1] after each.
     """
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(dim=1)
-    image = (image * brightness).clamp(0, 1)
-    image = torch.lerp(_grey(image).mean(dim=(2, 3), keepdim=True), image, contrast).clamp(0, 1)
-    return torch.lerp(_grey(image), image, saturation).clamp(0, 1)
+    image = (image * brightness).clamp_(0, 1)
+    mean = _grey(image).mean(dim=(2, 3), keepdim=True)
+    image.sub_(mean).mul_(contrast).add_(mean).clamp_(0, 1)
+    grey = _grey(image)
+    return image.sub_(grey).mul_(saturation).add_(grey).clamp_(0, 1)
 
 
 def _grey(image: Float32[Tensor, "n 3 height width"]) -> Float32[Tensor, "n 1 height width"]:
     red, green, blue = image.split(1, dim=1)
-    grey: Tensor = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
-    return grey
+    grey: Tensor = _LUMA[0] * red
+    return grey.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
 def warped(
@@ -232,19 +234,22 @@ def warped(
     height, width = mask.shape[1:]
     angle = angle_deg * (math.pi / 180)
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    y, x = _centred(height, mask.device), _centred(width, mask.device)
-    right, down = shift_px.unbind(dim=1)
-    # Where each pixel of the output comes from, in pixels from the centre.
-    dx, dy = x - right[:, None], y - down[:, None]
-    from_x = cosine[:, None, None] * dx[:, None, :] + (sine[:, None] * dy)[:, :, None]
-    from_y = (cosine[:, None] * dy)[:, :, None] - sine[:, None, None] * dx[:, None, :]
-    from_x = from_x * torch.where(flipped, -2 / width, 2 / width)[:, None, None]
-    grid = torch.stack([from_x, from_y * (2 / height)], dim=-1)
+    dx = _centred(width, mask.device) - shift_px[:, :1]
+    dy = _centred(height, mask.device) - shift_px[:, 1:]
+    # Where each pixel of the output comes from, in half sides from the centre.
+    x_unit, y_unit = torch.where(flipped, -2 / width, 2 / width), 2 / height
+    grid = torch.empty(len(image), height, width, 2, device=mask.device)
+    for axis, along_x, along_y in (
+        (0, cosine * x_unit, sine * x_unit),
+        (1, -sine * y_unit, cosine * y_unit),
+    ):
+        column, row = along_x[:, None] * dx, along_y[:, None] * dy
+        torch.add(column[:, None, :], row[:, :, None], out=grid[..., axis])
     # Outside the image grid_sample reads zeros: subtracting the fill value makes that the fill.
-    image = F.grid_sample(image - _GREY, grid, mode="bilinear", align_corners=False) + _GREY
-    ids = (mask[:, None].float() - IGNORE_INDEX).contiguous()
-    moved = F.grid_sample(ids, grid, mode="nearest", align_corners=False) + IGNORE_INDEX
-    return image, moved[:, 0].to(torch.uint8)
+    image = F.grid_sample(image - _GREY, grid, mode="bilinear", align_corners=False).add_(_GREY)
+    ids = mask[:, None].float().sub_(IGNORE_INDEX)
+    ids = F.grid_sample(ids, grid, mode="nearest", align_corners=False).add_(IGNORE_INDEX)
+    return image, ids[:, 0].to(torch.uint8)
 
 
 def _centred(count: int, device: torch.device) -> Float32[Tensor, " count"]:

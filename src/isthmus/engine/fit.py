@@ -151,7 +151,7 @@ def fit(
         words = f"validation {in_words(bare.selection_metric)} {value:.3f}"
         line = {f"{part}_{name}": v for part, of in metrics.items() for name, v in of.items()}
         rate = float(schedule.get_last_lr()[0])
-        line = {"epoch": float(epoch + 1), "lr": rate, **line, "seconds": time.monotonic() - began}
+        line = {"epoch": epoch + 1.0, "lr": rate, **line, "seconds": time.monotonic() - began}
         folder.add_epoch(line)
         fabric.log_dict(line, epoch + 1)
         progress["epoch"] = epoch + 1

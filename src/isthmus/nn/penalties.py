@@ -139,7 +139,8 @@ class Adversary(nn.Module):
         logits = self.classifier(reverse_gradient(z, self.weight))
         dtype = torch.promote_types(logits.dtype, torch.float32)
         each = F.cross_entropy(logits.to(dtype), labels.long(), reduction="none")
-        return (weights * each).sum() / weights.sum().clamp(min=1)
+        count = weights.sum()
+        return (weights * each).sum() * (count > 1) / count.clamp(min=1)
 
 
 class _GradientReversal(torch.autograd.Function):

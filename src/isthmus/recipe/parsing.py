@@ -101,7 +101,9 @@ def _sentence(error: ValidationError, kind: type, prefix: str) -> str:
             known = [field.name for field in dataclasses.fields(owner)]
             return f"{key}: unknown key; {nearest_name(path[-1], known)}"
         case "literal_error":
-            choices = get_args(get_type_hints(_owner(kind, path[:-1]))[path[-1]])
+            choices = [
+                str(of) for of in get_args(get_type_hints(_owner(kind, path[:-1]))[path[-1]])
+            ]
             return (
                 f"{key} = {first['input']!r}: {rule}; {nearest_name(str(first['input']), choices)}"
             )

@@ -93,7 +93,7 @@ class Train:
     """For one-cycle: fraction of the steps in which the learning rate rises to its peak."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 autocast if the processor supports it, else float32; the run records the choice."""
-    compile: Literal["auto"] | bool = False
+    compile: Literal["auto", True, False] = False
     """Whether to translate the network with torch.compile, which takes about a minute and makes each step
     faster. auto: if a measurement shows that it saves time in this run; the run records the choice."""
     deterministic: bool = False
