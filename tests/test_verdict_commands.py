@@ -52,8 +52,7 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 4")
-    path.write_text(FACTORS + small, encoding="utf-8")
+    path.write_text(FACTORS + SMALL.format(discs=discs), encoding="utf-8")
     return path
 
 
