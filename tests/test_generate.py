@@ -49,6 +49,8 @@ from isthmus.tasks.generate.recipe import VAE, GenerateRecipe, GenerateTrain, Ob
 from isthmus.tasks.generate.trained_vae import load_vae
 from isthmus.tasks.generate.vae_on_arrays import VAEOnArrays
 
+BF16 = Device(torch.device("cpu"), "bf16")
+
 
 @pytest.fixture(scope="module")
 def study(
@@ -221,8 +223,9 @@ def test_a_judge_is_evaluated_as_it_judges(stroke_recipe: Path, tmp_path: Path) 
     module = task_of(of_judge).new_module(of_judge, store, steps=1)
     kinds: set[torch.dtype] = set()
     module.network.head.register_forward_hook(lambda _net, _in, out: kinds.add(out.dtype))
-    device, folder = Device(torch.device("cpu"), "bf16"), RunFolder(tmp_path)
-    trained = Trained(module, 1, of_judge, 0, folder, store, split, device, False, tmp_path)
+    trained = Trained(
+        module, 1, of_judge, 0, RunFolder(tmp_path), store, split, BF16, False, tmp_path
+    )
     evaluate_classifier(trained)
     assert kinds == {torch.float32}
 
@@ -316,6 +319,7 @@ def test_a_vae_cut_short_ends_as_if_it_had_not_been(
         train_run(recipe, 0, cut, on_progress=on_progress)
     train_run(recipe, 0, cut, on_progress=on_progress)
     assert whole.result().metrics == cut.result().metrics
+    assert whole.weights.read_bytes() == cut.weights.read_bytes()
 
 
 @pytest.mark.trains
@@ -398,10 +402,10 @@ def test_a_loss_that_breaks_after_a_sound_epoch_fails_the_run(
     is_judge = task == "classify"
     recipe = judge_recipe(of_vae) if is_judge else of_vae
     broken = ClassifierModule if is_judge else Generator
-    forward, epochs = broken.forward, recipe.train.epochs
+    forward = broken.forward
 
     def breaking(self: TaskModule, batch: Batch, part: Part) -> tuple[torch.Tensor, Sums]:
-        if part == "train" and self.steps_done >= self.steps / epochs:
+        if part == "train" and self.steps_done >= self.steps / recipe.train.epochs:
             batch = batch | {"image": math.nan * batch["image"]}
         return forward(self, batch, part)
 
@@ -483,8 +487,8 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     cached.finish(run_result(status="failed", reason="classifies every image as level"))
     assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
         f"{place.path}: the training of the judge failed (classifies every image as level), but most "
-        "metrics need the judge; increase measure.judge_epochs in another folder with --out, or delete "
-        f"that folder and {cached.path} to train the judge again"
+        "metrics need the judge; increase measure.judge_epochs, or delete that folder and "
+        f"{cached.path} to train the judge again"
     )
     assert not run.epoch_table.exists()
     for folder in (place, cached):

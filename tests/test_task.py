@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.data.batches import Batch, Change
+from isthmus.data.batches import Batch
 from isthmus.data.store import Columns, Store
 from isthmus.engine.fit import Trained
 from isthmus.engine.run_folder import write_arrays
@@ -65,7 +65,7 @@ class ToyStore(Store):
 
     @property
     def columns(self) -> Columns:
-        return {"image": self.images, "brightness": self.brightness}
+        return {"image": self.images, "brightness": self.brightness.astype(np.float32)}
 
 
 class ToyModule(TaskModule):
@@ -80,8 +80,8 @@ class ToyModule(TaskModule):
     def forward(self, batch: Batch, part: Part) -> tuple[Tensor, Sums]:
         errors = self.network(batch["image"])[:, 0].float() - batch["brightness"]
         loss = errors.square().mean()
-        error = errors.detach().abs().sum()
-        return loss, {"loss": loss.detach() * len(errors), "error": error}
+        sums = {"loss": loss.detach() * len(errors), "error": errors.detach().abs().sum()}
+        return loss, sums
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         return (torch.zeros(1, 1, 8, 8),)
@@ -111,7 +111,7 @@ class ToyTask(Task):
             content="noise",
         )
 
-    def augmentation(self, recipe: Any) -> Change | None:
+    def augmentation(self, recipe: Any) -> None:
         return None
 
     def new_module(self, recipe: Any, store: Any, steps: int) -> ToyModule:

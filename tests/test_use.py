@@ -502,3 +502,10 @@ def test_weights_of_another_version_are_rejected(tmp_path: Path, say: Say) -> No
         f"{weights}: these weights do not fit the network of their recipe: they were written by "
         "another version of isthmus; train the run again, or use that version"
     ]
+    before = {"recipe": json.loads(about["isthmus"])["recipe"], "class_names": "\n".join(NAMES)}
+    for metadata in (before, None):
+        save_file(content, weights, metadata)
+        assert say("generate", str(tmp_path)) == [
+            f"{weights}: its recipe cannot be read: another version of isthmus has written this file; "
+            "train the run again, or use that version"
+        ]

@@ -17,17 +17,20 @@ from rich.console import Console
 
 from conftest import SMALL, run_result, tuning_result
 from isthmus.cli.main import main
-from isthmus.engine.device import environment
+from isthmus.engine import train as engine_train
+from isthmus.engine.device import CPU, environment
 from isthmus.engine.loaders import split_for
 from isthmus.engine.run_folder import RunFolder
 from isthmus.engine.task import task_of
 from isthmus.errors import UserError
 from isthmus.recipe import Recipe, recipe_as_toml, with_settings
 from isthmus.study import forecast
-from isthmus.study import run as study_run
 from isthmus.study.claim import claimed_plan, write_plan, written_plan
+from isthmus.study.executors import one_by_one
+from isthmus.study.jobs import JobOptions
 from isthmus.study.plan import StudyPlan, Variant, load_plan, plan_as_toml
 from isthmus.study.publish import tuning_table
+from isthmus.study.run import StudyRun
 from isthmus.study.schedule import Schedule
 from isthmus.study.stopping_rule import StoppingRule, run_with_rule
 from isthmus.study.study_folder import StudyFolder, read_study
@@ -49,8 +52,7 @@ loss.name = ["dice", "bce+dice"]
 @pytest.fixture(scope="module")
 def recipe(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "factors.toml"
-    small = SMALL.format(discs=discs).replace("epochs = 6", "epochs = 4")
-    path.write_text(FACTORS + small, encoding="utf-8")
+    path.write_text(FACTORS + SMALL.format(discs=discs), encoding="utf-8")
     return path
 
 
@@ -200,7 +202,7 @@ def test_the_forecast_counts_the_dear_steps_of_a_bound_that_starts_late(
 ) -> None:
     """Three quarters of the steps at a second, a quarter at five: two seconds a step."""
     monkeypatch.setattr(
-        forecast, "seconds_per_step", lambda recipe, _: float(recipe.objective.importance_samples)
+        forecast, "seconds_per_step", lambda recipe, *_: float(recipe.objective.importance_samples)
     )
     late = "[objective]\nimportance_samples = 5\nimportance_from = 0.75\n\n[measure]"
     stroke_recipe.write_text(stroke_recipe.read_text().replace("[measure]", late))
@@ -216,7 +218,7 @@ def test_the_forecast_counts_the_batches_that_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One image more than a batch holds: it is left out."""
-    monkeypatch.setattr(forecast, "seconds_per_step", lambda _recipe, _store: 1.0)
+    monkeypatch.setattr(forecast, "seconds_per_step", lambda *_: 1.0)
     recipe = load_plan(stroke_recipe).recipe
     store = task_of(recipe).open_store(recipe.data)
     count = len(split_for(recipe, store, 0).train)
@@ -236,7 +238,7 @@ def test_the_forecast_tells_no_objective_by_the_steps_of_another(
     monkeypatch.setattr(
         forecast,
         "seconds_per_step",
-        lambda recipe, _: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
+        lambda recipe, *_: {"adversary": 2.0}.get(recipe.objective.invariance, 1.0),
     )
     _, costs = forecast_of(stroke_recipe, tmp_path / "s", capsys)
     each = [60 * minutes / steps for steps, minutes in (costs["told"], costs["not_told"])]
@@ -291,7 +293,7 @@ def test_what_was_tuned_on_other_images_is_not_gone_on_with(
     study = tmp_path / "study"
     plan = load_plan(tuned)
     for run in Schedule(plan, StudyFolder(study)).tuning_runs():
-        run.folder.write_environment(environment("float32", content="other", prepared={}, parts={}))
+        run.folder.write_environment(environment(CPU, content="other", prepared={}, parts={}))
         run.folder.finish(tuning_result())
     assert said(["study", str(tuned), "--out", str(study)], capsys) == (
         2,
@@ -312,9 +314,10 @@ def test_a_setting_that_breaks_off_holds_its_variant_back_and_is_tried_again(
             raise OSError("disk full")
         folder.finish(tuning_result())
 
-    monkeypatch.setattr(study_run, "tune_run", tune_run)
+    monkeypatch.setattr(engine_train, "tune_run", tune_run)
     folder, quiet = StudyFolder(tmp_path), Console(quiet=True)
-    call = study_run.StudyRun(folder, frozenset("ab"), None, "none", quiet, "")
+    options = JobOptions(device="cpu", data_root=None, logger="none", shared=folder.shared)
+    call = StudyRun(folder, frozenset("ab"), options, one_by_one, quiet, "")
     schedule = Schedule(tuned, folder)
     call.tune(schedule)
     assert "disk full" in (broken / "error.txt").read_text()
@@ -336,7 +339,7 @@ def test_the_forecast_counts_tuning_and_the_seeds_that_a_rule_may_add(
     timed: list[Recipe] = []
     monkeypatch.setenv("COLUMNS", "240")
     monkeypatch.setattr(
-        forecast, "seconds_per_step", lambda recipe, _: timed.append(recipe) or 60.0
+        forecast, "seconds_per_step", lambda recipe, *_: timed.append(recipe) or 60.0
     )
     path = tmp_path / "tuned.toml"
     tuned = "seeds = 2\ntune.train.epochs = [1, 10]"

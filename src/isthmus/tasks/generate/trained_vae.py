@@ -89,8 +89,12 @@ def load_vae(run: Path) -> TrainedVAE:
             "name such a folder, for example studies/NAME/runs/VARIANT/seed-0"
         )
     with safe_open(weights, framework="pt") as file:
-        metadata = file.metadata()
-    about = json.loads(metadata["isthmus"])
+        about = json.loads((file.metadata() or {}).get("isthmus", "null"))
+    if about is None:
+        raise UserError(
+            f"{weights}: its recipe cannot be read: another version of isthmus has written this file; "
+            "train the run again, or use that version"
+        )
     recipe = load_recipe(about["recipe"])
     if not isinstance(recipe, GenerateRecipe):
         raise UserError(
