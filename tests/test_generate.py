@@ -487,8 +487,8 @@ def test_a_judge_that_has_failed_is_rejected_before_anything_is_trained_for_it(
     cached.finish(run_result(status="failed", reason="classifies every image as level"))
     assert error_of(lambda: train_run(recipe, 0, run, shared=tmp_path / "judges")) == (
         f"{place.path}: the training of the judge failed (classifies every image as level), but most "
-        "metrics need the judge; increase measure.judge_epochs, or delete that folder and "
-        f"{cached.path} to train the judge again"
+        "metrics need the judge; increase measure.judge_epochs in another folder with --out, or delete that "
+        f"folder and {cached.path} to train the judge again"
     )
     assert not run.epoch_table.exists()
     for folder in (place, cached):
