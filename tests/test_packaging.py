@@ -43,7 +43,8 @@ def test_the_lowest_versions_that_are_promised_are_those_that_are_tested() -> No
 
 
 def test_what_the_package_imports_comes_without_what_tests_install() -> None:
-    installed = [*PROJECT["dependencies"], *EXTRAS["train"], *EXTRAS["demo"], *EXTRAS["track"]]
+    extras = [of for name in ("train", "demo", "track", "cluster") for of in EXTRAS[name]]
+    installed = [*PROJECT["dependencies"], *extras]
     names = {normal(of.partition(">=")[0]) for of in installed}
     homes = packages_distributions()
     modules = modules_imported()
