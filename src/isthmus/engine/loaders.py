@@ -58,8 +58,8 @@ class TrainingBatches:
 def steps_per_epoch(images: int, batch: int) -> int:
     """Training steps per epoch: the last batch may be smaller, but is left out if it is one image.
 
-    >>> steps_per_epoch(17, 8), steps_per_epoch(18, 8), steps_per_epoch(1, 8)
-    (2, 3, 1)
+    >>> steps_per_epoch(17, 8), steps_per_epoch(18, 8), steps_per_epoch(1, 8), steps_per_epoch(1, 1)
+    (2, 3, 1, 1)
     """
     complete, left = divmod(images, batch)
-    return complete + (left > 1 or images == 1)
+    return complete + (left > 1 or left == images)

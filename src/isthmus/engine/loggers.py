@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lightning_fabric.loggers.logger import Logger
@@ -17,6 +18,18 @@ def loggers_of(name: LoggerName, folder: RunFolder) -> tuple[Logger, ...]:
     if name == "tensorboard":
         return (TensorBoardLogger(folder.path, name="tensorboard", version=""),)
     return (MLflowLogger(folder),) if name == "mlflow" else ()
+
+
+@contextmanager
+def finalised(loggers: Sequence[Logger]) -> Iterator[None]:
+    """A context in which a run is trained; at its end the trackers are told whether it succeeded."""
+    status = "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
 
 
 class MLflowLogger(Logger):

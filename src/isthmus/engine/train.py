@@ -15,7 +15,7 @@ from isthmus.data.store import Store
 from isthmus.engine.cost import cost_of
 from isthmus.engine.device import device_for, environment
 from isthmus.engine.fit import Trained, fit, log_line
-from isthmus.engine.loggers import loggers_of
+from isthmus.engine.loggers import finalised, loggers_of
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.run_result import Evaluation, RunResult, TuningResult
 from isthmus.engine.task import DeviceName, LoggerName, ProgressCallback, no_progress, task_of
@@ -123,9 +123,17 @@ def _fitted(recipe: Recipe, seed: int, folder: RunFolder, **options: Unpack[RunO
     folder.write_environment(environment(device, content=store.content, prepared=prepared))
     loggers = loggers_of(options.get("logger", "none"), folder)
     on_progress = options.get("on_progress", no_progress)
-    return fit(
-        store, recipe, seed, folder, device, loggers=loggers, on_progress=on_progress, shared=shared
-    )
+    with finalised(loggers):
+        return fit(
+            store,
+            recipe,
+            seed,
+            folder,
+            device,
+            loggers=loggers,
+            on_progress=on_progress,
+            shared=shared,
+        )
 
 
 def _check_alike(ours: Mapping[str, str], theirs: Mapping[str, str], shared: Path) -> None:
