@@ -120,7 +120,9 @@ def test_a_variant_beside_a_study_is_tuned_as_the_study_tunes(
     """Else the study could not take it in: its recipe would be another."""
 
     def tune_run(recipe, seed, folder, **_):
-        folder.claim(recipe, "")
+        content = task_of(recipe).open_store(recipe.data).content
+        folder.claim(recipe, content)
+        folder.write_environment(environment(CPU, content, {}))
         result = tuning_result(value=recipe.train.lr, seed=seed)
         folder.finish(result)
         return result
@@ -178,10 +180,7 @@ def test_a_run_that_other_code_goes_on_with_is_warned_of(
     assert text in (study / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_training")
-def test_a_run_that_began_and_ended_before_an_epoch_was_whole_has_no_earlier_code(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_that_has_trained_no_whole_epoch_is_not_named(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.write_environment(environment(CPU, "", {}).model_copy(update={"code": "aaaaaaaaaaaa"}))
     run.write_environment(environment(CPU, "", {}).model_copy(update={"code": "bbbbbbbbbbbb"}))
