@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 
 # Before torch is imported, here and in what tests start: a worker a core, a thread a worker.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,8 +20,13 @@ from PIL import Image
 from torch.optim import optimizer
 
 from isthmus.engine import seeds
+from isthmus.engine.device import CPU, environment
+from isthmus.engine.loaders import split_for
+from isthmus.engine.run_folder import RunFolder, write_arrays
 from isthmus.engine.run_result import RunResult, TuningResult
+from isthmus.engine.task import task_of
 from isthmus.errors import UserError
+from isthmus.metrics.segmentation import segmentation_metrics
 from isthmus.report.page import write_report
 from isthmus.study.plan import load_plan
 from isthmus.study.publish import conclusions
@@ -145,6 +151,36 @@ def tuning_result(**given: Any) -> TuningResult:
     blank = {"status": "finished", "metric": "mean_iou", "value": 0.5, "higher_is_better": True}
     blank |= dict.fromkeys(("reason", "recipe_hash", "content"), "")
     return TuningResult(**blank | {"seed": 0, "train_seconds": 60.0} | given)
+
+
+def trained_in_no_time(
+    recipe: Any, seed: int, folder: RunFolder, store: Any = None, **_: Any
+) -> RunResult:
+    """As ``train_run`` of a segmenter, without training: the true masks with a tenth of the pixels wrong."""
+    store = store or task_of(recipe).open_store(recipe.data)
+    folder.claim(recipe, store.content)
+    folder.write_environment(environment(CPU, store.content, {}))
+    loss = {"train_loss": 0.5, "validation_loss": 0.5}
+    folder.add_epoch({"epoch": 1.0, "lr": 0.1, **loss, "seconds": 60.0})
+    split = split_for(recipe, store, seed)
+    truth, names = np.asarray(store.masks[split.test]), [store.names[row] for row in split.test]
+    rng = np.random.default_rng([seed, *recipe.hash.encode()])
+    predicted = np.where(rng.random(truth.shape) < 0.1, 1 - truth, truth).astype(np.uint8)
+    metrics = segmentation_metrics(truth, predicted, store.class_names)
+    write_arrays(folder.image_metrics, {"names": names, **metrics.per_image})
+    write_arrays(folder.predictions, {"masks": predicted, "names": names})
+    about = {"content": store.content, "class_names": store.class_names, "seed": seed}
+    images = {part: len(getattr(split, part)) for part in ("train", "validation", "test")}
+    result = run_result(metrics=metrics.over_set, images=images, **about)
+    folder.finish(result)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return result
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not of the training itself is tested on runs that take no time."""
+    monkeypatch.setattr("isthmus.engine.train.train_run", trained_in_no_time)
 
 
 @pytest.fixture(autouse=True)

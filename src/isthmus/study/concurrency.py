@@ -28,16 +28,18 @@ def runs_at_a_time(
         begun: All runs of the study; those that were started tell the number of threads.
         options: Where they will be trained.
     """
-    cores = os.cpu_count() or 1
-    threads = [of.threads for run in begun if (of := run.folder.begun_with()) is not None]
-    if threads:
-        return max(1, cores // max(threads))
-    if len(to_do) < 2 or cores < 2:
-        return 1
+    import torch
+
     from isthmus.engine.device import device_for
 
+    cores = os.cpu_count() or 1
     device = device_for(options.device, to_do[0].recipe.train.precision)
-    return 1 if device.torch_device.type != "cpu" else _fastest(to_do, cores, options)
+    if device.torch_device.type != "cpu" or cores < 2:
+        return 1
+    threads = [of.threads for run in begun if (of := run.folder.begun_with()) is not None]
+    if threads and max(threads) != torch.get_num_threads():
+        return max(1, cores // max(threads))
+    return 1 if threads or len(to_do) < 2 else _fastest(to_do, cores, options)
 
 
 def _fastest(to_do: Sequence[PlannedRun], cores: int, options: JobOptions) -> int:

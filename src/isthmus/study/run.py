@@ -130,9 +130,8 @@ class StudyRun:
         schedule.check_content(self._content(schedule))
         schedule.shared()  # raises an error if runs used different judges; the names are not needed here
         plan = write_plan(plan, self.folder)
-        planned = Schedule(plan, self.folder)
-        self.tune(planned)
-        ready = self.names - planned.untrainable() - planned.untuned()
+        self.tune(schedule)
+        ready = self.names - schedule.untrainable() - schedule.untuned()
         runs = schedule.runs()  # with the hyperparameters that tuning has chosen
         chosen = [run for run in runs if run.seed in seeds and run.variant.name in ready]
         if not self._train_each(plan, runs, chosen, "run"):
@@ -183,7 +182,7 @@ class StudyRun:
         count = runs_at_a_time(to_do, runs, self.options)
         if count == 1:
             return one_by_one
-        self.say(f"{count} runs at a time: faster here than one after the other (--jobs decides)")
+        self.say(f"up to {count} runs at a time, which share the threads (--jobs decides)")
         return Processes(count)
 
     def _job(self, plan: StudyPlan, run: PlannedRun) -> Job:
