@@ -390,3 +390,21 @@ def test_a_run_records_where_it_was_trained(recipe: Recipe, tmp_path: Path) -> N
     assert began is not None
     assert (began.device, began.gpu, began.precision) == ("cpu", "none", "float32")
     assert "lightning-fabric" in began.versions
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("wanted", [True, False])
+def test_training_is_deterministic_if_the_recipe_says_so(
+    wanted: bool, recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = with_settings(recipe, {"train.epochs": 1, "train.deterministic": wanted})
+    seen = set()
+    fit(
+        task_of(recipe).open_store(recipe.data),
+        recipe,
+        0,
+        RunFolder(tmp_path),
+        on_progress=lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == {wanted}
+    assert not torch.are_deterministic_algorithms_enabled()

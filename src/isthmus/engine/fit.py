@@ -21,7 +21,7 @@ from isthmus.data.batches import Batch, Batches
 from isthmus.data.splits import Split
 from isthmus.data.store import Store
 from isthmus.engine.compiling import compile_network, saves_time
-from isthmus.engine.device import CPU, Device
+from isthmus.engine.device import CPU, Device, determinism
 from isthmus.engine.loaders import TrainingBatches, split_for
 from isthmus.engine.run_folder import RunFolder, write_atomically
 from isthmus.engine.seeds import torch_seed
@@ -92,12 +92,110 @@ def fit(
         shared: Folder of what several runs share; if None, ``RunFolder.shared``.
     """
     split = split_for(recipe, store, seed)
+    loop = _new_loop(store, recipe, seed, split, device, loggers)
+    module, fabric, steps = loop.module, loop.fabric, loop.module.steps
+    words = f"{device.torch_device.type}, {device.precision}, seed {seed}"
+    log_line(folder, f"training {len(split.train)} images, {steps} steps, {words}")
+
+    last, best = folder.checkpoints / "last.ckpt", folder.checkpoints / "best.ckpt"
+    progress: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "compiled": None}
+    state = loop.state | {"progress": progress}
+    if last.exists():
+        fabric.load(last, state)
+        progress = state["progress"]
+    if progress["compiled"] is None:
+        progress["compiled"] = _is_compiled(recipe, module, loop.batches, device, folder)
+    if progress["compiled"]:
+        compile_network(module, device)
+
+    words, is_finite = "", True
+    while progress["epoch"] < recipe.train.epochs and is_finite:
+        with determinism(wanted=recipe.train.deterministic):
+            line = loop.epoch(progress["epoch"], on_progress, words)
+        folder.add_epoch(line)
+        fabric.log_dict(line, int(line["epoch"]))
+        value = line[f"validation_{module.selection_metric}"]
+        words = f"validation {in_words(module.selection_metric)} {value:.3f}"
+        progress["epoch"] += 1
+        if not progress["best_epoch"] or module.is_better(value, progress["best_value"]):
+            progress |= {"best_epoch": progress["epoch"], "best_value": value}
+            _save(fabric, best, {"module": loop.state["module"]})
+        _save(fabric, last, state)
+        is_finite = math.isfinite(line["train_loss"])
+
+    selected = progress["epoch"]
+    if recipe.train.keep == "best":
+        fabric.load(best, {"module": loop.state["module"]})
+        selected = progress["best_epoch"]
+    shared, compiled = shared or folder.shared, progress["compiled"]
+    return Trained(module, selected, recipe, seed, folder, store, split, device, compiled, shared)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What is trained, on what."""
+
+    fabric: Fabric
+    module: TaskModule
+    state: dict[str, Any]
+    """The module, optimiser and schedule as Fabric runs and saves them."""
+    batches: TrainingBatches
+    validation: Batches
+    seed: int
+
+    def epoch(self, epoch: int, on_progress: ProgressCallback, words: str) -> dict[str, float]:
+        """Train and validate one epoch, counted from 0; its line of the epoch table."""
+        began = time.monotonic()
+        module, optimiser, schedule = (self.state[key] for key in _TRAINED)
+        # Dropout and the noise of a VAE are drawn from the global generators.
+        torch.manual_seed(torch_seed(self.seed, "dropout", epoch))
+        module.train()
+        totals = _Totals()
+        for step, batch in enumerate(self.batches.epoch(epoch), epoch * len(self.batches)):
+            self.module.steps_done = step
+            loss, sums = module(batch, "train")
+            optimiser.zero_grad()
+            self.fabric.backward(loss)
+            optimiser.step()
+            schedule.step()
+            totals.add(sums, len(batch["index"]))
+            on_progress(step + 1, self.module.steps, words)
+        self.module.steps_done = (epoch + 1) * len(self.batches)
+        trained, validated = totals.metrics(self.module), self._validated()
+        return {
+            "epoch": epoch + 1.0,
+            "lr": float(schedule.get_last_lr()[0]),
+            **{f"train_{name}": value for name, value in trained.items()},
+            **{f"validation_{name}": value for name, value in validated.items()},
+            "seconds": time.monotonic() - began,
+        }
+
+    def _validated(self) -> dict[str, float]:
+        """The metrics of the validation images."""
+        module, totals = self.state["module"].eval(), _Totals()
+        with torch.inference_mode():
+            for batch in self.validation(self.batches.size):
+                totals.add(module(batch, "validation")[1], len(batch["index"]))
+        return totals.metrics(self.module)
+
+
+_TRAINED = ("module", "optimiser", "schedule")
+
+
+def _new_loop(
+    store: Store,
+    recipe: Recipe,
+    seed: int,
+    split: Split,
+    device: Device,
+    loggers: Sequence[Logger],
+) -> _Loop:
+    """A new network with its optimiser and its batches, on the device."""
     batches = TrainingBatches(recipe, store, split.train, seed, device.torch_device)
-    validation = Batches(store.columns, split.validation, device.torch_device)
     steps = recipe.train.epochs * len(batches)
     torch.manual_seed(torch_seed(seed, "init"))
-    bare = task_of(recipe).new_module(recipe, store, steps)
-    optimiser = optimiser_for(recipe.train, bare.to(device.torch_device).parameters())
+    module = task_of(recipe).new_module(recipe, store, steps).to(device.torch_device)
+    optimiser = optimiser_for(recipe.train, module.parameters())
     schedule = schedule_for(recipe.train, optimiser, steps)
     fabric = Fabric(
         accelerator=device.torch_device.type,
@@ -105,83 +203,22 @@ def fit(
         precision="bf16-mixed" if device.precision == "bf16" else "32-true",
         loggers=list(loggers),
     )
-    module, optimiser = fabric.setup(bare, optimiser)
-    words = f"{device.torch_device.type}, {device.precision}, seed {seed}"
-    log_line(folder, f"training {len(split.train)} images, {steps} steps, {words}")
-
-    last, best = folder.checkpoints / "last.ckpt", folder.checkpoints / "best.ckpt"
-    progress: dict[str, Any] = {
-        "epoch": 0,
-        "best_epoch": 0,
-        "best_value": math.nan,
-        "compiled": None,
-    }
-    state = {"module": module, "optimiser": optimiser, "schedule": schedule, "progress": progress}
-    if last.exists():
-        fabric.load(last, state)
-        progress = state["progress"]
-    if progress["compiled"] is None:
-        progress["compiled"] = _is_compiled(recipe, bare, batches, steps, device, folder)
-    if progress["compiled"]:
-        compile_network(bare, device)
-
-    words, is_finite = "", True
-    while progress["epoch"] < recipe.train.epochs and is_finite:
-        began, epoch = time.monotonic(), progress["epoch"]
-        # Dropout and the noise of a VAE are drawn from the global generators.
-        torch.manual_seed(torch_seed(seed, "dropout", epoch))
-        module.train()
-        totals = _Totals()
-        for step, batch in enumerate(batches.epoch(epoch), epoch * len(batches)):
-            bare.steps_done = step
-            loss, sums = module(batch, "train")
-            optimiser.zero_grad()
-            fabric.backward(loss)
-            optimiser.step()
-            schedule.step()
-            totals.add(sums, len(batch["index"]))
-            on_progress(step + 1, steps, words)
-        bare.steps_done = (epoch + 1) * len(batches)
-        metrics = {
-            "train": totals.metrics(bare),
-            "validation": _validated(module, bare, validation),
-        }
-
-        value = metrics["validation"][bare.selection_metric]
-        words = f"validation {in_words(bare.selection_metric)} {value:.3f}"
-        line = {f"{part}_{name}": v for part, of in metrics.items() for name, v in of.items()}
-        rate = float(schedule.get_last_lr()[0])
-        line = {"epoch": epoch + 1.0, "lr": rate, **line, "seconds": time.monotonic() - began}
-        folder.add_epoch(line)
-        fabric.log_dict(line, epoch + 1)
-        progress["epoch"] = epoch + 1
-        if _is_better(value, progress["best_value"], bare.direction) or not progress["best_epoch"]:
-            progress |= {"best_epoch": epoch + 1, "best_value": value}
-            _save(fabric, best, {"module": module})
-        _save(fabric, last, state)
-        is_finite = math.isfinite(metrics["train"]["loss"])
-
-    selected = progress["epoch"]
-    if recipe.train.keep == "best":
-        fabric.load(best, {"module": module})
-        selected = progress["best_epoch"]
-    shared = shared or folder.shared
-    compiled = progress["compiled"]
-    return Trained(bare, selected, recipe, seed, folder, store, split, device, compiled, shared)
+    state = dict(zip(_TRAINED, (*fabric.setup(module, optimiser), schedule), strict=True))
+    validation = Batches(store.columns, split.validation, device.torch_device)
+    return _Loop(fabric, module, state, batches, validation, seed)
 
 
 def _is_compiled(
     recipe: Recipe,
     module: TaskModule,
     batches: TrainingBatches,
-    steps: int,
     device: Device,
     folder: RunFolder,
 ) -> bool:
     """What ``train.compile`` decides; "auto" measures."""
     if recipe.train.compile != "auto":
         return recipe.train.compile
-    decided, words = saves_time(module, next(batches.epoch(0)), steps, device)
+    decided, words = saves_time(module, next(batches.epoch(0)), module.steps, device)
     log_line(folder, words)
     return decided
 
@@ -202,20 +239,6 @@ class _Totals:
 
     def metrics(self, module: TaskModule) -> dict[str, float]:
         return module.metrics(self.sums, self.images)
-
-
-def _validated(module: torch.nn.Module, bare: TaskModule, validation: Batches) -> dict[str, float]:
-    """The metrics of the validation images."""
-    module.eval()
-    totals = _Totals()
-    with torch.inference_mode():
-        for batch in validation(bare.train_recipe.batch):
-            totals.add(module(batch, "validation")[1], len(batch["index"]))
-    return totals.metrics(bare)
-
-
-def _is_better(value: float, best: float, direction: str) -> bool:
-    return value > best if direction == "max" else value < best
 
 
 def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, Literal
@@ -49,6 +50,10 @@ class TaskModule(nn.Module):
     @abstractmethod
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of the network for one image."""
+
+    def is_better(self, value: float, best: float) -> bool:
+        """Whether a value of the selection metric is better than the best so far; any is than NaN."""
+        return math.isnan(best) or (value > best if self.direction == "max" else value < best)
 
     def metrics(self, sums: Sums, images: int) -> dict[str, float]:
         """The metrics of an epoch from its sums: by default the mean of each over the images."""
