@@ -110,6 +110,7 @@ def test_a_variant_that_a_finished_study_lacks_is_trained_beside_it(
     }
 
 
+@pytest.mark.trains  # a few steps are timed
 @pytest.mark.usefixtures("no_training")
 def test_a_variant_beside_a_study_is_tuned_as_the_study_tunes(
     words: list[str],

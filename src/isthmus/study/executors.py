@@ -9,7 +9,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -45,7 +45,10 @@ class Processes:
     """How many runs are trained at a time."""
 
     def __call__(self, jobs: Iterable[Job], on_progress: JobProgress) -> Iterator[Outcome]:
-        """As ``Executor``. A job whose process is killed is reported, and the others go on."""
+        """As ``Executor``. A job whose process is killed is reported, and the others go on.
+
+        The pool ends its other processes then; their jobs are resumed in a new pool.
+        """
         left = {job.name: job for job in jobs}
         first = next(iter(left.values()))
         run_job(
@@ -60,30 +63,42 @@ class Processes:
         said: Any = spawn.Queue()
         threads = max(1, (os.cpu_count() or 1) // self.count)
         pool = ProcessPoolExecutor(self.count, spawn, _begin, (said, threads))
-        begun: set[str] = set()
+        begun: dict[str, int] = {}
         try:
             waiting = {pool.submit(_run, job) for job in left.values()}
             while waiting:
                 done, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
-                for name, steps_done, steps, words in _arrived(said):
-                    begun.add(name)
+                for process_id, name, steps_done, steps, words in _arrived(said):
+                    begun[name] = process_id
                     on_progress(name, steps_done, steps, words)
                 for future in done:
                     try:
                         outcome = future.result()
                     except BrokenProcessPool:
-                        yield from _killed(left, begun)
+                        yield from _killed(left, begun, pool)
                         return
                     del left[outcome.job.name]
-                    begun.discard(outcome.job.name)
                     yield outcome
         finally:
             _stop(pool)
 
 
-def _killed(left: dict[str, Job], begun: set[str]) -> Iterator[Outcome]:
-    """Report the jobs that a killed process was working on, or may have been."""
-    for name in begun or set(left):
+def _killed(
+    left: dict[str, Job], begun: Mapping[str, int], pool: ProcessPoolExecutor
+) -> Iterator[Outcome]:
+    """Report the jobs of processes that did not end by the pool's SIGTERM; if there are none, all begun.
+
+    Args:
+        left: The jobs that have not ended; the reported ones are removed.
+        begun: Job -> id of its process.
+        pool: Which is broken.
+    """
+    processes = {process.pid: process for process in (pool._processes or {}).values()}
+    for process in processes.values():
+        process.join()
+    ours = {name: process_id for name, process_id in begun.items() if name in left}
+    killed = [name for name, of in ours.items() if processes[of].exitcode != -signal.SIGTERM]
+    for name in killed or list(ours) or list(left):
         job = left.pop(name)
         reason = "its process was killed, perhaps because memory ran out; try fewer --jobs"
         write_text(job.folder.error, f"{reason}\n")
@@ -112,11 +127,12 @@ def _end_with_parent() -> None:
 
 def _run(job: Job) -> Outcome:
     """Train the run of a job in a process of ``Processes``."""
-    _SAID.put((job.name, 0, 1, ""))
-    return run_job(job, lambda done, of, words: _SAID.put((job.name, done, of, words)))
+    who = (os.getpid(), job.name)
+    _SAID.put((*who, 0, 1, ""))
+    return run_job(job, lambda done, of, words: _SAID.put((*who, done, of, words)))
 
 
-def _arrived(said: Any) -> Iterator[tuple[str, int, int, str]]:
+def _arrived(said: Any) -> Iterator[tuple[int, str, int, int, str]]:
     while True:
         try:
             yield said.get_nowait()
