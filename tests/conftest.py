@@ -159,7 +159,7 @@ def trained_in_no_time(
     """As ``train_run`` of a segmenter, without training: the true masks with a tenth of the pixels wrong."""
     store = store or task_of(recipe).open_store(recipe.data)
     folder.claim(recipe, store.content)
-    folder.write_environment(environment(CPU, store.content, {}))
+    folder.write_environment(environment(CPU, store.content, {}, {}))
     loss = {"train_loss": 0.5, "validation_loss": 0.5}
     folder.add_epoch({"epoch": 1.0, "lr": 0.1, **loss, "seconds": 60.0})
     split = split_for(recipe, store, seed)

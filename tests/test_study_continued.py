@@ -123,7 +123,7 @@ def test_a_variant_beside_a_study_is_tuned_as_the_study_tunes(
     def tune_run(recipe, seed, folder, **_):
         content = task_of(recipe).open_store(recipe.data).content
         folder.claim(recipe, content)
-        folder.write_environment(environment(CPU, content, {}))
+        folder.write_environment(environment(CPU, content, {}, {}))
         result = tuning_result(value=recipe.train.lr, seed=seed)
         folder.finish(result)
         return result
@@ -183,8 +183,8 @@ def test_a_run_that_other_code_goes_on_with_is_warned_of(
 
 def test_code_that_has_trained_no_whole_epoch_is_not_named(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.write_environment(environment(CPU, "", {}).model_copy(update={"code": "aaaaaaaaaaaa"}))
-    run.write_environment(environment(CPU, "", {}).model_copy(update={"code": "bbbbbbbbbbbb"}))
+    run.write_environment(environment(CPU, "", {}, {}).model_copy(update={"code": "aaaaaaaaaaaa"}))
+    run.write_environment(environment(CPU, "", {}, {}).model_copy(update={"code": "bbbbbbbbbbbb"}))
     begun = run.begun_with()
     assert begun
     assert (begun.code, begun.earlier_code) == ("bbbbbbbbbbbb", ())
@@ -206,7 +206,7 @@ def test_tuning_by_other_code_is_warned_of(
     monkeypatch.setattr(CODE, lambda: "aaaaaaaaaaaa")
     for run in Schedule(plan, StudyFolder(study)).tuning_runs():
         run.folder.claim(run.recipe, content)
-        run.folder.write_environment(environment(CPU, content, {}))
+        run.folder.write_environment(environment(CPU, content, {}, {}))
         run.folder.finish(tuning_result())
     assert main(study_of(words)) == 0
     assert read_study(study).record.mixed == (), "all by the same code"
