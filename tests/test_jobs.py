@@ -209,6 +209,30 @@ def test_ctrl_c_ends_every_process_and_the_same_command_goes_on(
     assert [run.result().epochs for run in runs] == [60, 60]
 
 
+def test_ctrl_c_before_anything_is_trained_says_the_same(
+    small_recipe: Path, tmp_path: Path, command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """When the processes have been started, and have not yet set up anything."""
+    words = ["study", str(small_recipe), "--out", str(tmp_path / "study"), "--jobs", "2"]
+    starting = tmp_path / "starting"
+    (tmp_path / "command.py").write_text(STARTING.format(starting=str(starting)) + COMMAND)
+    process = command(*words, threads=1)
+    wait_for(starting)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.endswith("isthmus: interrupted; the same command continues from here\n")
+    assert "Traceback" not in said
+
+
+STARTING = """
+import pathlib, time
+if __name__ != "__main__":
+    pathlib.Path({starting!r}).touch()
+    time.sleep(1)
+"""
+
+
 def is_there(group: int) -> bool:
     """Whether a process group has a process."""
     try:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,8 @@ class Processes:
         pool = ProcessPoolExecutor(self.count, spawn, _begin, (said, threads))
         begun: dict[str, int] = {}
         try:
-            waiting = {pool.submit(_run, job) for job in left.values()}
+            with _ctrl_c_ignored():
+                waiting = {pool.submit(_run, job) for job in left.values()}
             while waiting:
                 done, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
                 for process_id, name, steps_done, steps, words in _arrived(said):
@@ -93,9 +95,8 @@ def _killed(
         begun: Job -> id of its process.
         pool: Which is broken.
     """
-    processes = {process.pid: process for process in (pool._processes or {}).values()}
-    for process in processes.values():
-        process.join()
+    processes = dict(pool._processes or {})
+    pool.shutdown(wait=True)  # they have exit codes then
     ours = {name: process_id for name, process_id in begun.items() if name in left}
     killed = [name for name, of in ours.items() if processes[of].exitcode != -signal.SIGTERM]
     for name in killed or list(ours) or list(left):
@@ -103,6 +104,19 @@ def _killed(
         reason = "its process was killed, perhaps because memory ran out; try fewer --jobs"
         write_text(job.folder.error, f"{reason}\n")
         yield Outcome(job, message=f"stopped with an error: {reason}")
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """A context whose processes ignore Ctrl-C from their first moment: their parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _SAID: Any = None
